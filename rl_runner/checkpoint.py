@@ -1,0 +1,265 @@
+"""One state tree <-> one directory, atomically, and never a pickle.
+
+A state is a tree of dicts, lists and tuples over tensors, arrays, numbers, strings and None. On disk it is a
+`manifest.json` (the tree, with a reference for each array, and every file's size and SHA-256), one `.npz` per component
+and, so that gigabytes can be memory-mapped, one `.npy` per large array. Reading needs JSON and `numpy.load` without
+pickles: a stranger's checkpoint cannot run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl_runner import __version__
+from rl_runner.types import Array, State, UserError
+
+FORMAT = 1
+LARGE = 16 * 2**20  # bytes from which an array gets a file of its own
+MANIFEST = "manifest.json"
+
+
+class Damaged(UserError):
+    """A checkpoint that is incomplete or was changed."""
+
+
+def save(path: Path, state: State, about: State) -> None:
+    """Write a state as the directory `path`: complete under that name, or not there at all.
+
+    Args:
+        path: must not exist.
+        state: one component per key.
+        about: plain facts for the manifest (counters, versions, scores).
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        tree = {name: _write_component(temporary, name, part) for name, part in state.items()}
+        files = {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in sorted(temporary.iterdir())}
+        versions = {"rlrun": __version__, "torch": torch.__version__, "numpy": np.__version__}
+        manifest = {"format": FORMAT, "about": about, "versions": versions, "files": files, "state": tree}
+        with open(temporary / MANIFEST, "w", encoding="utf-8") as f:
+            json.dump(manifest, f, indent=1)
+            _sync(f)
+        _sync_directory(temporary)
+        os.rename(temporary, path)
+        _sync_directory(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def about(path: Path) -> State:
+    """Read the plain facts that `save` was given.
+
+    Raises:
+        Damaged: no readable manifest.
+    """
+    return dict(_manifest(path)["about"])
+
+
+def load(path: Path, only: Iterable[str] | None = None) -> State:
+    """Read a state back, checked against its manifest. Large arrays come memory-mapped, read-only.
+
+    Args:
+        path: the checkpoint's directory.
+        only: components to read; the others are neither read nor checked.
+
+    Raises:
+        Damaged: a file is missing, cut short, changed, or not what the manifest says.
+    """
+    manifest = _manifest(path)
+    names = set(manifest["state"]) & set(only) if only is not None else set(manifest["state"])
+    try:
+        for name, expected in manifest["files"].items():
+            if name.split(".")[0] in names:
+                _check(path / Path(name).name, expected)
+        return {name: _read_component(path, name, manifest["state"][name]) for name in names}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise Damaged(f"checkpoint {path} cannot be read: {e}") from e
+
+
+def _manifest(path: Path) -> Any:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise Damaged(f"checkpoint {path} has format {manifest['format']}; this version reads format {FORMAT}")
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise Damaged(f"checkpoint {path} has no readable {MANIFEST}: {e}") from e
+
+
+def _check(file: Path, expected: Any) -> None:
+    if not file.is_file():
+        raise Damaged(f"checkpoint {file.parent} is incomplete: {file.name} is missing")
+    size = file.stat().st_size
+    if size != expected["bytes"]:
+        raise Damaged(
+            f"checkpoint {file.parent} is damaged: {file.name} has {size} bytes, {expected['bytes']} expected"
+        )
+    if _sha256(file) != expected["sha256"]:
+        raise Damaged(f"checkpoint {file.parent} is damaged: {file.name} does not have the expected SHA-256")
+
+
+# A component: its arrays in files, and its tree with references to them.
+
+
+def _write_component(directory: Path, name: str, part: Any) -> Any:
+    arrays: list[Array] = []
+    tree = _encode(part, arrays)
+    small = {str(i): a for i, a in enumerate(arrays) if a.nbytes < LARGE}
+    with open(directory / f"{name}.npz", "wb") as f:
+        np.savez(f, **small)  # type: ignore[arg-type]
+        _sync(f)
+    for i, array in enumerate(arrays):
+        if array.nbytes >= LARGE:
+            with open(directory / f"{name}.{i}.npy", "wb") as f:
+                np.save(f, array, allow_pickle=False)
+                _sync(f)
+    return tree
+
+
+def _read_component(directory: Path, name: str, tree: Any) -> Any:
+    with np.load(directory / f"{name}.npz", allow_pickle=False) as small:
+        arrays = {int(i): small[i] for i in small.files}
+    for file in directory.glob(f"{name}.*.npy"):
+        arrays[int(file.name.split(".")[1])] = np.load(file, mmap_mode="r", allow_pickle=False)
+    return _decode(tree, arrays)
+
+
+def _encode(node: Any, arrays: list[Array]) -> Any:
+    """Give JSON for a tree, its arrays moved to the list. Keys starting with "$" are ours."""
+    if isinstance(node, dict):
+        if all(isinstance(k, str) and not k.startswith("$") for k in node):
+            return {k: _encode(v, arrays) for k, v in node.items()}
+        return {"$items": [[k, _encode(v, arrays)] for k, v in node.items()]}
+    if isinstance(node, (list, tuple)):
+        items = [_encode(v, arrays) for v in node]
+        return items if isinstance(node, list) else {"$tuple": items}
+    if isinstance(node, torch.Tensor):
+        flat = node.detach().cpu().contiguous()
+        dtype = str(flat.dtype).removeprefix("torch.")
+        arrays.append((flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy())
+        return {"$tensor": len(arrays) - 1, "dtype": dtype}
+    if isinstance(node, np.ndarray):
+        arrays.append(node)
+        return {"$array": len(arrays) - 1}
+    if isinstance(node, np.generic):
+        return node.item()
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    raise TypeError(f"a state cannot hold {type(node).__name__}")
+
+
+def _decode(node: Any, arrays: dict[int, Array]) -> Any:
+    if isinstance(node, list):
+        return [_decode(v, arrays) for v in node]
+    if not isinstance(node, dict):
+        return node
+    if "$tuple" in node:
+        return tuple(_decode(v, arrays) for v in node["$tuple"])
+    if "$items" in node:
+        return {k: _decode(v, arrays) for k, v in node["$items"]}
+    if "$array" in node:
+        return arrays[node["$array"]]
+    if "$tensor" in node:
+        tensor = torch.from_numpy(np.array(arrays[node["$tensor"]]))
+        return tensor.view(torch.bfloat16) if node["dtype"] == "bfloat16" else tensor
+    return {k: _decode(v, arrays) for k, v in node.items()}
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _sync(f: Any) -> None:
+    f.flush()
+    os.fsync(f.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Checkpoints:
+    """The checkpoints of one run: `step_000250000/` whole ones, `best_.../` the best agent, and links to both.
+
+    Args:
+        directory: of the checkpoints.
+        keep: whole checkpoints to keep.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2) -> None:
+        self.directory, self.keep = directory, keep
+
+    def save(self, step: int, state: State, about: State) -> Path:
+        """Write a whole checkpoint, link it as `latest`, then delete those that are too old."""
+        path = self._write(f"step_{step:09d}", "latest", state, about)
+        for old in self._named("step_")[: -self.keep]:
+            shutil.rmtree(old)
+        return path
+
+    def save_best(self, step: int, state: State, about: State) -> Path:
+        """Write the best agent so far, link it as `best`, then delete the one before."""
+        path = self._write(f"best_{step:09d}", "best", state, about)
+        for old in self._named("best_"):
+            if old != path:
+                shutil.rmtree(old)
+        return path
+
+    def newest(self) -> Iterator[Path]:
+        """Give whole checkpoints, newest first."""
+        yield from reversed(self._named("step_"))
+
+    def find(self, which: str) -> Path:
+        """Give the checkpoint called "best", "last" or by its step.
+
+        Raises:
+            UserError: there is none by that name.
+        """
+        best, whole = self._named("best_"), self._named("step_")
+        if which == "best" and best:
+            return best[-1]
+        if which in ("best", "last") and whole:
+            return whole[-1]
+        if which.isdigit():
+            for path in whole + best:
+                if int(path.name.split("_")[1]) == int(which):
+                    return path
+        steps = ", ".join(str(int(p.name.split("_")[1])) for p in whole + best) or "none"
+        raise UserError(f"which: no checkpoint {which!r} in {self.directory}; best, last or one of the steps: {steps}")
+
+    def _write(self, name: str, link: str, state: State, about: State) -> Path:
+        path = self.directory / name
+        if path.exists():  # the same step again, after a resume from before it
+            shutil.rmtree(path)
+        save(path, state, about)
+        _link(self.directory / link, name)
+        return path
+
+    def _named(self, prefix: str) -> list[Path]:
+        return sorted(p for p in self.directory.glob(f"{prefix}*") if p.is_dir())
+
+
+def _link(link: Path, target: str) -> None:
+    """Point a symbolic link elsewhere, atomically. Where links are not allowed, do without: `find` does not need it."""
+    temporary = link.with_name(f".{link.name}.tmp")
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        os.replace(temporary, link)

@@ -1,0 +1,1 @@
+"""Environments: backends and the bookkeeping that all of them share."""

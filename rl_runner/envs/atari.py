@@ -1,0 +1,156 @@
+"""Atari games on ale-py's native vector environment: the preprocessing of Mnih et al. 2015 at emulator speed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ale_py import roms
+from ale_py.vector_env import AtariVectorEnv
+
+from rl_runner.envs.vector import Step
+from rl_runner.types import Array, BoolArray, UserError
+
+FRAMES_PER_SECOND = 60
+
+
+class AtariBackend:
+    """N copies of an Atari game. Observations are (stack, size, size) uint8 of max-pooled grayscale frames.
+
+    Rewards are raw: clipping belongs to learning. A lost life ends bootstrapping (`life_lost`), not the episode.
+
+    Args:
+        game: ROM name as ale-py has it, for example "ms_pacman".
+        num_envs: how many.
+        sticky: probability that the emulator repeats the previous action on a frame (Machado et al. 2018: 0.25).
+        frame_skip: frames per step.
+        screen_size: height and width of an observation.
+        stack: frames in an observation.
+        noop_max: up to this many no-op frames at the start of an episode.
+        fire_reset: press FIRE at the start where the game has it.
+        life_loss: report lost lives as `life_lost`.
+        full_action_space: all 18 actions rather than the game's own.
+        max_frames: an episode is truncated after this many frames (108,000 = 30 minutes).
+        threads: emulator threads; 0 lets ale-py choose.
+        render: run a twin that gives colour frames, for `frames`.
+
+    Raises:
+        UserError: unknown game, or a number out of range.
+    """
+
+    def __init__(
+        self,
+        game: str,
+        num_envs: int = 1,
+        sticky: float = 0.0,
+        frame_skip: int = 4,
+        screen_size: int = 84,
+        stack: int = 4,
+        noop_max: int = 30,
+        fire_reset: bool = True,
+        life_loss: bool = True,
+        full_action_space: bool = False,
+        max_frames: int = 108_000,
+        threads: int = 0,
+        render: bool = False,
+    ) -> None:
+        _check_game(game)
+        if not 0.0 <= sticky < 1.0:
+            raise UserError(f"env.sticky: a probability in [0, 1) is wanted, got {sticky}")
+        for key, value in [("frame_skip", frame_skip), ("screen_size", screen_size), ("stack", stack)]:
+            if value < 1:
+                raise UserError(f"env.{key}: must be at least 1, got {value}")
+        emulator = {
+            "repeat_action_probability": sticky,
+            "full_action_space": full_action_space,
+            "max_num_frames_per_episode": max_frames,
+            "noop_max": noop_max,
+            "use_fire_reset": fire_reset,
+            "reward_clipping": False,
+        }
+        self._envs = AtariVectorEnv(
+            game,
+            num_envs,
+            frameskip=frame_skip,
+            stack_num=stack,
+            img_height=screen_size,
+            img_width=screen_size,
+            num_threads=threads,
+            **emulator,
+        )
+        self.name = game
+        self.num_envs = num_envs
+        self.observation_space = self._envs.single_observation_space
+        self.action_space = self._envs.single_action_space
+        self.stack = stack
+        self.fps = float(FRAMES_PER_SECOND)
+        self.protocol = {"sticky": sticky, "frame_skip": frame_skip, "noop_max": noop_max, "max_frames": max_frames}
+        self._frame_skip, self._life_loss = frame_skip, life_loss
+        self._lives = np.zeros(num_envs, dtype=np.int32)
+        # The twin sees every emulator frame in colour. Given the same seeds and each action frame_skip times, it
+        # stays in step with the environment, sticky actions included.
+        self._twin = _twin(game, emulator) if render else None
+        self._action = np.zeros(num_envs, dtype=np.int64)
+        self._frames: list[Array] = []
+
+    def reset(self, mask: BoolArray, seeds: Sequence[int]) -> Array:
+        """See `Backend`."""
+        chosen = np.asarray(seeds, dtype=np.int64)[mask]
+        obs, info = self._envs.reset(seed=chosen, options={"reset_mask": mask})
+        self._lives = info["lives"]
+        if self._twin and mask[0]:
+            self._frames.append(self._twin.reset(seed=chosen[:1])[0][0, 0])
+        return np.asarray(obs)
+
+    def send(self, action: Array) -> None:
+        """See `Backend`.
+
+        Raises:
+            ValueError: an action that the game does not have (the emulator itself would hang).
+        """
+        if action.min() < 0 or action.max() >= self.action_space.n:
+            raise ValueError(f"actions must be in [0, {self.action_space.n}), got {action}")
+        self._action = action
+        self._envs.send(action)
+
+    def recv(self) -> Step:
+        """See `Backend`."""
+        obs, reward, terminated, truncated, info = self._envs.recv()
+        lives = info["lives"]
+        life_lost = (lives < self._lives) & self._life_loss
+        self._lives = lives
+        if self._twin:
+            self._follow(self._twin)
+        return Step(obs, reward.astype(np.float32), terminated, truncated, life_lost)
+
+    def frames(self) -> list[Array]:
+        """See `Backend`: every emulator frame, so `frame_skip` of them a step."""
+        frames, self._frames = self._frames, []
+        return frames
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self._envs.close()
+
+    def _follow(self, twin: AtariVectorEnv) -> None:
+        for _ in range(self._frame_skip):
+            obs, _, terminated, truncated, _ = twin.step(self._action[:1])
+            self._frames.append(obs[0, 0])
+            if terminated[0] or truncated[0]:
+                break
+
+
+def _twin(game: str, emulator: dict[str, Any]) -> AtariVectorEnv:
+    return AtariVectorEnv(
+        game, 1, frameskip=1, stack_num=1, maxpool=False, grayscale=False, img_height=210, img_width=160, **emulator
+    )
+
+
+def _check_game(game: str) -> None:
+    known = roms.get_all_rom_ids()
+    if game not in known:
+        near = difflib.get_close_matches(game.lower().replace("-", "_"), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+        raise UserError(f"env.game: {game!r} is no game of ale-py; {hint}")

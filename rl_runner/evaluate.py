@@ -1,0 +1,71 @@
+"""Episodes of a policy, without learning: shared by train, eval and play."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rl_runner.actor import Actor
+from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.types import Episode, State
+
+
+class Evaluation(NamedTuple):
+    """K finished episodes, in the order in which they ended."""
+
+    episodes: list[Episode]
+
+    def summary(self) -> State:
+        """Give statistics of returns (raw, undiscounted) and lengths (steps) as plain numbers."""
+        return {
+            "return": _statistics([e.total_reward for e in self.episodes]),
+            "length": _statistics([e.length for e in self.episodes]),
+            "episodes": len(self.episodes),
+        }
+
+
+def evaluate(
+    actor: Actor, envs: EpisodicVectorEnv, episodes: int, stopped: Callable[[], bool] = lambda: False
+) -> Evaluation:
+    """Play episodes and count every one that was begun, long or short, so that short ones are not favoured.
+
+    Args:
+        actor: chooses the actions.
+        envs: fresh environments, with seeds of their own.
+        episodes: K.
+        stopped: asked after each step; True ends it early with the episodes finished so far.
+    """
+    obs = envs.reset()
+    counts = np.arange(envs.num_envs) < episodes  # (N,) environments whose episode counts
+    begun = int(counts.sum())
+    finished: list[Episode] = []
+    while counts.any() and not stopped():
+        envs.send(actor(obs, 0))
+        tr = envs.recv()
+        obs = tr.next_obs
+        if not tr.ended.any():
+            continue
+        finished += [episode for episode in envs.finished if counts[episode.env]]
+        for i in np.flatnonzero(tr.ended & counts):
+            counts[i] = begun < episodes
+            begun += int(counts[i])
+        obs = envs.reset(tr.ended)
+    return Evaluation(finished)
+
+
+def _statistics(values: Sequence[float]) -> dict[str, float | list[float]]:
+    x = np.asarray(values, dtype=np.float64)
+    std = float(x.std(ddof=1)) if len(x) > 1 else 0.0
+    half = 1.96 * std / math.sqrt(len(x))  # normal approximation of the mean's 95 % confidence interval
+    mean = float(x.mean())
+    return {
+        "mean": mean,
+        "std": std,
+        "median": float(np.median(x)),
+        "min": float(x.min()),
+        "max": float(x.max()),
+        "ci95": [mean - half, mean + half],
+    }

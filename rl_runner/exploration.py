@@ -1,0 +1,69 @@
+"""How a policy's action values become actions while training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rl_runner.schedules import Linear
+from rl_runner.types import Array, IntArray, UserError
+
+
+class EpsilonGreedy:
+    """A random action with probability epsilon, else the greedy one.
+
+    Epsilon goes from `start` to `end` in a straight line over `steps` environment steps; start = end keeps it constant.
+    """
+
+    def __init__(self, start: float, end: float, steps: int) -> None:
+        for key, value in [("start", start), ("end", end)]:
+            if not 0.0 <= value <= 1.0:
+                raise UserError(f"exploration.{key}: a probability in [0, 1] is wanted, got {value}")
+        if steps < 0:
+            raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
+        self.epsilon = Linear(start, end, steps)
+
+    def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
+        """Choose actions (N,) by values (N, A) at environment step `step`."""
+        action = q.argmax(axis=1)
+        random = rng.random(len(q)) < self.epsilon(step)
+        return np.where(random, rng.integers(q.shape[1], size=len(q)), action)
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Give epsilon."""
+        return {"epsilon": self.epsilon(step)}
+
+
+class Boltzmann:
+    """Draw actions from softmax(Q / temperature).
+
+    The temperature goes from `start` to `end` in a straight line over `steps` environment steps.
+    """
+
+    def __init__(self, start: float, end: float, steps: int) -> None:
+        for key, value in [("start", start), ("end", end)]:
+            if not value > 0.0:
+                raise UserError(f"exploration.{key}: a temperature above 0 is wanted, got {value}")
+        if steps < 0:
+            raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
+        self.temperature = Linear(start, end, steps)
+
+    def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
+        """Choose actions (N,) by values (N, A): argmax(Q/T + Gumbel noise) is a draw from the softmax."""
+        noisy: Array = q / self.temperature(step) + rng.gumbel(size=q.shape)
+        return np.asarray(noisy.argmax(axis=1))
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Give the temperature."""
+        return {"temperature": self.temperature(step)}
+
+
+class Greedy:
+    """Always the best action: for networks that explore by themselves, noisy ones for example."""
+
+    def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
+        """Choose actions (N,) by values (N, A)."""
+        return np.asarray(q.argmax(axis=1))
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Nothing to report."""
+        return {}

@@ -1,0 +1,81 @@
+"""The off-policy loop: collect, store, sample, learn, sync."""
+
+from __future__ import annotations
+
+from rl_runner.actor import Actor
+from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.metrics import Meter
+from rl_runner.replay.replay import Replay
+from rl_runner.rng import load_torch_state, torch_state
+from rl_runner.schedules import Every
+from rl_runner.types import Agent, Array, Clock, State
+
+
+class ReplayLoop:
+    """Trains an agent from a replay memory.
+
+    Args:
+        envs: the training environments.
+        actor: chooses actions.
+        agent: learns.
+        replay: remembers.
+        batch_size: transitions per update.
+        learning_starts: steps to collect before the first update.
+        learn_every: one update per period.
+    """
+
+    def __init__(
+        self,
+        envs: EpisodicVectorEnv,
+        actor: Actor,
+        agent: Agent,
+        replay: Replay,
+        batch_size: int,
+        learning_starts: int,
+        learn_every: Every,
+    ) -> None:
+        self.envs, self.actor, self.agent, self.replay = envs, actor, agent, replay
+        self.batch_size, self.learning_starts, self.learn_every = batch_size, learning_starts, learn_every
+        self.clock, self.meter = Clock(), Meter()
+        self.obs: Array | None = None  # (N, *O); None until the first step
+
+    def step(self) -> None:
+        """Take one step in every environment and learn as much as is due."""
+        if self.obs is None:
+            self.obs = self.envs.reset()
+        self.envs.send(self.actor(self.obs, self.clock.steps))  # collect
+        tr = self.envs.recv()
+        self.replay.add(tr)  # store
+        before = self._advance(steps=self.envs.num_envs, episodes=len(self.envs.finished))
+        if self.replay.added >= self.learning_starts:
+            for _ in range(self.learn_every.crossings(before, self.clock)):
+                batch = self.replay.sample(self.batch_size)  # sample
+                out = self.agent.learn(batch)  # learn
+                self.replay.update(batch.ids, out.priority)
+                self.meter.add(out.metrics)
+                self._advance(updates=1)
+        self.obs = self.envs.reset(tr.ended) if tr.ended.any() else tr.next_obs
+
+    def _advance(self, steps: int = 0, updates: int = 0, episodes: int = 0) -> Clock:
+        """Move the clock on, let the target network follow, give the clock as it was."""
+        before, self.clock = self.clock, self.clock.plus(steps, updates, episodes)
+        self.agent.sync(before, self.clock)  # sync
+        return before
+
+    def state_dict(self) -> State:
+        """Give everything that a step changes."""
+        parts = {name: getattr(self, name).state_dict() for name in ("envs", "actor", "agent", "replay", "meter")}
+        return {**parts, "clock": vars(self.clock), "torch": torch_state()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Put it back; without a saved replay the memory stays empty and is filled again before learning goes on."""
+        for name in ("actor", "agent", "meter"):
+            getattr(self, name).load_state_dict(state[name])
+        self.clock = Clock(**state["clock"])
+        load_torch_state(state["torch"])
+        if state.get("replay") is not None:
+            self.replay.load_state_dict(state["replay"])
+        self.obs = self.envs.load_state_dict(state["envs"])
+        if self.envs.lost.any():  # not deterministic: what was begun there cannot be continued
+            self.replay.cut(self.envs.lost)
+            self.obs = self.envs.reset(self.envs.lost)

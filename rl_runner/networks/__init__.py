@@ -1,0 +1,1 @@
+"""Neural networks: torsos, heads and what joins them."""

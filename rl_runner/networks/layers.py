@@ -1,0 +1,123 @@
+"""Small pieces that networks are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rl_runner.types import UserError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+
+LinearFactory = Callable[[int, int], nn.Module]  # (in_features, out_features) -> layer
+
+
+@dataclass(frozen=True)
+class FullyConnected:
+    """Fully connected hidden layers: their sizes and what follows each.
+
+    A torso names the ones that come after it and leaves building them to the head, because a noisy head makes them
+    noisy and a dueling head makes them once per stream.
+    """
+
+    sizes: tuple[int, ...] = ()
+    activation: str = "relu"
+    layer_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise UserError(f"network: activation {self.activation!r} is unknown; one of {', '.join(ACTIVATIONS)}")
+        if any(size < 1 for size in self.sizes):
+            raise UserError(f"network: layer sizes must be at least 1, got {list(self.sizes)}")
+
+    def build(self, in_features: int, linear: LinearFactory = nn.Linear) -> tuple[nn.Sequential, int]:
+        """Give the layers, (B, in_features) -> (B, F), and F."""
+        layers: list[nn.Module] = []
+        for size in self.sizes:
+            layers.append(linear(in_features, size))
+            if self.layer_norm:
+                layers.append(nn.LayerNorm(size))
+            layers.append(ACTIVATIONS[self.activation]())
+            in_features = size
+        return nn.Sequential(*layers), in_features
+
+
+class NoisyLinear(nn.Module):
+    """A linear layer with factorised Gaussian noise on its weights (Fortunato et al. 2018, equations 10 and 11).
+
+    In training mode each forward pass draws its own noise, from torch's global generator; in evaluation mode the mean
+    weights are used.
+
+    Args:
+        in_features: numbers in.
+        out_features: numbers out.
+        sigma0: initial noise; each sigma starts at sigma0 / sqrt(in_features).
+    """
+
+    def __init__(self, in_features: int, out_features: int, sigma0: float = 0.5) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        bound = 1 / math.sqrt(in_features)
+        self.weight = nn.Parameter(torch.empty(out_features, in_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
+        self.weight_sigma = nn.Parameter(torch.full((out_features, in_features), sigma0 * bound))
+        self.bias_sigma = nn.Parameter(torch.full((out_features,), sigma0 * bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_features) -> (B, out_features)."""
+        mean = nn.functional.linear(x, self.weight, self.bias)
+        if not self.training:
+            return mean
+        noise_in = _scaled_noise(self.in_features, x.device)
+        noise_out = _scaled_noise(self.out_features, x.device)
+        # (W_sigma * (noise_out noise_in^T)) x = noise_out * (W_sigma (noise_in * x)): no noise matrix is ever made.
+        spread = nn.functional.linear(x * noise_in, self.weight_sigma) * noise_out + self.bias_sigma * noise_out
+        return mean + spread
+
+
+def _scaled_noise(size: int, device: torch.device) -> Tensor:
+    x = torch.randn(size, device=device)
+    return x.sign() * x.abs().sqrt()
+
+
+class OneHot(nn.Module):
+    """Discrete states (B,) -> (B, n), or (B, k) -> (B, sum of sizes) for several; `start` is the first state's number."""
+
+    def __init__(self, sizes: Sequence[int], start: int = 0) -> None:
+        super().__init__()
+        self.sizes, self.start = list(sizes), start
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,) or (B, k) integers -> (B, sum of sizes) floats."""
+        columns = (x.long() - self.start).reshape(len(x), len(self.sizes)).unbind(dim=1)
+        hot = [nn.functional.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)]
+        return torch.cat(hot, dim=1).float()
+
+
+class Pixels(nn.Module):
+    """uint8 images -> floats in [0, 1], channels first."""
+
+    def __init__(self, channels_last: bool) -> None:
+        super().__init__()
+        self.channels_last = channels_last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), or (B, H, W, C) where channels_last -> (B, C, H, W) floats."""
+        x = x.float().div_(255)  # float() made a copy: the observation itself is left alone
+        return x.permute(0, 3, 1, 2) if self.channels_last else x
+
+
+def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Give all layers with a weight matrix or kernel, in order."""
+    return (m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d, NoisyLinear)))

@@ -1,0 +1,101 @@
+"""The Q-network: a torso and a head, joined and initialised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl_runner.networks.layers import FullyConnected, linear_layers
+from rl_runner.types import UserError
+
+INITS = ("default", "xavier")
+
+
+class QNetwork(nn.Module):
+    """Action values of observations.
+
+    Args:
+        observation_space: of one observation.
+        actions: A.
+        size: M, numbers per action value.
+        torso: makes the torso from the observation space.
+        head: makes the head from (in_features, fc, actions, size).
+        hidden: sizes of the head's hidden layers; None takes those that the torso asks for.
+        init: "default" (torch's) or "xavier" (uniform weights, zero biases) for linear and convolutional layers.
+        last_layer_std: standard deviation of the output layers' weights, their biases 0; None leaves them as `init`
+            made them. 1e-3 starts all values near zero.
+
+    Raises:
+        UserError: where the parts do not fit each other or the observations.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        actions: int,
+        size: int,
+        torso: Callable[[gym.Space[Any]], nn.Module],
+        head: Callable[..., nn.Module],
+        hidden: Sequence[int] | None = None,
+        init: str = "default",
+        last_layer_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        if init not in INITS:
+            raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
+        self.torso = torso(observation_space)
+        fc = getattr(self.torso, "fc", FullyConnected())
+        if hidden is not None:
+            fc = FullyConnected(tuple(hidden), fc.activation, fc.layer_norm)
+        self.head = head(_features(self.torso, observation_space), fc, actions, size)
+        if init == "xavier":
+            self.apply(_xavier)
+        if last_layer_std is not None:
+            _small_outputs(self.head, last_layer_std)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, *O) -> (B, A, M)."""
+        return cast(Tensor, self.head(self.torso(obs)))
+
+
+@torch.no_grad()
+def _features(torso: nn.Module, space: gym.Space[Any]) -> int:
+    """Run the torso once, on zeros, to learn how many features it gives."""
+    obs = torch.zeros((1, *(space.shape or ())), dtype=_torch_dtype(space))
+    obs += int(getattr(space, "start", 0))
+    try:
+        features = torso(obs)
+    except RuntimeError as e:
+        raise UserError(f"network.torso: {type(torso).__name__} cannot read observations {space}: {e}") from e
+    if features.dim() != 2:
+        raise UserError(
+            f"network.torso: {type(torso).__name__} must give features (B, F), it gave {tuple(features.shape)}"
+        )
+    return int(features.shape[1])
+
+
+def _torch_dtype(space: gym.Space[Any]) -> torch.dtype:
+    assert space.dtype is not None
+    return torch.from_numpy(np.empty(0, dtype=space.dtype)).dtype
+
+
+def _xavier(module: nn.Module) -> None:
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def _small_outputs(head: nn.Module, std: float) -> None:
+    """Shrink the output layer of each stream: the last layer with a weight that each child holds."""
+    for stream in head.children():
+        last: Any = list(linear_layers(stream))[-1]
+        last.weight.normal_(0.0, std)
+        if last.bias is not None:
+            last.bias.zero_()

@@ -1,0 +1,1 @@
+"""The replay memory: storage (rows), samplers (which rows), replay (rows as batches)."""

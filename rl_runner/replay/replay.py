@@ -1,0 +1,100 @@
+"""The replay memory: rows, a rule which of them to learn from, and how they are read as a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_runner.replay.storage import RowStorage
+from rl_runner.rng import generator_state, load_generator_state
+from rl_runner.types import Batch, BoolArray, FloatArray, IntArray, Sampler, State, Transition
+
+
+class Replay:
+    """Stores transitions and gives batches of n-step ones.
+
+    Args:
+        storage: the rows.
+        sampler: which rows a batch starts from.
+        gamma: discount per step.
+        n_step: steps per window at most.
+        reward_clip: rewards are clipped to [-reward_clip, reward_clip] for learning; None leaves them as they are.
+        rng: the random stream that sampling draws from.
+        device: where batches go.
+    """
+
+    def __init__(
+        self,
+        storage: RowStorage,
+        sampler: Sampler,
+        gamma: float,
+        n_step: int,
+        reward_clip: float | None,
+        rng: np.random.Generator,
+        device: torch.device,
+    ) -> None:
+        self.storage, self.sampler = storage, sampler
+        self.n_step, self.reward_clip = n_step, reward_clip
+        self.added = 0  # transitions ever stored
+        self._rng, self._device = rng, device
+        self._powers = np.power(gamma, np.arange(n_step + 1))  # gamma^k, float64
+
+    def add(self, tr: Transition) -> None:
+        """Store one step of every environment."""
+        self.sampler.add(self.storage.add(tr))
+        self.added += len(tr.reward)
+
+    def cut(self, mask: BoolArray) -> None:
+        """End the episodes of the environments in `mask` (N,) here, as a truncation does."""
+        self.storage.cut(mask)
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw a batch. Rows that no window can start at (final ones, for example) are drawn again."""
+        ids, weight = self.sampler.sample(batch_size, self._rng)
+        bad = np.flatnonzero(~self.storage.startable(ids))
+        while len(bad):
+            ids[bad], weight[bad] = self.sampler.sample(len(bad), self._rng)
+            bad = bad[~self.storage.startable(ids[bad])]
+        return self.read(ids, weight)
+
+    def read(self, ids: IntArray, weight: FloatArray) -> Batch:
+        """Give the n-step transitions that start at rows `ids` (B,), as tensors on the device."""
+        window = self.storage.window(ids, self.n_step)
+        reward = window.reward
+        if self.reward_clip is not None:
+            reward = np.clip(reward, -self.reward_clip, self.reward_clip)
+        total = (reward * self._powers[:-1]).sum(axis=1)  # (B,) sum over k < m of gamma^k r_k
+        discount = np.where(window.terminal, 0.0, self._powers[window.length])  # gamma^m
+        return Batch(
+            obs=self._tensor(self.storage.obs(ids)),
+            action=self._tensor(self.storage.action[np.divmod(ids, self.storage.num_envs)]),
+            reward=self._tensor(total.astype(np.float32)),
+            discount=self._tensor(discount.astype(np.float32)),
+            next_obs=self._tensor(self.storage.obs(window.next_ids)),
+            weight=self._tensor(weight),
+            ids=ids,
+        )
+
+    def update(self, ids: IntArray, priority: Tensor | None) -> None:
+        """Write priorities (B,) back."""
+        self.sampler.update(ids, priority)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+        return torch.from_numpy(array).to(self._device, non_blocking=True)
+
+    def state_dict(self) -> State:
+        """Give rows, sampler and random stream."""
+        return {
+            "storage": self.storage.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "added": self.added,
+            "rng": generator_state(self._rng),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Put rows, sampler and random stream back."""
+        self.storage.load_state_dict(state["storage"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.added = state["added"]
+        load_generator_state(self._rng, state["rng"])

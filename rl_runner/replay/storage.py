@@ -1,0 +1,168 @@
+"""Rows of observations: every frame once.
+
+Each environment has a ring of rows, written in the order of its steps. An episode of L steps takes L + 1 rows: one per
+observation. A row holds the observation's newest frame and, once it is known, what happened next:
+
+    row            0      1      2      3            4      5   <- newest
+    frame          o0     o1     o2     o3 (final)   o0'    o1'
+    action,reward  a0,r0  a1,r1  a2,r2  -            a0'    -
+    age            0      1      2      3            0      1
+
+A row without an action is the end of what is known: either an episode's final observation or the newest row. So a
+window that stops at such rows crosses neither an episode's end nor the write pointer, and a row's age says how far back
+its frame stack may reach.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_runner.types import Array, BoolArray, FloatArray, IntArray, State, Transition
+
+
+class Window(NamedTuple):
+    """Up to n steps from each of B rows."""
+
+    reward: FloatArray  # (B, n) raw, 0 beyond the window's end
+    length: IntArray  # (B,) m <= n, the steps that the window holds
+    terminal: BoolArray  # (B,) the last of them ended in a state without a value
+    next_ids: IntArray  # (B,) the row after the last step
+
+
+class RowStorage:
+    """Rings of rows, one per environment, with each frame once.
+
+    A row's id is `position * num_envs + env`, so that ids [0, `high`) cover the rows written so far.
+
+    Args:
+        capacity: rows in all (rounded down to a multiple of num_envs).
+        num_envs: rings.
+        obs_shape: O, of one observation.
+        obs_dtype: as stored.
+        action_shape: D, of one action; () for discrete ones.
+        action_dtype: as stored.
+        stack: frames stacked along the observation's first axis; only the newest is stored. 1: store it whole.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        obs_shape: tuple[int, ...],
+        obs_dtype: npt.DTypeLike,
+        action_shape: tuple[int, ...] = (),
+        action_dtype: npt.DTypeLike = np.int64,
+        stack: int = 1,
+    ) -> None:
+        self.rows = capacity // num_envs  # of each ring
+        self.num_envs, self.stack = num_envs, stack
+        shape = (self.rows, num_envs)
+        frame_shape = obs_shape[1:] if stack > 1 else obs_shape
+        self.frame = np.zeros(shape + frame_shape, dtype=obs_dtype)  # (rows, N, *frame)
+        self.action = np.zeros(shape + action_shape, dtype=action_dtype)
+        self.reward = np.zeros(shape, dtype=np.float32)
+        self.has_action = np.zeros(shape, dtype=np.bool_)
+        self.terminal = np.zeros(shape, dtype=np.bool_)
+        self.age = np.zeros(shape, dtype=np.int32)  # steps since the episode's first row
+        self.written = np.zeros(num_envs, dtype=np.int64)  # rows ever written to each ring
+        self.episode_over = np.ones(num_envs, dtype=np.bool_)  # the newest row is final: a first row comes next
+
+    @property
+    def high(self) -> int:
+        """All rows written so far have ids below this."""
+        return int(min(self.written.max(), self.rows)) * self.num_envs
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the rows take."""
+        return sum(a.nbytes for a in self._arrays().values())
+
+    def add(self, tr: Transition) -> IntArray:
+        """Store one step of every environment.
+
+        Returns:
+            (N,) ids of the rows that the actions were stored in.
+        """
+        env = np.arange(self.num_envs)
+        if self.episode_over.any():
+            first = np.flatnonzero(self.episode_over)
+            self._write(first, tr.obs[first], age=np.zeros(len(first), dtype=np.int32))
+        row = (self.written - 1) % self.rows
+        self.action[row, env] = tr.action
+        self.reward[row, env] = tr.reward
+        self.terminal[row, env] = tr.terminal
+        self.has_action[row, env] = True
+        self._write(env, tr.next_obs, age=self.age[row, env] + 1)
+        self.episode_over = tr.ended.copy()
+        return row * self.num_envs + env
+
+    def cut(self, mask: BoolArray) -> None:
+        """End the episodes of the environments in `mask` (N,) at their newest row, as a truncation does."""
+        self.episode_over |= mask
+
+    def startable(self, ids: IntArray) -> BoolArray:
+        """(B,) whether a window can start at these rows: they hold an action and their frame stack is complete."""
+        row, env = np.divmod(ids, self.num_envs)
+        written = self.written[env]
+        oldest = np.where(written > self.rows, written % self.rows, 0)
+        behind = (row - oldest) % self.rows  # rows of this ring that are older
+        needed = np.minimum(self.age[row, env], self.stack - 1)
+        return self.has_action[row, env] & (behind >= needed)
+
+    def obs(self, ids: IntArray) -> Array:
+        """Gather observations (B, *O), rebuilding frame stacks; frames from before the episode are zero."""
+        row, env = np.divmod(ids, self.num_envs)
+        if self.stack == 1:
+            return np.asarray(self.frame[row, env])
+        back = np.arange(self.stack - 1, -1, -1)  # oldest frame first
+        rows = (row[:, None] - back) % self.rows  # (B, stack)
+        out: Array = self.frame[rows, env[:, None]]  # (B, stack, *frame)
+        out[back > self.age[row, env][:, None]] = 0
+        return out
+
+    def window(self, ids: IntArray, n: int) -> Window:
+        """Gather up to n steps from rows that are `startable`.
+
+        A window ends early at a terminal step, at an episode's final row and at the newest row.
+        """
+        row, env = np.divmod(ids, self.num_envs)
+        rows = (row[:, None] + np.arange(n)) % self.rows  # (B, n)
+        column = env[:, None]
+        # Step k > 0 is in the window if step k-1 is and did not end in a terminal state, and row k has an action.
+        goes_on = self.has_action[rows[:, 1:], column] & ~self.terminal[rows[:, :-1], column]
+        inside = np.ones(rows.shape, dtype=np.bool_)
+        inside[:, 1:] = np.logical_and.accumulate(goes_on, axis=1)
+        length = inside.sum(axis=1)
+        reward = np.where(inside, self.reward[rows, column], np.float32(0))
+        last = (row + length - 1) % self.rows
+        next_ids = (row + length) % self.rows * self.num_envs + env
+        return Window(reward, length, self.terminal[last, env], next_ids)
+
+    def _write(self, env: IntArray, obs: Array, age: npt.NDArray[np.int32]) -> None:
+        row = self.written[env] % self.rows
+        self.frame[row, env] = obs[:, -1] if self.stack > 1 else obs
+        self.age[row, env] = age
+        self.has_action[row, env] = False
+        self.written[env] += 1
+
+    def _arrays(self) -> dict[str, Array]:
+        names = ("frame", "action", "reward", "has_action", "terminal", "age")
+        return {name: getattr(self, name) for name in names}
+
+    def state_dict(self) -> State:
+        """Give the rows written so far (views, not copies) and where each ring stands."""
+        filled = self.high // self.num_envs
+        rows = {name: array[:filled] for name, array in self._arrays().items()}
+        return {"rows": rows, "written": self.written.copy(), "episode_over": self.episode_over.copy()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Put the rows back. Raises ValueError where shapes do not fit."""
+        for name, array in self._arrays().items():
+            saved = state["rows"][name]
+            if saved.shape[1:] != array.shape[1:] or len(saved) > self.rows:
+                raise ValueError(f"replay {name}: saved {saved.shape}, configured {array.shape}")
+            array[: len(saved)] = saved
+        self.written, self.episode_over = state["written"].copy(), state["episode_over"].copy()

@@ -1,0 +1,50 @@
+"""Random streams. One run seed gives many streams that have nothing to do with each other, each known by its name."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+
+from rl_runner.types import State
+
+
+def sequence(seed: int, name: str, *index: int) -> np.random.SeedSequence:
+    """Give the seed sequence of the stream `name` (and index) of a run. Different arguments, independent streams."""
+    return np.random.SeedSequence([seed, zlib.crc32(name.encode()), *index])
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """Give a fresh random generator for the stream `name` of a run."""
+    return np.random.default_rng(sequence(seed, name))
+
+
+def integer(seed: int, name: str, *index: int) -> int:
+    """Give a seed in [0, 2^31) for something that wants an int (an environment's reset, torch)."""
+    return int(sequence(seed, name, *index).generate_state(1)[0] >> 1)
+
+
+def generator_state(rng: np.random.Generator) -> State:
+    """Give the generator's state as plain numbers (its 128-bit integers as strings, for JSON's sake)."""
+    state = dict(rng.bit_generator.state)
+    state["state"] = {k: str(v) for k, v in state["state"].items()}
+    return state
+
+
+def load_generator_state(rng: np.random.Generator, state: State) -> None:
+    """Put back what `generator_state` gave."""
+    rng.bit_generator.state = {**state, "state": {k: int(v) for k, v in state["state"].items()}}
+
+
+def torch_state() -> State:
+    """Give the state of torch's global generators, which noisy layers draw from."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def load_torch_state(state: State) -> None:
+    """Put back what `torch_state` gave. CUDA states are put back as far as there are devices."""
+    torch.set_rng_state(state["cpu"])
+    for device, cuda in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
+        torch.cuda.set_rng_state(cuda, device)

@@ -1,0 +1,45 @@
+"""When things happen and how numbers change with time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rl_runner.types import Clock, UserError
+
+
+@dataclass(frozen=True)
+class Every:
+    """A period with its unit. Stateless: what matters is which multiples lie between two counts.
+
+    Attributes:
+        period: every this many; 0 means never.
+        unit: what is counted: "steps", "updates" or "episodes" (the fields of `Clock`).
+    """
+
+    period: int
+    unit: str = "steps"
+
+    def crossings(self, before: Clock, now: Clock) -> int:
+        """Count the multiples of the period in (before, now]; right for any number of environments."""
+        if self.period <= 0:
+            return 0
+        return int(getattr(now, self.unit) // self.period - getattr(before, self.unit) // self.period)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A number that goes from `start` to `end` in a straight line over `steps` steps and then stays."""
+
+    start: float
+    end: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise UserError(f"steps of a linear schedule must be 0 or more, got {self.steps}")
+
+    def __call__(self, step: int) -> float:
+        """Give the value after `step` steps."""
+        if step >= self.steps:
+            return self.end
+        return self.start + (self.end - self.start) * step / self.steps

@@ -1,0 +1,202 @@
+"""The shell round a training loop: log, evaluate, checkpoint, stop."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rl_runner.checkpoint import Checkpoints
+from rl_runner.evaluate import Evaluation
+from rl_runner.loops.replay import ReplayLoop
+from rl_runner.metrics import MetricsLog
+from rl_runner.schedules import Every
+from rl_runner.types import Clock, State
+
+
+class Terminal(Protocol):
+    """What the person in front of the run sees."""
+
+    def update(self, clock: Clock, scalars: dict[str, float]) -> None: ...
+    def say(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When things happen.
+
+    Attributes:
+        total_steps: the run's length.
+        log: write scalars this often.
+        evaluate: play evaluation episodes this often.
+        checkpoint: write a whole checkpoint this often.
+        keep_replay: whole checkpoints hold the replay memory; without it a resumed run is not exact.
+        stop_return: stop when the mean return of the last `stop_window` training episodes reaches this; None: do not.
+        stop_window: episodes.
+    """
+
+    total_steps: int
+    log: Every
+    evaluate: Every
+    checkpoint: Every
+    keep_replay: bool = True
+    stop_return: float | None = None
+    stop_window: int = 100
+
+
+@dataclass
+class Progress:
+    """What the trainer itself must remember across a resume."""
+
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=100))  # returns of the last episodes
+    interval: list[tuple[float, int]] = field(default_factory=list)  # (return, length) of episodes since the last log
+    logged: Clock = field(default_factory=Clock)  # the clock at the last log line
+    best: float | None = None  # best evaluation so far, and where
+    best_step: int = 0
+    seconds: float = 0.0  # wall-clock of training, over all resumes
+
+
+class Trainer:
+    """Runs a loop to its end.
+
+    Args:
+        loop: takes the steps.
+        evaluation: gives an evaluation of the agent as it is; called with the step, which picks its seeds.
+        checkpoints: where states go.
+        log: where scalars go.
+        terminal: what the person sees.
+        plan: when things happen.
+        stopped: asked after every step; True ends the run after a checkpoint.
+    """
+
+    def __init__(
+        self,
+        loop: ReplayLoop,
+        evaluation: Callable[[int], Evaluation],
+        checkpoints: Checkpoints,
+        log: MetricsLog,
+        terminal: Terminal,
+        plan: Plan,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.loop, self.evaluation, self.checkpoints, self.log = loop, evaluation, checkpoints, log
+        self.terminal, self.plan, self.stopped = terminal, plan, stopped
+        self.progress = Progress(recent=deque(maxlen=plan.stop_window))
+        self.last_evaluation: tuple[int, float] | None = None
+        self._started = self._logged_at = time.perf_counter()
+
+    @property
+    def solved(self) -> bool:
+        """The mean return of the last episodes has reached what was asked for."""
+        recent, goal = self.progress.recent, self.plan.stop_return
+        return goal is not None and len(recent) == recent.maxlen and sum(recent) / len(recent) >= goal
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock of the run so far, over all resumes."""
+        return self.progress.seconds + time.perf_counter() - self._started
+
+    def run(self) -> None:
+        """Train until the steps are done, the task is solved, or somebody asks to stop."""
+        plan, loop = self.plan, self.loop
+        while loop.clock.steps < plan.total_steps and not self.solved and not self.stopped():
+            before = loop.clock
+            loop.step()
+            for episode in loop.envs.finished:
+                self.progress.recent.append(episode.total_reward)
+                self.progress.interval.append((episode.total_reward, episode.length))
+            if plan.log.crossings(before, loop.clock):
+                self.write_scalars()
+            if plan.evaluate.crossings(before, loop.clock):
+                self.evaluate()
+            if plan.checkpoint.crossings(before, loop.clock):
+                self.checkpoint()
+        # First the checkpoint, then the closing numbers: a run that is resumed with more steps drops those.
+        self.checkpoint()
+        if not self.stopped():
+            self.write_scalars()
+            if self.last_evaluation is None or self.last_evaluation[0] != loop.clock.steps:
+                self.evaluate()
+
+    def write_scalars(self) -> None:
+        """Write what happened since the last call."""
+        progress, clock, now = self.progress, self.loop.clock, time.perf_counter()
+        scalars: dict[str, float] = {}
+        if progress.interval:
+            count = len(progress.interval)
+            scalars["train/return"] = sum(total for total, _ in progress.interval) / count
+            scalars["train/length"] = sum(length for _, length in progress.interval) / count
+            scalars[f"train/return_last_{progress.recent.maxlen}"] = sum(progress.recent) / len(progress.recent)
+        scalars["train/episodes"] = clock.episodes
+        scalars |= {f"learn/{name}": value for name, value in self.loop.meter.drain().items()}
+        scalars["learn/updates"] = clock.updates
+        scalars |= {f"explore/{name}": value for name, value in self.loop.actor.metrics(clock.steps).items()}
+        elapsed = max(now - self._logged_at, 1e-9)
+        scalars["time/steps_per_s"] = (clock.steps - progress.logged.steps) / elapsed
+        scalars["time/updates_per_s"] = (clock.updates - progress.logged.updates) / elapsed
+        scalars["time/seconds"] = self.seconds
+        progress.interval, progress.logged, self._logged_at = [], clock, now
+        self.log.write(clock.steps, scalars)
+        self.terminal.update(clock, scalars)
+
+    def evaluate(self) -> None:
+        """Evaluate the agent; keep it if it is the best so far."""
+        step = self.loop.clock.steps
+        self.terminal.say(f"step {step:,}: evaluating ...")
+        evaluation = self.evaluation(step)
+        if not evaluation.episodes:  # interrupted before the first episode ended
+            return
+        summary = evaluation.summary()
+        result = summary["return"]
+        scalars = {f"eval/return_{name}": result[name] for name in ("mean", "std", "min", "max")}
+        scalars["eval/length_mean"] = summary["length"]["mean"]
+        self.log.write(step, scalars)
+        self.last_evaluation = (step, result["mean"])
+        best = self.progress.best
+        is_best = best is None or result["mean"] >= best
+        if is_best:
+            self.progress.best, self.progress.best_step = result["mean"], step
+            self.checkpoints.save_best(step, {"agent": self.loop.agent.state_dict()}, self._about(**summary))
+        self.terminal.say(
+            f"step {step:,}: evaluation over {summary['episodes']} episodes: "
+            f"mean {result['mean']:.2f} ± {result['std']:.2f}{' (best so far)' if is_best else ''}"
+        )
+        self._logged_at = time.perf_counter()  # steps/s are those of training
+
+    def checkpoint(self) -> None:
+        """Write everything that the run needs to go on. A full disk is said, and the run goes on."""
+        state = {**self.loop.state_dict(), "trainer": self._state()}
+        if not self.plan.keep_replay:
+            state["replay"] = None
+        try:
+            self.checkpoints.save(self.loop.clock.steps, state, self._about())
+        except OSError as e:
+            self.terminal.say(f"the checkpoint could not be written ({e}); the last one stays, and the run goes on")
+
+    def _about(self, **more: object) -> State:
+        return {**vars(self.loop.clock), "seconds": self.seconds, **more}
+
+    def _state(self) -> State:
+        p = self.progress
+        return {
+            "recent": list(p.recent),
+            "interval": list(p.interval),
+            "logged": vars(p.logged),
+            "best": p.best,
+            "best_step": p.best_step,
+            "seconds": self.seconds,
+            "files": self.log.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Put back the loop and what the trainer remembers."""
+        self.loop.load_state_dict(state)
+        mine = state["trainer"]
+        p = self.progress
+        p.recent.extend(mine["recent"])
+        p.interval = list(mine["interval"])
+        p.logged = Clock(**mine["logged"])
+        p.best, p.best_step, p.seconds = mine["best"], mine["best_step"], mine["seconds"]
+        self._started = self._logged_at = time.perf_counter()

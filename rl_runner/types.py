@@ -1,0 +1,158 @@
+"""The words that all parts share: what a step gives, what a batch holds, and what each part must offer.
+
+Dimensions, here and in every docstring: B batch, N environments, T time, A actions, M numbers per action value,
+O observation shape, D action shape. A *step* is one decision of the agent; a *frame* is one frame of the emulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Array = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+State = dict[str, Any]  # a tree of dicts and lists over tensors, arrays, numbers, strings, None
+
+
+class UserError(Exception):
+    """Something the user can put right. Shown as one line, without a traceback; the exit code is 2."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What a run has done so far. Immutable, so that "before" and "now" can be compared.
+
+    Attributes:
+        steps: decisions of the agent, summed over the environments.
+        updates: gradient updates.
+        episodes: finished training episodes.
+    """
+
+    steps: int = 0
+    updates: int = 0
+    episodes: int = 0
+
+    def plus(self, steps: int = 0, updates: int = 0, episodes: int = 0) -> Clock:
+        """Give the clock after this much more."""
+        return replace(
+            self, steps=self.steps + steps, updates=self.updates + updates, episodes=self.episodes + episodes
+        )
+
+
+class Transition(NamedTuple):
+    """What one step of N environments gives. `next_obs` is always the true successor, also at an episode's end."""
+
+    obs: Array  # (N, *O)
+    action: Array  # (N, *D)
+    reward: FloatArray  # (N,) as the environment gives it, never clipped
+    terminated: BoolArray  # (N,) the episode ended in a terminal state
+    truncated: BoolArray  # (N,) the episode was cut short, by a time limit for example
+    life_lost: BoolArray  # (N,) nothing to bootstrap from, as at a termination, but the episode goes on
+    next_obs: Array  # (N, *O)
+
+    @property
+    def ended(self) -> BoolArray:
+        """(N,) environments that must be reset before they can be stepped again."""
+        return self.terminated | self.truncated
+
+    @property
+    def terminal(self) -> BoolArray:
+        """(N,) where the value of `next_obs` must not be counted."""
+        return self.terminated | self.life_lost
+
+
+class Batch(NamedTuple):
+    """Transitions for learning. Losses use `discount` and never ask whether an episode was over."""
+
+    obs: Tensor  # (B, *O)
+    action: Tensor  # (B, *D)
+    reward: Tensor  # (B,) sum of gamma^k r_k over the m <= n steps that the window holds
+    discount: Tensor  # (B,) gamma^m, and 0 only where the window ended by termination
+    next_obs: Tensor  # (B, *O)
+    weight: Tensor  # (B,) importance weight, 1 when sampling is uniform
+    ids: IntArray  # (B,) where to write priorities back; stays on the host, where the replay is
+
+
+class LearnOutput(NamedTuple):
+    """What one update reports. All tensors stay on the device until they are written."""
+
+    metrics: Mapping[str, Tensor]  # scalars
+    priority: Tensor | None  # (B,) the new priorities of the batch's rows
+
+
+class Episode(NamedTuple):
+    """One finished episode. Its seed and actions are all that it takes to play it again."""
+
+    env: int  # index of the environment
+    seed: int
+    total_reward: float  # the return: undiscounted, unclipped
+    length: int  # steps
+    actions: list[Any]  # one per step
+
+
+class Checkpointable(Protocol):
+    """Everything that changes while a run runs can be saved and put back, exactly."""
+
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
+class VectorEnv(Protocol):
+    """N environments stepped together; owns episode seeds, raw returns and lengths (see envs/vector.py)."""
+
+    num_envs: int
+    observation_space: Any  # of one environment
+    action_space: Any  # of one environment
+
+    def reset(self, mask: BoolArray | None = None) -> Array: ...  # (N, *O)
+    def send(self, action: Array) -> None: ...
+    def recv(self) -> Transition: ...
+
+
+class Agent(Checkpointable, Protocol):
+    """A policy and how it learns."""
+
+    def policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A)
+    def greedy_policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A) without exploration, for evaluation
+    def learn(self, batch: Batch) -> LearnOutput: ...
+    def sync(self, before: Clock, now: Clock) -> None: ...
+
+
+class Exploration(Protocol):
+    """How a policy's values become actions while training."""
+
+    def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray: ...  # (N, A) -> (N,)
+    def metrics(self, step: int) -> dict[str, float]: ...
+
+
+class Sync(Protocol):
+    """How the target network follows the online network. Told of each advance of the clock."""
+
+    def make_target(self, online: Any) -> Any: ...
+    def __call__(self, online: Any, target: Any, before: Clock, now: Clock) -> None: ...
+
+
+class ValueRepresentation(Protocol):
+    """What the M numbers per action mean. `scalar` has M = 1: the expected return itself."""
+
+    size: int  # M
+
+    def mean(self, values: Tensor) -> Tensor: ...  # (..., M) -> (...)
+    def loss(
+        self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor
+    ) -> tuple[Tensor, Tensor]: ...  # (B, M), (B, M), (B,), (B,) -> loss (B,), TD error (B,)
+
+
+class Sampler(Checkpointable, Protocol):
+    """Which rows of the replay are learned from."""
+
+    def add(self, ids: IntArray) -> None: ...
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[IntArray, FloatArray]: ...  # ids, weight
+    def update(self, ids: IntArray, priority: Tensor | None) -> None: ...
