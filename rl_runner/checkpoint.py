@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,11 +37,11 @@ def save(path: Path, state: State, about: State) -> None:
     """Write a state as the directory `path`: complete under that name, or not there at all.
 
     Args:
-        path: must not exist.
+        path: a checkpoint that stands there already is replaced, once the new one is complete.
         state: one component per key.
         about: plain facts for the manifest (counters, versions, scores).
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary, replaced = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -52,11 +53,17 @@ def save(path: Path, state: State, about: State) -> None:
             json.dump(manifest, f, indent=1)
             _sync(f)
         _sync_directory(temporary)
+        shutil.rmtree(replaced, ignore_errors=True)
+        if path.exists():
+            os.rename(path, replaced)
         os.rename(temporary, path)
         _sync_directory(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        if replaced.exists() and not path.exists():
+            os.rename(replaced, path)
         raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def about(path: Path) -> State:
@@ -79,24 +86,25 @@ def load(path: Path, only: Iterable[str] | None = None) -> State:
         Damaged: a file is missing, cut short, changed, or not what the manifest says.
     """
     manifest = _manifest(path)
-    names = set(manifest["state"]) & set(only) if only is not None else set(manifest["state"])
     try:
-        for name, expected in manifest["files"].items():
-            if name.split(".")[0] in names:
-                _check(path / Path(name).name, expected)
-        return {name: _read_component(path, name, manifest["state"][name]) for name in names}
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        state, files = manifest["state"], manifest["files"]
+        names = state.keys() if only is None else state.keys() & set(only)
+        return {name: _read_component(path, name, state[name], files) for name in names}
+    except Damaged:
+        raise
+    except Exception as e:  # whatever a broken or a stranger's manifest leads to
         raise Damaged(f"checkpoint {path} cannot be read: {e}") from e
 
 
 def _manifest(path: Path) -> Any:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise Damaged(f"checkpoint {path} has format {manifest['format']}; this version reads format {FORMAT}")
-        return manifest
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        version, _ = manifest["format"], dict(manifest["about"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise Damaged(f"checkpoint {path} has no readable {MANIFEST}: {e}") from e
+    if version != FORMAT:
+        raise Damaged(f"checkpoint {path} has format {version}; this version reads format {FORMAT}")
+    return manifest
 
 
 def _check(file: Path, expected: Any) -> None:
@@ -129,11 +137,17 @@ def _write_component(directory: Path, name: str, part: Any) -> Any:
     return tree
 
 
-def _read_component(directory: Path, name: str, tree: Any) -> Any:
+def _read_component(directory: Path, name: str, tree: Any, files: dict[str, Any]) -> Any:
+    """Read what the manifest lists, and nothing else that may lie in the directory or, by its name, outside of it."""
+    if not re.fullmatch(r"\w+", name):
+        raise Damaged(f"checkpoint {directory} is damaged: {name!r} cannot be a component's name")
+    _check(directory / f"{name}.npz", files[f"{name}.npz"])
     with np.load(directory / f"{name}.npz", allow_pickle=False) as small:
         arrays = {int(i): small[i] for i in small.files}
-    for file in directory.glob(f"{name}.*.npy"):
-        arrays[int(file.name.split(".")[1])] = np.load(file, mmap_mode="r", allow_pickle=False)
+    for file in files:
+        if large := re.fullmatch(rf"{name}\.(\d+)\.npy", file):
+            _check(directory / file, files[file])
+            arrays[int(large[1])] = np.load(directory / file, mmap_mode="r", allow_pickle=False)
     return _decode(tree, arrays)
 
 
@@ -142,6 +156,8 @@ def _encode(node: Any, arrays: list[Array]) -> Any:
     if isinstance(node, dict):
         if all(isinstance(k, str) and not k.startswith("$") for k in node):
             return {k: _encode(v, arrays) for k, v in node.items()}
+        if not all(k is None or isinstance(k, (bool, int, float, str)) for k in node):
+            raise TypeError("a state's dicts can have only plain keys")
         return {"$items": [[k, _encode(v, arrays)] for k, v in node.items()]}
     if isinstance(node, (list, tuple)):
         items = [_encode(v, arrays) for v in node]
@@ -151,7 +167,7 @@ def _encode(node: Any, arrays: list[Array]) -> Any:
         dtype = str(flat.dtype).removeprefix("torch.")
         arrays.append((flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy())
         return {"$tensor": len(arrays) - 1, "dtype": dtype}
-    if isinstance(node, np.ndarray):
+    if isinstance(node, np.ndarray) and not node.dtype.hasobject:  # objects would be pickled
         arrays.append(node)
         return {"$array": len(arrays) - 1}
     if isinstance(node, np.generic):
@@ -205,12 +221,15 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
+        if keep < 1:
+            raise UserError(f"checkpoint.keep: must be at least 1, got {keep}")
         self.directory, self.keep = directory, keep
 
     def save(self, step: int, state: State, about: State) -> Path:
         """Write a whole checkpoint, link it as `latest`, then delete those that are too old."""
         path = self._write(f"step_{step:09d}", "latest", state, about)
-        for old in self._named("step_")[: -self.keep]:
+        others = [p for p in self._named("step_") if p != path]  # may be later ones, that the run did not resume from
+        for old in others[: max(0, len(others) + 1 - self.keep)]:
             shutil.rmtree(old)
         return path
 
@@ -239,21 +258,26 @@ class Checkpoints:
             return whole[-1]
         if which.isdigit():
             for path in whole + best:
-                if int(path.name.split("_")[1]) == int(which):
+                if _step(path) == int(which):
                     return path
-        steps = ", ".join(str(int(p.name.split("_")[1])) for p in whole + best) or "none"
+        steps = ", ".join(str(_step(p)) for p in whole + best) or "none"
         raise UserError(f"which: no checkpoint {which!r} in {self.directory}; best, last or one of the steps: {steps}")
 
     def _write(self, name: str, link: str, state: State, about: State) -> Path:
         path = self.directory / name
-        if path.exists():  # the same step again, after a resume from before it
-            shutil.rmtree(path)
         save(path, state, about)
+        for leftover in self.directory.glob(".*_*"):  # of a save that was killed
+            shutil.rmtree(leftover)
         _link(self.directory / link, name)
         return path
 
     def _named(self, prefix: str) -> list[Path]:
-        return sorted(p for p in self.directory.glob(f"{prefix}*") if p.is_dir())
+        found = [p for p in self.directory.glob(f"{prefix}*") if p.is_dir() and p.name.removeprefix(prefix).isdigit()]
+        return sorted(found, key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.split("_")[1])
 
 
 def _link(link: Path, target: str) -> None:

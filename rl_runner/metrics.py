@@ -68,7 +68,7 @@ class MetricsLog:
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write scalars at an environment step."""
         for name, value in scalars.items():
-            self._table.write(f"{step},{name},{value!r}\n")
+            self._table.write(f"{step},{name},{value}\n")
             self._curves.add_scalar(name, value, step)
         self._table.flush()
 
@@ -102,8 +102,6 @@ def _cut_back(run: Path, sizes: Mapping[str, int]) -> None:
         size = sizes.get(str(file.relative_to(run)))
         if size is None:
             file.unlink(missing_ok=True)
-        elif file.stat().st_size > size:
+        elif file.exists() and file.stat().st_size > size:
             with open(file, "r+b") as f:
                 f.truncate(size)
-
-

@@ -15,22 +15,21 @@ class Hard:
     """Copy the online network every so often (Mnih et al. 2015).
 
     Args:
-        every_updates: copy after this many gradient updates. Of the three periods exactly one is given.
+        every_updates: copy after this many gradient updates, unless one of the others is given.
         every_steps: copy after this many environment steps.
         every_episodes: copy after this many training episodes.
     """
 
     def __init__(
-        self, every_updates: int | None = None, every_steps: int | None = None, every_episodes: int | None = None
+        self, every_updates: int | None = 1000, every_steps: int | None = None, every_episodes: int | None = None
     ) -> None:
-        periods = {"updates": every_updates, "steps": every_steps, "episodes": every_episodes}
-        given = {unit: period for unit, period in periods.items() if period is not None}
-        if len(given) != 1 or min(given.values()) < 1:
-            raise UserError(
-                "sync: give exactly one of every_updates, every_steps, every_episodes, at least 1 "
-                f"(the others null), got {periods}"
-            )
+        periods = {"steps": every_steps, "episodes": every_episodes}
+        given = {u: p for u, p in periods.items() if p is not None} or {"updates": every_updates}
+        if len(given) > 1:
+            raise UserError("sync: every_steps and every_episodes are both given; leave one of them null")
         ((unit, period),) = given.items()
+        if period is None or period < 1:
+            raise UserError(f"sync.every_{unit}: must be at least 1, got {period}")
         self.every = Every(period, unit)
 
     def make_target(self, online: nn.Module) -> nn.Module:

@@ -21,7 +21,8 @@ class ReplayLoop:
         replay: remembers.
         batch_size: transitions per update.
         learning_starts: steps to collect before the first update.
-        learn_every: one update per period.
+        learn_every: learn once per period.
+        updates_per_learn: gradient updates each time.
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class ReplayLoop:
         batch_size: int,
         learning_starts: int,
         learn_every: Every,
+        updates_per_learn: int = 1,
     ) -> None:
         self.envs, self.actor, self.agent, self.replay = envs, actor, agent, replay
         self.batch_size, self.learning_starts, self.learn_every = batch_size, learning_starts, learn_every
+        self.updates_per_learn = updates_per_learn
         self.clock, self.meter = Clock(), Meter()
         self.obs: Array | None = None  # (N, *O); None until the first step
 
@@ -48,7 +51,7 @@ class ReplayLoop:
         self.replay.add(tr)  # store
         before = self._advance(steps=self.envs.num_envs, episodes=len(self.envs.finished))
         if self.replay.added >= self.learning_starts:
-            for _ in range(self.learn_every.crossings(before, self.clock)):
+            for _ in range(self.learn_every.crossings(before, self.clock) * self.updates_per_learn):
                 batch = self.replay.sample(self.batch_size)  # sample
                 out = self.agent.learn(batch)  # learn
                 self.replay.update(batch.ids, out.priority)

@@ -92,16 +92,16 @@ def _scaled_noise(size: int, device: torch.device) -> Tensor:
 
 
 class OneHot(nn.Module):
-    """Discrete states (B,) -> (B, n), or (B, k) -> (B, sum of sizes) for several; `start` is the first state's number."""
+    """Discrete states (B,) -> (B, n), or (B, k) -> (B, sum of sizes) for several; `starts` number the first states."""
 
-    def __init__(self, sizes: Sequence[int], start: int = 0) -> None:
+    def __init__(self, sizes: Sequence[int], starts: Sequence[int]) -> None:
         super().__init__()
-        self.sizes, self.start = list(sizes), start
+        self.sizes, self.starts = list(sizes), list(starts)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,) or (B, k) integers -> (B, sum of sizes) floats."""
-        columns = (x.long() - self.start).reshape(len(x), len(self.sizes)).unbind(dim=1)
-        hot = [nn.functional.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)]
+        columns = x.long().reshape(len(x), len(self.sizes)).unbind(dim=1)
+        hot = [nn.functional.one_hot(c - s, n) for c, s, n in zip(columns, self.starts, self.sizes, strict=True)]
         return torch.cat(hot, dim=1).float()
 
 

@@ -49,7 +49,9 @@ class QNetwork(nn.Module):
         if init not in INITS:
             raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
         self.torso = torso(observation_space)
-        fc = getattr(self.torso, "fc", FullyConnected())
+        fc = getattr(self.torso, "fc", None)
+        if not isinstance(fc, FullyConnected):  # a torso of the user's own may call a layer so
+            fc = FullyConnected()
         if hidden is not None:
             fc = FullyConnected(tuple(hidden), fc.activation, fc.layer_norm)
         self.head = head(_features(self.torso, observation_space), fc, actions, size)
@@ -65,23 +67,19 @@ class QNetwork(nn.Module):
 
 @torch.no_grad()
 def _features(torso: nn.Module, space: gym.Space[Any]) -> int:
-    """Run the torso once, on zeros, to learn how many features it gives."""
-    obs = torch.zeros((1, *(space.shape or ())), dtype=_torch_dtype(space))
-    obs += int(getattr(space, "start", 0))
+    """Run the torso once, on the lowest states or zeros, to learn how many features it gives."""
+    obs = torch.from_numpy(np.full((1, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
+    torso.eval()  # one observation is no batch for BatchNorm
     try:
         features = torso(obs)
     except RuntimeError as e:
         raise UserError(f"network.torso: {type(torso).__name__} cannot read observations {space}: {e}") from e
+    torso.train()
     if features.dim() != 2:
         raise UserError(
             f"network.torso: {type(torso).__name__} must give features (B, F), it gave {tuple(features.shape)}"
         )
     return int(features.shape[1])
-
-
-def _torch_dtype(space: gym.Space[Any]) -> torch.dtype:
-    assert space.dtype is not None
-    return torch.from_numpy(np.empty(0, dtype=space.dtype)).dtype
 
 
 def _xavier(module: nn.Module) -> None:

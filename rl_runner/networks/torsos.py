@@ -114,10 +114,10 @@ def is_image(space: Space) -> bool:
 
 def _flat_input(space: Space) -> tuple[nn.Module, int]:
     if isinstance(space, Discrete):
-        return OneHot([int(space.n)], int(space.start)), int(space.n)
+        return OneHot([int(space.n)], [int(space.start)]), int(space.n)
     if isinstance(space, MultiDiscrete):
         sizes = [int(n) for n in space.nvec.ravel()]
-        return nn.Sequential(nn.Flatten(), OneHot(sizes)), sum(sizes)
+        return OneHot(sizes, [int(s) for s in space.start.ravel()]), sum(sizes)
     if space.shape is None:
         raise UserError(f"network.torso: no network here reads observations of type {type(space).__name__}")
     scale = Pixels(channels_last=False) if space.dtype == np.uint8 else _Float()
@@ -131,7 +131,7 @@ def _image_input(space: Space, torso: str) -> tuple[int, nn.Module]:
             f"{space}; use network=mlp"
         )
     assert space.shape is not None
-    channels_last = space.shape[-1] <= 4 < space.shape[0]
+    channels_last = space.shape[-1] < space.shape[0]  # an image has fewer channels than rows
     return space.shape[-1 if channels_last else 0], Pixels(channels_last)
 
 

@@ -1,0 +1,198 @@
+"""Is a configuration sound? Each check says in one line which key is wrong and what would be right."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rl_runner.types import State, UserError
+
+Check = tuple[Callable[[Any], bool], str]
+
+
+def _integer(least: int) -> Check:
+    return lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= least, f"a whole number, {least} or more"
+
+
+def _number(low: float, high: float, what: str) -> Check:
+    return lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and low <= x <= high, what
+
+
+def _or_null(check: Check) -> Check:
+    return lambda x: x is None or check[0](x), f"{check[1]}, or null"
+
+
+_unit = _number(0, 1, "a number in [0, 1]")
+_positive = _number(1e-300, math.inf, "a number above 0")
+_switch: Check = (lambda x: isinstance(x, bool), "true or false")
+_text: Check = (lambda x: isinstance(x, str), "a word")
+_names: Check = (
+    lambda x: isinstance(x, list) and all(isinstance(s, str) for s in x),
+    "a list of names, such as [my_pkg]",
+)
+_threads: Check = (lambda x: x == "auto" or _integer(1)[0](x), "auto, or a whole number, 1 or more")
+
+TRAINING: dict[str, Check] = {
+    "seed": _integer(0),
+    "device": _text,
+    "num_threads": _threads,
+    "total_steps": _integer(1),
+    "learning_starts": _integer(0),
+    "learn_every_steps": _integer(1),
+    "updates_per_learn": _integer(1),
+    "batch_size": _integer(1),
+    "reward_clip": _or_null(_positive),
+    "env.num_envs": _integer(1),
+    "agent.gamma": _unit,
+    "agent.n_step": _integer(1),
+    "agent.double": _switch,
+    "replay.capacity": _integer(2),
+    "optimizer.lr": _positive,
+    "log.every_steps": _integer(1),
+    "eval.every_steps": _integer(0),
+    "eval.episodes": _integer(1),
+    "eval.num_envs": _integer(1),
+    "eval.epsilon": _unit,
+    "checkpoint.every_steps": _integer(0),
+    "checkpoint.keep": _integer(1),
+    "checkpoint.replay": _switch,
+    "stop.return": _or_null(_number(-math.inf, math.inf, "a number")),
+    "stop.window": _integer(1),
+    "trust": _names,
+}
+EVALUATION: dict[str, Check] = {
+    "checkpoint": (lambda x: isinstance(x, str), "a run or a checkpoint directory, or latest (rlrun eval outputs/...)"),
+    "episodes": _integer(1),
+    "num_envs": _integer(1),
+    "seed": _integer(0),
+    "epsilon": _or_null(_unit),
+    "sticky": _or_null(_unit),
+    "device": _text,
+    "video": _switch,
+    "video_episodes": _integer(1),
+    "trust": _names,
+}
+PLAYING: dict[str, Check] = {
+    "checkpoint": _or_null(EVALUATION["checkpoint"]),
+    "episodes": _integer(1),
+    "seed": _integer(0),
+    "epsilon": _or_null(_unit),
+    "device": _text,
+    "video": _or_null((lambda x: isinstance(x, str), "a file name ending in .mp4 or .gif")),
+    "trust": _names,
+}
+
+
+def training(cfg: State) -> None:
+    """Check a training configuration.
+
+    Raises:
+        UserError: the first value that is wrong.
+    """
+    _check(cfg, TRAINING)
+
+
+def evaluation(cfg: State) -> None:
+    """Check a configuration of `rlrun eval`; raises UserError."""
+    _check(cfg, EVALUATION)
+
+
+def playing(cfg: State) -> None:
+    """Check a configuration of `rlrun play`; raises UserError."""
+    _check(cfg, PLAYING)
+
+
+def _check(cfg: State, checks: dict[str, Check]) -> None:
+    for key, (holds, wanted) in checks.items():
+        node: Any = cfg
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        if not holds(node):
+            raise UserError(f"{key}: {wanted} is wanted, got {node!r}")
+
+
+def trusted(cfg: State, trust: list[str]) -> None:
+    """Check that a configuration names no code outside rlrun, torch.optim and the packages in `trust`.
+
+    It may have come from a stranger, and what it names would be run.
+
+    Raises:
+        UserError: it names something else.
+    """
+    for target in _targets(cfg):
+        if target.split(".")[0] not in trust and not _ours(target):
+            raise _distrust("names code", target)
+    env = cfg.get("env", {})
+    modules = [m for m in env.get("imports") or [] if isinstance(m, str)]
+    id = env.get("id")
+    modules += [id.split(":")[0]] if isinstance(id, str) and ":" in id else []
+    for module in modules:
+        if module.split(".")[0] not in trust:
+            raise _distrust("imports a module", module)
+
+
+def _distrust(what: str, name: str) -> UserError:
+    package = name.split(".")[0]
+    return UserError(f"trust: this run's config.yaml {what} outside rlrun: {name}; if you trust it: trust=[{package}]")
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _targets(child)
+
+
+def _ours(target: str) -> bool:
+    """Say whether a dotted path names a class or function that is defined in rlrun or in torch.optim.
+
+    Where it is defined is what counts: a path such as rl_runner.checks.os.system begins well and ends elsewhere.
+    """
+    module, _, name = target.rpartition(".")
+    home = module if module.startswith("rl_runner.") else "torch.optim" if module == "torch.optim" else None
+    if home is None:
+        return False
+    try:
+        found = getattr(importlib.import_module(home), name)
+    except (ImportError, AttributeError):
+        return False
+    return getattr(found, "__module__", "").startswith(("rl_runner.", "torch.optim."))
+
+
+def memory_for_replay(capacity: int, shape: tuple[int, ...], dtype: Any, stack: int) -> None:
+    """Check that the replay memory will fit, before training fills it.
+
+    Raises:
+        UserError: with both numbers.
+    """
+    per_frame = math.prod(shape[1:] if stack > 1 else shape) * np.dtype(dtype).itemsize
+    wanted, free = capacity * (per_frame + 18), free_memory()  # 18: action, reward, flags, age
+    if free is not None and wanted > free:
+        raise UserError(
+            f"replay.capacity: {capacity:,} rows take {wanted / 1e9:.2f} GB, but {free / 1e9:.2f} GB of memory are "
+            f"free; at most {int(free * 0.8 / (per_frame + 18)):,} rows fit"
+        )
+
+
+def free_memory() -> int | None:
+    """Give the bytes that a process can still take, the container's limit counted in; None where it is unknown."""
+    limits = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        limits.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    elif "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        limits.append(int(limit.read_text()) - int(used.read_text()))
+    return min(limits) if limits else None

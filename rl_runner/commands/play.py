@@ -1,0 +1,53 @@
+"""`rlrun play`: watch an agent, in a window or as a video file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl_runner.actor import Actor
+from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.video import VideoFile, Window
+
+
+@dataclass
+class PlayJob:
+    """Something to watch, built.
+
+    Attributes:
+        envs: one environment that draws.
+        actor: chooses its actions.
+        episodes: how many to play.
+        video: file to write instead of opening a window.
+        title: what is seen.
+    """
+
+    envs: EpisodicVectorEnv
+    actor: Actor
+    episodes: int
+    video: Path | None
+    title: str
+
+
+def run(job: PlayJob) -> None:
+    """Play until the episodes are over or the window is closed; say each episode's return."""
+    fps = job.envs.backend.fps
+    with VideoFile(job.video, fps) if job.video else Window(job.title, fps) as screen:
+        print(job.title)
+        obs, played = job.envs.reset(), 0
+        while played < job.episodes and not getattr(screen, "closed", False):
+            for frame in job.envs.backend.frames():
+                screen.write(frame)
+            job.envs.send(job.actor(obs, 0))
+            tr = job.envs.recv()
+            obs = tr.next_obs
+            for episode in job.envs.finished:
+                played += 1
+                print(f"episode {played}: return {episode.total_reward:g}, {episode.length} steps")
+            if tr.ended.any():
+                for frame in job.envs.backend.frames():
+                    screen.write(frame)
+                obs = job.envs.reset(tr.ended)
+    job.envs.close()
+    if job.video:
+        print(f"written to {job.video}")

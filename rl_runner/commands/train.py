@@ -1,0 +1,146 @@
+"""`rlrun train`: train an agent, from the start or from where a run was interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from rl_runner.checkpoint import Checkpoints
+from rl_runner.evaluate import Evaluation
+from rl_runner.loops.replay import ReplayLoop
+from rl_runner.metrics import MetricsLog
+from rl_runner.runs import RunDirectory
+from rl_runner.terminal import Terminal
+from rl_runner.trainer import Plan, Trainer
+from rl_runner.types import State, UserError
+
+
+@dataclass
+class TrainJob:
+    """A training run, built.
+
+    Attributes:
+        run: its directory, claimed.
+        loop: takes the steps.
+        evaluation: evaluates the agent as it is, given the step and a function that says when to stop early.
+        plan: when things happen.
+        checkpoints: where states go.
+        facts: what was built, to show.
+        config: the whole configuration, plain.
+    """
+
+    run: RunDirectory
+    loop: ReplayLoop
+    evaluation: Callable[[int, Callable[[], bool]], Evaluation]
+    plan: Plan
+    checkpoints: Checkpoints
+    facts: list[tuple[str, str]]
+    config: State
+
+
+class Interrupted(SystemExit):
+    """The run was asked to stop; its exit status is the shell's for that signal."""
+
+
+def train(job: TrainJob, resume: bool = False) -> None:
+    """Run a training job to its end.
+
+    Args:
+        job: what to run.
+        resume: go on from the newest checkpoint.
+
+    Raises:
+        UserError: nothing to resume, or a checkpoint that does not fit.
+        Interrupted: asked to stop by a signal; the state is saved.
+    """
+    saved = job.run.load_newest() if resume else None
+    with Terminal(job.plan.total_steps, job.run.log) as terminal, _signals() as received:
+        log = MetricsLog(job.run.path, *_where(saved[1]) if saved else ())
+        trainer = Trainer(
+            job.loop,
+            partial(job.evaluation, stopped=lambda: bool(received)),
+            job.checkpoints,
+            log,
+            terminal,
+            job.plan,
+            stopped=lambda: bool(received),
+        )
+        terminal.block(job.facts)
+        if saved:
+            _resume(trainer, terminal, *saved)
+        else:
+            log.hyperparameters(dict(flatten(job.config)), metric="eval/return_mean")
+        trainer.run()
+        log.close()
+        terminal.advance(job.loop.clock)
+        _closing_words(job, trainer, terminal, bool(received))
+    job.loop.envs.close()
+    job.run.release()
+    if received:
+        raise Interrupted(128 + received[0])
+
+
+def _where(state: State) -> tuple[dict[str, int], int]:
+    return state["trainer"]["files"], state["clock"]["steps"]
+
+
+def _resume(trainer: Trainer, terminal: Terminal, path: object, state: State, passed_over: list[str]) -> None:
+    for line in passed_over:
+        terminal.say(line)
+    try:
+        trainer.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError) as e:
+        raise UserError(f"resume: {path} does not fit the configuration: {' '.join(str(e).split())[:300]}") from e
+    terminal.say(f"resumed from {path} at step {trainer.loop.clock.steps:,}")
+    if state["replay"] is None:
+        terminal.say("it holds no replay memory: that is filled again before learning goes on, so this is not exact")
+    for i in trainer.loop.envs.lost.nonzero()[0]:
+        terminal.say(f"environment {i} is not deterministic: its running episode was ended as truncated")
+
+
+def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrupted: bool) -> None:
+    clock, progress, run = trainer.loop.clock, trainer.progress, job.run.path
+    took = time.strftime("%H:%M:%S", time.gmtime(trainer.seconds))
+    recent = progress.recent
+    training = f", mean return of the last {len(recent)} episodes {sum(recent) / len(recent):.2f}" if recent else ""
+    if trainer.solved:
+        terminal.say(f"solved after {clock.steps:,} steps")
+    terminal.say(f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}")
+    if progress.best is not None:
+        terminal.say(f"best evaluation: {progress.best:.2f} at step {progress.best_step:,}")
+    if interrupted:
+        terminal.say(f"stopped and saved; go on with:  rlrun train resume={run}")
+    else:
+        terminal.say(f"evaluate it:  rlrun eval {run}")
+        terminal.say(f"watch it:     rlrun play {run}")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Give the leaves of a configuration by their dotted keys."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
