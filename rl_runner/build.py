@@ -34,6 +34,8 @@ from rl_runner.types import Agent, State, UserError
 
 REPLAY_KEYS = ("name", "gamma", "n_step")  # of the agent group, but not arguments of the agent
 
+RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device")
+
 
 def plain(cfg: Any) -> State:
     """Give a configuration as plain dicts and lists, interpolations resolved."""
@@ -158,6 +160,28 @@ def load_run_config(run: RunDirectory, trust: list[str]) -> State:
     checks.trusted(cfg, trust)
     checks.training(cfg)
     return cfg
+
+
+def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
+    """Give a run's own configuration with what may change when it is resumed.
+
+    Args:
+        run: the run that goes on.
+        cfg: the configuration as composed from the command line.
+        overrides: the words of the command line, such as "total_steps=200000".
+
+    Raises:
+        UserError: something that may not change.
+    """
+    trained = OmegaConf.create(load_run_config(run, list(cfg.trust)))
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+")
+        if key in ("resume", "trust"):
+            continue
+        if key.split(".")[0] not in RESUMABLE:
+            raise UserError(f"{key}: cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
+        OmegaConf.update(trained, key, OmegaConf.select(cfg, key))
+    return plain(trained)
 
 
 def save_run_config(run: RunDirectory, cfg: State) -> None:

@@ -12,7 +12,7 @@ from rl_runner.types import State
 
 def sequence(seed: int, name: str, *index: int) -> np.random.SeedSequence:
     """Give the seed sequence of the stream `name` (and index) of a run. Different arguments, independent streams."""
-    return np.random.SeedSequence([seed, zlib.crc32(name.encode()), *index])
+    return np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()), *index))
 
 
 def generator(seed: int, name: str) -> np.random.Generator:

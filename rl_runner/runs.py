@@ -1,11 +1,13 @@
 """A run's directory: where things are in it, and that only one process writes to it.
 
-    config.yaml  train.log  metrics.csv  tensorboard/  checkpoints/  eval/  videos/
+config.yaml  train.log  metrics.csv  tensorboard/  checkpoints/  eval/  videos/
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,7 @@ class RunDirectory:
         Raises:
             UserError: there is none.
         """
-        passed_over = []
+        passed_over: list[str] = []
         for path in Checkpoints(self.checkpoints).newest():
             try:
                 return path, load(path), passed_over
@@ -118,6 +120,13 @@ class RunDirectory:
         if self._lock:
             self._lock.close()
             self._lock = None
+
+    def discard(self) -> None:
+        """Give up a directory that was claimed for nothing; whatever it may hold already stays."""
+        self.release()
+        (self.path / ".lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # removes what is empty, upwards
+            os.removedirs(self.path)
 
     def _try_lock(self) -> bool:
         """Lock the directory for as long as this process lives."""

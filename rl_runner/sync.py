@@ -24,7 +24,8 @@ class Hard:
         self, every_updates: int | None = 1000, every_steps: int | None = None, every_episodes: int | None = None
     ) -> None:
         periods = {"steps": every_steps, "episodes": every_episodes}
-        given = {u: p for u, p in periods.items() if p is not None} or {"updates": every_updates}
+        given: dict[str, int | None] = {u: p for u, p in periods.items() if p is not None}
+        given = given or {"updates": every_updates}
         if len(given) > 1:
             raise UserError("sync: every_steps and every_episodes are both given; leave one of them null")
         ((unit, period),) = given.items()

@@ -116,7 +116,8 @@ class Trainer:
         # First the checkpoint, then the closing numbers: a run that is resumed with more steps drops those.
         self.checkpoint()
         if not self.stopped():
-            self.write_scalars()
+            if loop.clock != self.progress.logged:
+                self.write_scalars()
             if self.last_evaluation is None or self.last_evaluation[0] != loop.clock.steps:
                 self.evaluate()
 

@@ -9,6 +9,7 @@ Frames are (H, W, 3) uint8. They are handed on one by one, so memory does not gr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -31,10 +32,11 @@ NO_DISPLAY = "no display to open a window on; write a file instead: video=out.mp
 MP4_SIDE, GIF_SIDE, WINDOW_SIDE = 640, 480, 720  # frames are enlarged by the largest whole factor that fits these
 GIF_FPS = 30  # browsers slow GIFs down whose frames last less than 20 ms
 
+EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # what yuv420p asks for
 # Tagged as BT.709, because players guess differently where a file does not say how its colours were coded.
 MP4_COLOURS = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"
-MP4_CODEC = ["-c:v", "libx264", "-crf", "18", "-preset", "medium", "-colorspace", "bt709", "-color_primaries", "bt709"]
-MP4_CODEC += ["-color_trc", "bt709", "-color_range", "tv", "-movflags", "+faststart", "-f", "mp4"]
+MP4_CODEC = ["-c:v", "libx264", "-crf", "18", "-preset", "veryfast", "-movflags", "+faststart", "-f", "mp4"]
+MP4_CODEC += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
 LOSSLESS = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast", "-f", "matroska"]
 
 
@@ -121,16 +123,14 @@ class VideoFile:
             if kind is None:
                 self._finish()
         finally:
-            if self._encoder is not None and self._encoder.poll() is None:
-                self._encoder.kill()
-                self._encoder.wait()
+            self._stop()
             shutil.rmtree(self._work, ignore_errors=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         height, width, _ = self._shape
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", f"{self._fps}"]
         # A GIF's palette is known only after its last frame, so until then its frames are kept on disk.
-        coding = LOSSLESS if self._gif else ["-vf", f"{self._scaling(MP4_SIDE)},{_EVEN},{MP4_COLOURS}", *MP4_CODEC]
+        coding = LOSSLESS if self._gif else ["-vf", f"{self._scaling(MP4_SIDE)},{EVEN},{MP4_COLOURS}", *MP4_CODEC]
         with open(self._work / "complaints", "wb") as complaints:
             return subprocess.Popen(
                 [*self._command(), *source, "-i", "-", *coding, str(self._work / "video")],
@@ -152,6 +152,15 @@ class VideoFile:
             os.replace(self._as_gif() if self._gif else self._work / "video", self.path)
         except OSError as e:
             raise self._failed(e.strerror) from e
+
+    def _stop(self) -> None:
+        if self._encoder is None:
+            return
+        self._encoder.kill()  # does nothing to one that has ended
+        self._encoder.wait()
+        if self._encoder.stdin is not None:
+            with contextlib.suppress(OSError):  # what it did not take any more
+                self._encoder.stdin.close()
 
     def _as_gif(self) -> Path:
         """Turn the lossless video into a GIF: one reading for the palette, another for the pictures."""
@@ -182,9 +191,6 @@ class VideoFile:
 
     def _failed(self, why: str | None) -> UserError:
         return UserError(f"video: cannot write {self.path}: {why}")
-
-
-_EVEN = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # what yuv420p asks for
 
 
 class Window:

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from rl_runner.checkpoint import Checkpoints
 from rl_runner.evaluate import Evaluation
@@ -62,7 +61,7 @@ def train(job: TrainJob, resume: bool = False) -> None:
         log = MetricsLog(job.run.path, *_where(saved[1]) if saved else ())
         trainer = Trainer(
             job.loop,
-            partial(job.evaluation, stopped=lambda: bool(received)),
+            lambda step: job.evaluation(step, lambda: bool(received)),
             job.checkpoints,
             log,
             terminal,

@@ -32,7 +32,7 @@ class AtariBackend:
         fire_reset: press FIRE at the start where the game has it.
         life_loss: report lost lives as `life_lost`.
         full_action_space: all 18 actions rather than the game's own.
-        max_frames: an episode is truncated after this many frames (108,000 = 30 minutes).
+        max_frames: an episode is truncated after this many frames, in whole steps (108,000 = 30 minutes).
         threads: emulator threads; 0 lets ale-py choose.
         render: run a twin that gives colour frames, for `frames`.
 
@@ -59,13 +59,15 @@ class AtariBackend:
         _check_game(game)
         if not 0.0 <= sticky < 1.0:
             raise UserError(f"env.sticky: a probability in [0, 1) is wanted, got {sticky}")
-        for key, value in [("frame_skip", frame_skip), ("screen_size", screen_size), ("stack", stack)]:
+        sizes = {"frame_skip": frame_skip, "screen_size": screen_size, "stack": stack, "max_frames": max_frames}
+        for key, value in sizes.items():
             if value < 1:
                 raise UserError(f"env.{key}: must be at least 1, got {value}")
-        emulator = {
+        emulator: dict[str, Any] = {
             "repeat_action_probability": sticky,
             "full_action_space": full_action_space,
-            "max_num_frames_per_episode": max_frames,
+            # Never reached: at its own limit ale-py gives an older screen than the last, so `recv` does the truncating.
+            "max_num_frames_per_episode": max_frames + frame_skip,
             "noop_max": noop_max,
             "use_fire_reset": fire_reset,
             "reward_clipping": False,
@@ -83,11 +85,13 @@ class AtariBackend:
         self.name = game
         self.num_envs = num_envs
         self.observation_space = self._envs.single_observation_space
-        self.action_space = self._envs.single_action_space
+        self.action_space: Any = self._envs.single_action_space
         self.stack = stack
         self.fps = float(FRAMES_PER_SECOND)
         self.protocol = {"sticky": sticky, "frame_skip": frame_skip, "noop_max": noop_max, "max_frames": max_frames}
         self._frame_skip, self._life_loss = frame_skip, life_loss
+        self._max_steps = -(-max_frames // frame_skip)
+        self._steps = np.zeros(num_envs, dtype=np.int64)  # in the running episodes
         self._lives = np.zeros(num_envs, dtype=np.int32)
         # The twin sees every emulator frame in colour. Given the same seeds and each action frame_skip times, it
         # stays in step with the environment, sticky actions included.
@@ -100,6 +104,7 @@ class AtariBackend:
         chosen = np.asarray(seeds, dtype=np.int64)[mask]
         obs, info = self._envs.reset(seed=chosen, options={"reset_mask": mask})
         self._lives = info["lives"]
+        self._steps[mask] = 0
         if self._twin and mask[0]:
             self._frames.append(self._twin.reset(seed=chosen[:1])[0][0, 0])
         return np.asarray(obs)
@@ -117,7 +122,9 @@ class AtariBackend:
 
     def recv(self) -> Step:
         """See `Backend`."""
-        obs, reward, terminated, truncated, info = self._envs.recv()
+        obs, reward, terminated, _, info = self._envs.recv()
+        self._steps += 1
+        truncated = (self._steps >= self._max_steps) & ~terminated
         lives = info["lives"]
         life_lost = (lives < self._lives) & self._life_loss
         self._lives = lives
@@ -136,9 +143,9 @@ class AtariBackend:
 
     def _follow(self, twin: AtariVectorEnv) -> None:
         for _ in range(self._frame_skip):
-            obs, _, terminated, truncated, _ = twin.step(self._action[:1])
+            obs, _, terminated, _, _ = twin.step(self._action[:1])
             self._frames.append(obs[0, 0])
-            if terminated[0] or truncated[0]:
+            if terminated[0]:
                 break
 
 

@@ -77,7 +77,8 @@ class GymBackend:
         chosen = [s if m else None for s, m in zip(seeds, mask, strict=True)]
         # None leaves an environment's own stream alone; the mask leaves the environment itself alone.
         obs, _ = self._envs.reset(seed=chosen, options={"reset_mask": mask.copy()})
-        self._draw()
+        if mask[0]:
+            self._draw()
         return self._keep(obs)
 
     def send(self, action: Array) -> None:
@@ -91,9 +92,7 @@ class GymBackend:
     def recv(self) -> Step:
         """See `Backend`."""
         asynchronous = isinstance(self._envs, AsyncVectorEnv)
-        obs, reward, terminated, truncated, _ = (
-            self._envs.step_wait() if asynchronous else self._envs.step(self._sent)
-        )
+        obs, reward, terminated, truncated, _ = self._envs.step_wait() if asynchronous else self._envs.step(self._sent)
         self._draw()
         life_lost = np.zeros(self.num_envs, dtype=np.bool_)
         return Step(self._keep(obs), reward.astype(np.float32), terminated, truncated, life_lost)

@@ -1,8 +1,8 @@
 """N environments stepped together, with the bookkeeping that makes an episode a pure function of (seed, actions).
 
-A *backend* (`gym.py`, `atari.py`) knows how to reset with seeds, to step and to draw. `EpisodicVectorEnv` is the same for
-all: it deals out the seeds, logs the actions, sums the rewards, and from its log of a few bytes a step it can put any
-environment back into the middle of its episode, which is what makes exact resume cheap.
+A *backend* (`gym.py`, `atari.py`) knows how to reset with seeds, to step and to draw. `EpisodicVectorEnv` is the same
+for all: it deals out the seeds, logs the actions, sums the rewards, and from its log of a few bytes a step it can put
+any environment back into the middle of its episode, which is what makes exact resume cheap.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from rl_runner import rng
 from rl_runner.types import Array, BoolArray, Episode, FloatArray, State, Transition, UserError
@@ -91,9 +92,7 @@ class EpisodicVectorEnv:
         """Finish the step that `send` began. Episodes that it ended stand in `finished`."""
         step = self.backend.recv()
         self._return += step.reward
-        tr = Transition(
-            self._obs, self._action, step.reward, step.terminated, step.truncated, step.life_lost, step.obs
-        )
+        tr = Transition(self._obs, self._action, step.reward, step.terminated, step.truncated, step.life_lost, step.obs)
         self._obs = step.obs
         ended = tr.ended
         self.finished = [self._finished(int(i)) for i in np.flatnonzero(ended)] if ended.any() else []
@@ -127,32 +126,36 @@ class EpisodicVectorEnv:
                 f"env.num_envs: the checkpoint has {len(state['episode'])} environments, "
                 f"the configuration {self.num_envs}"
             )
-        self._episode, self._return = state["episode"].copy(), state["return"].copy()
+        self._episode = state["episode"].copy()
         ends = np.cumsum(state["length"])
         self._log = [state["actions"][end - n : end].tolist() for n, end in zip(state["length"], ends, strict=True)]
-        self._obs = self._play_again()
-        self.lost = np.array([_digest(o) != d for o, d in zip(self._obs, state["digest"], strict=True)])
+        self._obs, self._return = self._play_again()
+        same = [_digest(o) == d for o, d in zip(self._obs, state["digest"], strict=True)]
+        self.lost = ~np.array(same) | (self._return != state["return"])
         return self._obs
 
-    def _play_again(self) -> Array:
+    def _play_again(self) -> tuple[Array, npt.NDArray[np.float64]]:
         """Step all environments together so that all logs end at the same time; earlier steps are idle ones."""
         length = np.array([len(log) for log in self._log])
         total, seeds = int(length.max()), self._seeds()
         idle_action = np.zeros(self.action_space.shape, dtype=self.action_space.dtype).tolist()
         obs = self.backend.reset(np.ones(self.num_envs, dtype=np.bool_), seeds)
+        returns = np.zeros(self.num_envs, dtype=np.float64)
         ended = np.zeros(self.num_envs, dtype=np.bool_)
         for t in range(total + 1):
             behind = total - t  # steps still to come; an environment begins when just its log is left
             restart = (length == behind) | ended
             if t > 0 and restart.any():
                 obs = self.backend.reset(restart, seeds)
+                returns[restart] = 0.0
             if behind == 0:
                 break
             actions = [log[-behind] if behind <= len(log) else idle_action for log in self._log]
             self.backend.send(np.array(actions, dtype=self.action_space.dtype))
             step = self.backend.recv()
             obs, ended = step.obs, step.terminated | step.truncated
-        return obs
+            returns += step.reward
+        return obs, returns
 
     def _seeds(self) -> list[int]:
         return [rng.integer(self.seed, self.stream, i, max(int(k), 0)) for i, k in enumerate(self._episode)]

@@ -40,12 +40,10 @@ class ReplayLoop:
         self.batch_size, self.learning_starts, self.learn_every = batch_size, learning_starts, learn_every
         self.updates_per_learn = updates_per_learn
         self.clock, self.meter = Clock(), Meter()
-        self.obs: Array | None = None  # (N, *O); None until the first step
+        self.obs: Array = envs.reset()  # (N, *O)
 
     def step(self) -> None:
         """Take one step in every environment and learn as much as is due."""
-        if self.obs is None:
-            self.obs = self.envs.reset()
         self.envs.send(self.actor(self.obs, self.clock.steps))  # collect
         tr = self.envs.recv()
         self.replay.add(tr)  # store

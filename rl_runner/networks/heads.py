@@ -50,7 +50,8 @@ class Linear(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, F) -> (B, A, M)."""
         values: Tensor = self.values(features)
-        return values.unflatten(1, self.shape)
+        by_action: Tensor = values.unflatten(1, self.shape)
+        return by_action
 
 
 class Dueling(nn.Module):

@@ -72,7 +72,7 @@ def _features(torso: nn.Module, space: gym.Space[Any]) -> int:
     torso.eval()  # one observation is no batch for BatchNorm
     try:
         features = torso(obs)
-    except RuntimeError as e:
+    except (RuntimeError, ValueError, IndexError) as e:
         raise UserError(f"network.torso: {type(torso).__name__} cannot read observations {space}: {e}") from e
     torso.train()
     if features.dim() != 2:

@@ -7,6 +7,7 @@ an attribute `fc`, the head builds those hidden layers after it; the ones here d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from rl_runner.networks.layers import FullyConnected, OneHot, Pixels
 from rl_runner.types import UserError
 
-Space = gym.Space  # type: ignore[type-arg]
+Space = gym.Space[Any]
 
 
 class MLP(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rl_runner.replay.storage import RowStorage
 from rl_runner.rng import generator_state, load_generator_state
-from rl_runner.types import Batch, BoolArray, FloatArray, IntArray, Sampler, State, Transition
+from rl_runner.types import Array, Batch, BoolArray, FloatArray, IntArray, Sampler, State, Transition
 
 
 class Replay:
@@ -80,7 +80,7 @@ class Replay:
         """Write priorities (B,) back."""
         self.sampler.update(ids, priority)
 
-    def _tensor(self, array: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+    def _tensor(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self._device, non_blocking=True)
 
     def state_dict(self) -> State:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rl_runner.types import Array, BoolArray, FloatArray, IntArray, State, Transition
+from rl_runner.types import Array, BoolArray, FloatArray, IntArray, State, Transition, UserError
 
 
 class Window(NamedTuple):
@@ -45,6 +45,9 @@ class RowStorage:
         action_shape: D, of one action; () for discrete ones.
         action_dtype: as stored.
         stack: frames stacked along the observation's first axis; only the newest is stored. 1: store it whole.
+
+    Raises:
+        UserError: a capacity so small that there may be no row to start a window at.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class RowStorage:
     ) -> None:
         self.rows = capacity // num_envs  # of each ring
         self.num_envs, self.stack = num_envs, stack
+        if self.rows < stack + 1:  # a stack of frames, and the row after it
+            raise UserError(f"replay.capacity: at least {num_envs * (stack + 1)} is wanted here, got {capacity}")
         shape = (self.rows, num_envs)
         frame_shape = obs_shape[1:] if stack > 1 else obs_shape
         self.frame = np.zeros(shape + frame_shape, dtype=obs_dtype)  # (rows, N, *frame)
@@ -159,10 +164,18 @@ class RowStorage:
         return {"rows": rows, "written": self.written.copy(), "episode_over": self.episode_over.copy()}
 
     def load_state_dict(self, state: State) -> None:
-        """Put the rows back. Raises ValueError where shapes do not fit."""
+        """Put the rows back. Raises ValueError where they do not fit.
+
+        More rows than were saved are welcome, unless the saved rings had wrapped: then positions mean the old size.
+        """
+        wrapped = state["written"].max() > len(state["rows"]["frame"])
         for name, array in self._arrays().items():
             saved = state["rows"][name]
-            if saved.shape[1:] != array.shape[1:] or len(saved) > self.rows:
-                raise ValueError(f"replay {name}: saved {saved.shape}, configured {array.shape}")
+            same_kind = saved.shape[1:] == array.shape[1:] and saved.dtype == array.dtype
+            if not same_kind or len(saved) > self.rows or (wrapped and len(saved) != self.rows):
+                raise ValueError(
+                    f"replay {name}: saved {saved.shape} {saved.dtype}, configured {array.shape} {array.dtype}"
+                )
             array[: len(saved)] = saved
+        self.has_action[len(state["rows"]["has_action"]) :] = False
         self.written, self.episode_over = state["written"].copy(), state["episode_over"].copy()

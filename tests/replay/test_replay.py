@@ -110,7 +110,14 @@ def test_sampling_is_uniform_over_exactly_the_startable_rows(seed):
 
 @pytest.mark.parametrize(
     ("outcome", "discount"),
-    [("truncated", 0.81), ("cut", 0.81), ("terminated", 0.0), ("both", 0.0), ("life", 0.0), ("life and truncated", 0.0)],
+    [
+        ("truncated", 0.81),
+        ("cut", 0.81),
+        ("terminated", 0.0),
+        ("both", 0.0),
+        ("life", 0.0),
+        ("life and truncated", 0.0),
+    ],
 )
 def test_a_truncated_episode_bootstraps_from_its_true_last_observation_and_a_terminated_one_never(outcome, discount):
     world = World(1, 2)

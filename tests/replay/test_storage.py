@@ -240,16 +240,16 @@ def test_a_ring_not_yet_full_may_be_loaded_into_a_larger_one():
 @pytest.mark.parametrize(
     ("saved", "configured"),
     [
-        (dict(capacity=40), dict(capacity=20)),  # too many rows
-        (dict(num_envs=2), dict(num_envs=4)),
-        (dict(obs_shape=(3,)), dict(obs_shape=(4,))),
-        (dict(obs_dtype=np.float32), dict(obs_dtype=np.uint8)),
-        (dict(action_shape=()), dict(action_shape=(2,))),
-        (dict(capacity=40), dict(capacity=80)),  # wrapped: its rows stand at positions modulo the old size
+        ({"capacity": 40}, {"capacity": 20}),  # too many rows
+        ({"num_envs": 2}, {"num_envs": 4}),
+        ({"obs_shape": (3,)}, {"obs_shape": (4,)}),
+        ({"obs_dtype": np.float32}, {"obs_dtype": np.uint8}),
+        ({"action_shape": ()}, {"action_shape": (2,)}),
+        ({"capacity": 40}, {"capacity": 80}),  # wrapped: its rows stand at positions modulo the old size
     ],
 )
 def test_a_state_that_does_not_fit_is_refused_and_never_misread(saved, configured):
-    base = dict(capacity=40, num_envs=2, obs_shape=(3,), obs_dtype=np.float32, action_shape=())
+    base = {"capacity": 40, "num_envs": 2, "obs_shape": (3,), "obs_dtype": np.float32, "action_shape": ()}
     storage = RowStorage(**{**base, **saved})
     no = np.zeros(2, dtype=np.bool_)
     obs = np.ones((2, *storage.frame.shape[2:]), dtype=storage.frame.dtype)

@@ -1,0 +1,287 @@
+"""`rlrun VERB ...`: the only reader of sys.argv. Hydra does the rest, after the verb was taken away."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rl_runner import __version__
+
+# Heavy imports (hydra, torch) are inside the functions that need them, so that help answers at once.
+
+VERBS = {
+    "train": "train an agent, or go on with an interrupted run (resume=RUN)",
+    "eval": "play episodes with a saved agent and count",
+    "play": "watch an agent, in a window or as a video",
+}
+BARE_ARGUMENT = {"train": None, "eval": "checkpoint", "play": "checkpoint"}
+EXAMPLES = """\
+  rlrun train env=cartpole                                  learns in about a minute
+  rlrun train env=pong                                      learns Pong from pixels
+  rlrun train experiment=frozenlake_dqn seed=3              an experiment of the lectures
+  rlrun train -m env=cartpole network=mlp,dueling seed=1,2,3
+  rlrun eval latest                                         100 episodes of the newest run's best agent"""
+
+
+def main() -> None:
+    """Run the command line; exits with 0, with 2 for what the user can put right, with 1 for a bug."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line, without the program's name; give the exit status."""
+    if "--shell-completion" in args or "-sc" in args:
+        return _complete(args)
+    if not args or args[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(f"rlrun {__version__}")
+        return 0
+    verb, *rest = args
+    if verb not in VERBS:
+        return _complain(f"unknown verb {verb!r}; {_did_you_mean(verb, list(VERBS))}")
+    if "-h" in rest or "--help" in rest:
+        print(_help(verb))
+        return 0
+    # Like `python -m`, so that a module in the current directory can be named as a network or an environment.
+    sys.path.append(os.getcwd())
+    return _run_verb(verb, _prepare(verb, rest))
+
+
+def conf_dir() -> Path:
+    """Give the directory of our configurations: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+# From a command line to a Hydra application.
+
+
+def _prepare(verb: str, args: list[str]) -> list[str]:
+    """Give the arguments as Hydra wants them."""
+    prepared = []
+    for arg in args:
+        key, equals, value = arg.partition("=")
+        bare = BARE_ARGUMENT[verb]
+        if (not equals and not arg.startswith(("-", "+", "~")) and bare) or (Path(arg).is_dir() and bare):
+            prepared.append(f"{bare}={_quote(arg)}")
+        elif key in ("checkpoint", "resume", "video"):
+            prepared.append(f"{key}={_quote(value)}")
+        elif "/" in key and "." in key:  # network/torso._target_=...: the slash of a group, the dot of a value
+            prepared.append(f"{key.replace('/', '.')}={value}")
+        else:
+            prepared.append(arg)
+    if {"--cfg", "-c"} & set(args) and "--resolve" not in args:
+        prepared.append("--resolve")  # so that every default is seen, not where it comes from
+    return prepared
+
+
+def _quote(path: str) -> str:
+    """Quote a path for Hydra's grammar, unless it is quoted already, null or empty."""
+    if path in ("", "null") or path[0] in "'\"":
+        return path
+    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _run_verb(verb: str, args: list[str]) -> int:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from rl_runner.types import UserError
+
+    multirun = bool({"-m", "--multirun"} & set(args))
+    failures: list[tuple[str, Exception]] = []
+    task: Callable[[Any], None] = {"train": _train, "eval": _eval, "play": _play}[verb]
+
+    def job(cfg: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        name = ", ".join(HydraConfig.get().overrides.task)
+        if multirun:
+            print(f"\njob {HydraConfig.get().job.num}: {name}", flush=True)
+        try:
+            task(cfg)
+        except Exception as e:  # the other jobs of a sweep go on
+            failures.append((name, e))
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
+    sys.argv = ["rlrun", *args]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(job)()
+    except (HydraException, OmegaConfBaseException) as e:
+        return _complain(_explain(verb, args, e))
+    except KeyboardInterrupt:
+        return 130
+    if multirun and failures:
+        return _report(failures)
+    for _, failure in failures:
+        if isinstance(failure, (UserError, OmegaConfBaseException)):
+            return _complain(_explain(verb, args, failure))
+        raise failure
+    return 0
+
+
+def _report(failures: list[tuple[str, Exception]]) -> int:
+    """Show every job of a sweep that failed; where it was not the user's doing, with its traceback."""
+    from rl_runner.types import UserError
+
+    for _, e in failures:
+        if not isinstance(e, UserError):
+            traceback.print_exception(e)
+    print(f"\nrlrun: {len(failures)} job(s) failed:", file=sys.stderr)
+    for name, e in failures:
+        kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
+        print(f"  {name}: {kind}{' '.join(str(e).split())}", file=sys.stderr)
+    return 1
+
+
+# The verbs.
+
+
+def _train(cfg: Any) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from rl_runner import build
+    from rl_runner.commands.train import train
+    from rl_runner.runs import RunDirectory
+
+    if cfg.resume is not None:
+        run_directory = RunDirectory.resumed(cfg.resume)
+        config = build.resumed_config(run_directory, cfg, list(HydraConfig.get().overrides.task))
+        train(build.train_job(config, run_directory), resume=True)
+        return
+    run_directory = RunDirectory.new(_shortest(Path(HydraConfig.get().runtime.output_dir)))
+    try:
+        job = build.train_job(build.plain(cfg), run_directory)
+    except BaseException:
+        run_directory.discard()
+        raise
+    build.save_run_config(run_directory, job.config)
+    train(job)
+
+
+def _shortest(path: Path) -> Path:
+    """Give a path relative to the current directory where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _eval(cfg: Any) -> None:
+    from rl_runner import build
+    from rl_runner.commands import eval as command
+
+    command.run(build.eval_job(build.plain(cfg)))
+
+
+def _play(cfg: Any) -> None:
+    from rl_runner import build
+    from rl_runner.commands import play as command
+
+    command.run(build.play_job(build.plain(cfg)))
+
+
+# What is shown.
+
+
+def _complain(line: str) -> int:
+    print(f"rlrun: {line}", file=sys.stderr)
+    return 2
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+
+
+def _explain(verb: str, args: list[str], e: Exception) -> str:
+    """Put an exception of Hydra's into one line that names the key and what would be right."""
+    from hydra.errors import MissingConfigException
+
+    text = " ".join(str(e).split())
+    if isinstance(e, MissingConfigException) and e.missing_cfg_file:
+        group, _, option = e.missing_cfg_file.rpartition("/")
+        return f"{group}: there is no {option!r}; {_did_you_mean(option, list(e.options or []))}"
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{missing[1]}: a value is needed"
+    if key := re.search(r"Could not override '([^']+)'", text):
+        return f"there is no key {key[1]!r}; {_did_you_mean(key[1], _known_keys(verb, args))}"
+    return text
+
+
+def _known_keys(verb: str, args: list[str]) -> list[str]:
+    """Give all keys that could have been meant: those of the configuration that the chosen groups make, and groups."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from rl_runner.commands.train import flatten
+
+    groups = _groups()
+    chosen = [a for a in args if a.partition("=")[0] in groups and "," not in a]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        node: Any = OmegaConf.to_container(compose(verb, chosen), resolve=False)
+    leaves = [key for key, _ in flatten(node)]
+    return sorted({*leaves, *groups, *(leaf.rpartition(".")[0] for leaf in leaves)} - {""})
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  rlrun {verb:6} {what}" for verb, what in VERBS.items())
+    return (
+        f"rlrun {__version__}: an experiment runner for deep Q-learning\n\n{verbs}\n\n"
+        f"examples\n{EXAMPLES}\n\n`rlrun VERB --help` shows what can be set."
+    )
+
+
+def _help(verb: str) -> str:
+    lines = [f"rlrun {verb}: {VERBS[verb]}", ""]
+    if verb != "train":
+        lines += [f"usage: rlrun {verb} RUN [key=value ...]   RUN: a run's directory, a checkpoint's, or latest", ""]
+        lines += ["keys", *_body(conf_dir() / f"{verb}.yaml")]
+        if verb == "play":
+            lines += ["", f"env (for a random agent): {_options('env')}"]
+        return "\n".join(lines)
+    lines += ["usage: rlrun train [group=option ...] [key=value ...]   several values and -m: one run for each", ""]
+    lines += ["groups", *(f"  {group:14} {_options(group)}" for group in _groups()), ""]
+    lines += ["keys (an environment or an experiment sets its own; see them all with --cfg job)"]
+    lines += [*_body(conf_dir() / "train.yaml"), "", "examples", EXAMPLES, ""]
+    lines += ["your own configuration: --config-dir ./my_conf env=mine"]
+    lines += ['tab completion: eval "$(rlrun -sc install=bash)"']
+    return "\n".join(lines)
+
+
+def _groups() -> list[str]:
+    return sorted(str(p.relative_to(conf_dir())) for p in conf_dir().rglob("*") if p.is_dir())
+
+
+def _options(group: str) -> str:
+    return " ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")))
+
+
+def _body(file: Path) -> list[str]:
+    """Give the keys of a configuration file as they are written, without what is Hydra's own."""
+    text = re.sub(r"(?m)^(defaults|hydra):\n([ -].*\n|\n)*", "", file.read_text(encoding="utf-8"))
+    return [f"  {line}" if line else "" for line in text.strip().splitlines() if not line.startswith("#")]
+
+
+def _complete(args: list[str]) -> int:
+    """Serve the shell: install or uninstall the hook, or answer it, taking the verb from the line being typed."""
+    import hydra
+
+    words = os.environ.get("COMP_LINE", "").split()
+    verb = words[1] if len(words) > 1 and words[1] in VERBS else None
+    if any(a.startswith("query=") for a in args):
+        if verb is None:
+            begun = words[1] if len(words) > 1 else ""
+            print("\n".join(v for v in VERBS if v.startswith(begun)))
+            return 0
+        os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {verb}", "", 1)
+    sys.argv = ["rlrun", *args]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb or "train")(lambda cfg: None)()
+    return 0

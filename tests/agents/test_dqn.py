@@ -1,0 +1,278 @@
+"""Deep Q-learning, by hand: a table of values whose every number is known, and a linear network."""
+
+import copy
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor, nn
+
+from rl_runner.agents.dqn import DQN
+from rl_runner.networks.heads import Dueling, Linear
+from rl_runner.networks.layers import NoisyLinear
+from rl_runner.networks.qnetwork import QNetwork
+from rl_runner.networks.torsos import MLP
+from rl_runner.sync import Hard, NoTarget, Soft
+from rl_runner.types import Batch, Clock, UserError
+from rl_runner.values import Scalar
+
+SGD = partial(torch.optim.SGD, lr=0.1)
+
+
+class Table(nn.Module):
+    """One number per state and action: (B,) -> (B, A, 1)."""
+
+    def __init__(self, q: list[list[float]]) -> None:
+        super().__init__()
+        self.q = nn.Parameter(torch.tensor(q))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.q[obs].unsqueeze(-1)
+
+
+class Matrix(nn.Module):
+    """Q(s, a) = W_a s."""
+
+    def __init__(self, w: list[list[float]]) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(w))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return (obs @ self.w.T).unsqueeze(-1)
+
+
+def batch(obs: Any, action: Any, reward: Any, discount: Any, next_obs: Any, weight: Any = None) -> Batch:
+    ones = [1.0] * len(reward)
+    tensors = [torch.tensor(x) for x in (obs, action, reward, discount, next_obs, weight or ones)]
+    return Batch(*tensors, ids=np.arange(len(reward)))
+
+
+def table_agent(loss: str, double: bool = False) -> DQN:
+    """Online Q and target Q differ; in state 1 they also disagree about the best action."""
+    agent = DQN(Table([[1.0, 2.0], [3.0, 0.5]]), Scalar(loss), SGD, Hard(every_updates=1), double)
+    with torch.no_grad():
+        agent.target.q.copy_(torch.tensor([[0.0, 1e6], [4.0, 10.0]]))
+    return agent
+
+
+# Taken: Q(0, 1) = 2 and Q(1, 0) = 3. Next: state 1 with discount 0.9, state 0 with discount 0.
+TABLE_BATCH = ([0, 1], [1, 0], [1.0, -2.0], [0.9, 0.0], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "double", "weight", "wanted"),
+    [
+        # plain: targets 1 + 0.9 * max(4, 10) = 10 and -2; errors 8, -5
+        ("mse", False, None, (64 + 25) / 2),
+        ("huber", False, None, (7.5 + 4.5) / 2),
+        ("mse", False, [0.5, 2.0], (0.5 * 64 + 2 * 25) / 2),
+        ("huber", False, [0.5, 2.0], (0.5 * 7.5 + 2 * 4.5) / 2),
+        # double: the online network chooses action 0 in state 1; target 1 + 0.9 * 4 = 4.6; errors 2.6, -5
+        ("mse", True, None, (6.76 + 25) / 2),
+        ("huber", True, None, (2.1 + 4.5) / 2),
+        ("mse", True, [0.5, 2.0], (0.5 * 6.76 + 2 * 25) / 2),
+    ],
+)
+def test_loss_by_hand(loss: str, double: bool, weight: list[float] | None, wanted: float) -> None:
+    out = table_agent(loss, double).learn(batch(*TABLE_BATCH, weight))
+    error = 2.6 if double else 8.0
+    assert out.metrics["loss"].item() == pytest.approx(wanted)
+    assert out.metrics["q_mean"].item() == pytest.approx(2.5)
+    assert out.metrics["td_error"].item() == pytest.approx((error + 5) / 2)
+    assert out.priority is not None
+    assert out.priority.tolist() == pytest.approx([error, 5.0])  # not weighted
+    assert not any(x.requires_grad for x in (*out.metrics.values(), out.priority))
+
+
+# The linear network: two samples, the second with weight 0.5 and nothing after it.
+W = [[0.5, -1.0], [0.25, 1.0]]
+LINEAR_BATCH = (
+    [[1.0, 2.0], [0.0, 1.0]],  # Q(s, a): 0.5 - 2 = -1.5 and 1
+    [0, 1],
+    [1.0, 0.0],
+    [0.5, 0.0],
+    [[2.0, 0.0], [9.0, 9.0]],  # Q(s', .) = 1, 0.5 -> target 1 + 0.5 * 1 = 1.5, error 3; second target 0, error -1
+    [1.0, 0.5],
+)
+# Gradient of (1 * 3^2 + 0.5 * 1^2) / 2: for W_0 -3 (1, 2), for W_1 0.5 (0, 1)
+GRADIENT = np.array([[-3.0, -6.0], [0.0, 0.5]])
+NORM = math.sqrt(9 + 36 + 0.25)
+
+
+@pytest.mark.parametrize("sync", [Hard(every_updates=1), Soft(0.5), NoTarget()])
+def test_one_gradient_step_by_hand(sync: Any) -> None:
+    """Without a target network as well: the online network's next values count, and no gradient flows through them."""
+    agent = DQN(Matrix(W), Scalar("mse"), SGD, sync)
+    out = agent.learn(batch(*LINEAR_BATCH))
+    np.testing.assert_allclose(agent.online.w.detach(), np.array(W) - 0.1 * GRADIENT, rtol=1e-6)
+    assert out.metrics["loss"].item() == pytest.approx(4.75)
+    assert out.metrics["grad_norm"].item() == pytest.approx(NORM)
+
+
+@pytest.mark.parametrize(
+    ("clips", "gradient"),
+    [
+        ({"clip_grad_value": 1.0}, [[-1.0, -1.0], [0.0, 0.5]]),
+        ({"clip_grad_norm": 2.0}, GRADIENT * 2 / NORM),
+        ({"clip_grad_norm": 100.0}, GRADIENT),  # it is short enough
+        # the norm first: 2 / 6.727 of (-3, -6, 0, 0.5) is (-0.892, -1.784, 0, 0.149)
+        ({"clip_grad_norm": 2.0, "clip_grad_value": 1.0}, np.clip(GRADIENT * 2 / NORM, -1, 1)),
+    ],
+    ids=str,
+)
+def test_gradient_clipping(clips: dict[str, float], gradient: Any) -> None:
+    agent = DQN(Matrix(W), Scalar("mse"), SGD, Hard(every_updates=1), **clips)
+    out = agent.learn(batch(*LINEAR_BATCH))
+    np.testing.assert_allclose(agent.online.w.detach(), np.array(W) - 0.1 * np.array(gradient), rtol=1e-5)
+    assert out.metrics["grad_norm"].item() == pytest.approx(NORM)  # as it was before
+
+
+@pytest.mark.parametrize("key", ["clip_grad_value", "clip_grad_norm"])
+@pytest.mark.parametrize("clip", [0.0, -1.0])
+def test_clips_must_be_positive(key: str, clip: float) -> None:
+    with pytest.raises(UserError, match=rf"agent\.{key}: must be above 0, or null"):
+        DQN(Matrix(W), Scalar(), SGD, NoTarget(), **{key: clip})
+
+
+def test_gradients_are_those_of_one_batch() -> None:
+    agent = DQN(Matrix(W), Scalar("mse"), partial(torch.optim.SGD, lr=0.0), Hard(every_updates=1))
+    for _ in range(3):
+        agent.learn(batch(*LINEAR_BATCH))
+    np.testing.assert_allclose(agent.online.w.grad, GRADIENT, rtol=1e-6)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_learning_leaves_the_target_alone_until_it_is_synced(double: bool) -> None:
+    agent = DQN(Matrix(W), Scalar("mse"), SGD, Hard(every_updates=2), double)
+    for updates in (1, 2):
+        agent.learn(batch(*LINEAR_BATCH))
+        assert agent.target.w.grad is None
+        assert agent.target.w.tolist() == W
+        agent.sync(Clock(updates=updates - 1), Clock(updates=updates))
+        assert torch.equal(agent.target.w, agent.online.w) == (updates == 2)
+
+
+def test_the_target_learns_nothing_in_the_optimizer() -> None:
+    agent = DQN(Matrix(W), Scalar("mse"), SGD, Hard(every_updates=2))
+    assert [p for g in agent.optimizer.param_groups for p in g["params"]] == list(agent.online.parameters())
+
+
+class TwoNumbers:
+    """A value made of two numbers, their mean; records what it is asked."""
+
+    size = 2
+
+    def mean(self, values: Tensor) -> Tensor:
+        return values.mean(dim=-1)
+
+    def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
+        self.asked = [x.detach().clone() for x in (values, next_values, reward, discount)]
+        return values.sum(dim=1), reward
+
+
+class TwoNumberTable(Table):
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.q[obs].unflatten(1, (2, 2))
+
+
+def test_values_of_several_numbers_are_chosen_by_their_mean() -> None:
+    value = TwoNumbers()
+    # state 0: actions (1, 2), (3, 4); state 1: actions (0, 9), (5, 2) with means 4.5 and 3.5
+    agent = DQN(TwoNumberTable([[1.0, 2.0, 3.0, 4.0], [0.0, 9.0, 5.0, 2.0]]), value, SGD, Hard(every_updates=1))
+    agent.learn(batch([0, 1], [1, 0], [1.0, -2.0], [0.9, 0.0], [1, 0]))
+    values, next_values, reward, discount = value.asked
+    assert values.tolist() == [[3.0, 4.0], [0.0, 9.0]]
+    assert next_values.tolist() == [[0.0, 9.0], [3.0, 4.0]]
+    assert (reward.tolist(), discount.tolist()) == ([1.0, -2.0], pytest.approx([0.9, 0.0]))
+    assert agent.policy(torch.tensor([1])).shape == (1, 2)
+
+
+SPACE = Box(-1, 1, (3,), np.float32)
+
+
+def noisy_agent(double: bool = False, sync: Any = None, head: Any = Linear, **optimizer: Any) -> DQN:
+    torch.manual_seed(0)
+    net = QNetwork(SPACE, 4, 1, partial(MLP, sizes=(8,)), partial(head, noisy=True, sigma0=2.0))
+    return DQN(net, Scalar(), partial(torch.optim.Adam, lr=1e-2), sync or Hard(every_updates=5), double)
+
+
+def random_batch(seed: int = 0, n: int = 6) -> Batch:
+    rng = np.random.default_rng(seed)
+    floats = [torch.from_numpy(rng.normal(size=s).astype(np.float32)) for s in ((n, 3), n, (n, 3))]
+    action = torch.from_numpy(rng.integers(4, size=n))
+    return Batch(floats[0], action, floats[1], torch.full((n,), 0.9), floats[2], torch.ones(n), np.arange(n))
+
+
+@pytest.mark.parametrize("sync", [Hard(every_updates=5), NoTarget()])
+@pytest.mark.parametrize("double", [False, True])
+def test_noise_is_drawn_anew_for_every_forward(double: bool, sync: Any) -> None:
+    """Of the taken action, of the choice and of the target: the same weights and observation, other values."""
+    agent, outputs = noisy_agent(double, sync), []
+    for net in {agent.online, agent.target}:
+        net.register_forward_hook(lambda _, args, out: outputs.append(out.detach()))
+    b = random_batch()
+    agent.learn(b._replace(next_obs=b.obs))
+    assert len(outputs) == (3 if double else 2)
+    for i, x in enumerate(outputs):
+        for y in outputs[:i]:
+            assert not torch.any(x == y)
+
+
+def test_policy_explores_and_carries_no_gradient() -> None:
+    agent, obs = noisy_agent(), torch.ones(2, 3)
+    first, second = agent.policy(obs), agent.policy(obs)
+    assert first.shape == (2, 4)
+    assert not torch.any(first == second)
+    assert not first.requires_grad
+
+
+@pytest.mark.parametrize("head", [Linear, Dueling])
+@pytest.mark.parametrize("sync", [Hard(every_updates=5), NoTarget()])
+def test_greedy_policy_leaves_no_trace(sync: Any, head: Any) -> None:
+    agent, obs = noisy_agent(sync=sync, head=head), torch.ones(2, 3)
+    weights, state = agent.online.state_dict(), torch.get_rng_state()
+    first, second = agent.greedy_policy(obs), agent.greedy_policy(obs)
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(m.training for net in (agent.online, agent.target) for m in net.modules())
+    assert all(torch.equal(v, agent.online.state_dict()[k]) for k, v in weights.items())
+    assert not first.requires_grad
+    # the mean weights: what is left when all sigmas are 0
+    with torch.no_grad():
+        for layer in (m for m in agent.online.modules() if isinstance(m, NoisyLinear)):
+            layer.weight_sigma.zero_()
+            layer.bias_sigma.zero_()
+    torch.testing.assert_close(agent.policy(obs), first)
+
+
+def test_sigma_is_learned() -> None:
+    agent = noisy_agent()
+    before = {k: v.clone() for k, v in agent.online.state_dict().items()}
+    agent.learn(random_batch())
+    assert all(torch.any(agent.online.state_dict()[k] != v) for k, v in before.items())
+
+
+@pytest.mark.parametrize("sync", [Hard(every_updates=2), Soft(0.1), NoTarget()])
+def test_a_restored_agent_learns_on_bit_for_bit(sync: Any) -> None:
+    def learn(agent: DQN, first: int, last: int) -> None:
+        for i in range(first, last):
+            agent.learn(random_batch(i))
+            agent.sync(Clock(updates=i), Clock(updates=i + 1))
+
+    whole, fresh = noisy_agent(sync=sync), noisy_agent(sync=sync)
+    with torch.no_grad():
+        for p in {*fresh.online.parameters(), *fresh.target.parameters()}:
+            p.add_(1.0)  # whatever it was before
+    learn(whole, 0, 3)
+    state, stream = copy.deepcopy(whole.state_dict()), torch.get_rng_state()
+    learn(whole, 3, 6)
+    fresh.load_state_dict(state)
+    torch.set_rng_state(stream)
+    learn(fresh, 3, 6)
+    for mine, wanted in ((fresh.online, whole.online), (fresh.target, whole.target)):
+        for a, b in zip(mine.state_dict().values(), wanted.state_dict().values(), strict=True):
+            assert torch.equal(a, b)

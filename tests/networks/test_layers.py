@@ -1,0 +1,178 @@
+"""The small pieces of networks, against closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rl_runner.networks.layers import ACTIVATIONS, FullyConnected, NoisyLinear, OneHot, Pixels, linear_layers
+from rl_runner.types import UserError
+
+C = math.sqrt(2 / math.pi)  # E[f(z)^2] = E|z| of f(z) = sign(z) sqrt|z|, z standard normal
+
+
+def noisy(
+    weight: list[list[float]], bias: list[float], sigma: list[list[float]], bias_sigma: list[float]
+) -> NoisyLinear:
+    layer = NoisyLinear(len(weight[0]), len(weight))
+    with torch.no_grad():
+        for parameter, value in [
+            (layer.weight, weight),
+            (layer.bias, bias),
+            (layer.weight_sigma, sigma),
+            (layer.bias_sigma, bias_sigma),
+        ]:
+            parameter.copy_(torch.tensor(value))
+    return layer
+
+
+CLOSED_FORMS = {
+    "relu": lambda x: max(x, 0.0),
+    "leaky_relu": lambda x: x if x > 0 else 0.01 * x,
+    "tanh": math.tanh,
+    "elu": lambda x: x if x > 0 else math.exp(x) - 1,
+    "gelu": lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))),
+    "silu": lambda x: x / (1 + math.exp(-x)),
+}
+
+
+def test_every_activation_has_a_closed_form_here() -> None:
+    assert set(CLOSED_FORMS) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("activation", CLOSED_FORMS)
+def test_fully_connected_is_linear_then_activation(activation: str) -> None:
+    layers, width = FullyConnected((3,), activation).build(2)
+    assert width == 3
+    w, b = (p.detach().double().numpy() for p in layers.parameters())
+    x = np.array([[0.5, -2.0], [3.0, 1.0]])
+    wanted = np.vectorize(CLOSED_FORMS[activation])(x @ w.T + b)
+    np.testing.assert_allclose(layers(torch.tensor(x).float()).detach(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_layer_norm_stands_between_linear_and_activation() -> None:
+    layers, _ = FullyConnected((4,), "relu", layer_norm=True).build(2)
+    w, b = (p.detach().double().numpy() for p in layers[0].parameters())
+    h = np.array([[0.3, -1.0]]) @ w.T + b
+    h = (h - h.mean(axis=1, keepdims=True)) / np.sqrt(h.var(axis=1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(layers(torch.tensor([[0.3, -1.0]])).detach(), np.maximum(h, 0), rtol=1e-4, atol=1e-6)
+    assert [type(m) for m in layers] == [nn.Linear, nn.LayerNorm, nn.ReLU]
+
+
+def test_no_sizes_is_the_identity() -> None:
+    layers, width = FullyConnected().build(5)
+    x = torch.randn(2, 5)
+    assert width == 5
+    assert torch.equal(layers(x), x)
+
+
+def test_unknown_activation_and_empty_layers_are_told() -> None:
+    with pytest.raises(UserError, match=r"activation 'rleu' is unknown; one of relu,"):
+        FullyConnected((3,), "rleu")
+    with pytest.raises(UserError, match=r"at least 1, got \[3, 0\]"):
+        FullyConnected((3, 0))
+
+
+def test_noisy_starts_as_the_paper_says() -> None:
+    layer = NoisyLinear(16, 200, sigma0=0.4)
+    assert torch.all(layer.weight_sigma == 0.1)  # 0.4 / sqrt(16)
+    assert torch.all(layer.bias_sigma == 0.1)
+    for mean in (layer.weight, layer.bias):  # uniform in +-1 / sqrt(16)
+        assert 0.2 < mean.abs().max() <= 0.25
+        assert mean.std().item() == pytest.approx(0.25 / math.sqrt(3), rel=0.15)
+
+
+def test_noisy_in_evaluation_is_a_plain_linear_layer() -> None:
+    layer = noisy([[1.0, 2.0], [3.0, 4.0]], [0.5, -0.5], [[9.0, 9.0], [9.0, 9.0]], [9.0, 9.0]).eval()
+    before = torch.get_rng_state()
+    assert layer(torch.tensor([[1.0, -1.0]])).tolist() == [[-0.5, -1.5]]  # 1 - 2 + 0.5, 3 - 4 - 0.5
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_noisy_mean_and_variance() -> None:
+    """y_i = W_i x + b_i + f_i (sum_j S_ij g_j x_j + s_i), f, g iid, E f = 0, E f^2 = C."""
+    torch.manual_seed(0)
+    sigma, bias_sigma, x = [[0.5, 1.0], [0.2, 0.1]], [0.3, 0.7], [2.0, -1.0]
+    layer = noisy([[1.0, 2.0], [3.0, 4.0]], [0.5, -0.5], sigma, bias_sigma)
+    with torch.no_grad():
+        y = torch.stack([layer(torch.tensor([x]))[0] for _ in range(20_000)]).double().numpy()
+    # C (C (0.5^2 2^2 + 1^2 1^2) + 0.3^2) and C (C (0.2^2 2^2 + 0.1^2 1^2) + 0.7^2)
+    variance = np.array([C * (C * 2.0 + 0.09), C * (C * 0.17 + 0.49)])
+    assert y.var(axis=0) == pytest.approx(variance, rel=0.05)
+    assert y.mean(axis=0) == pytest.approx([0.5, 1.5], abs=4 * math.sqrt(variance.max() / 20_000))  # 2-2+.5, 6-4-.5
+    assert abs(np.corrcoef(y.T)[0, 1]) < 0.04  # outputs have noise of their own
+
+
+def test_noise_is_factorised_and_shared_by_the_batch() -> None:
+    torch.manual_seed(1)
+    ones = [[1.0] * 4] * 3
+    layer = noisy([[0.0] * 4] * 3, [0.0] * 3, ones, [1.0] * 3)
+    with torch.no_grad():
+        y = layer(torch.cat([torch.zeros(1, 4), torch.eye(4), torch.eye(4)])).double().numpy()
+    noise_out = y[0]  # x = 0 leaves f_i s_i
+    noise_in = y[1:5] / noise_out - 1  # x = e_j gives f_i (g_j + 1): the same g_j from every output i
+    np.testing.assert_allclose(noise_in, noise_in[:, :1].repeat(3, axis=1), rtol=1e-4)
+    assert len(np.unique(noise_in[:, 0].round(4))) == 4
+    np.testing.assert_array_equal(y[1:5], y[5:])
+
+
+def test_each_forward_draws_anew_and_the_seed_decides() -> None:
+    layer, x = NoisyLinear(3, 2), torch.ones(1, 3)
+    torch.manual_seed(2)
+    first, second = layer(x), layer(x)
+    torch.manual_seed(2)
+    assert not torch.equal(first, second)
+    assert torch.equal(layer(x), first)
+
+
+def test_gradients_reach_sigma() -> None:
+    """The noise part is linear in sigma, so it equals the inner product of sigma and the gradient by sigma."""
+    torch.manual_seed(3)
+    layer, x = NoisyLinear(3, 2), torch.tensor([[0.5, -1.0, 2.0]])
+    out = layer(x).sum()
+    out.backward()
+    spread = out - layer.eval()(x).sum()
+    g, s = layer.weight_sigma.grad, layer.bias_sigma.grad
+    assert g is not None
+    assert s is not None
+    assert torch.all(g != 0)
+    assert torch.all(s != 0)
+    assert ((g * layer.weight_sigma).sum() + (s * layer.bias_sigma).sum()).item() == pytest.approx(
+        spread.item(), rel=1e-4
+    )
+    assert torch.equal(layer.weight.grad, x.expand(2, 3))
+    assert torch.equal(layer.bias.grad, torch.ones(2))
+
+
+def test_one_hot() -> None:
+    assert OneHot([3], [0])(torch.tensor([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert OneHot([3], [-1])(torch.tensor([-1, 1])).tolist() == [[1, 0, 0], [0, 0, 1]]
+    two = OneHot([2, 3], [0, 5])(torch.tensor([[1, 5], [0, 7]]))
+    assert two.tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
+    assert two.dtype == torch.float32
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_pixels_scale_once_and_leave_the_observation_alone(channels_last: bool) -> None:
+    x = torch.tensor([0, 51, 255, 102], dtype=torch.uint8).reshape((1, 2, 2, 1) if channels_last else (1, 1, 2, 2))
+    before = x.clone()
+    y = Pixels(channels_last)(x)
+    assert y.shape == (1, 1, 2, 2)
+    assert y.flatten().tolist() == pytest.approx([0.0, 0.2, 1.0, 0.4])
+    assert torch.equal(x, before)
+
+
+def test_pixels_move_channels_first() -> None:
+    x = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)  # (B, H, W, C)
+    y = Pixels(channels_last=True)(x)
+    assert y.shape == (2, 5, 3, 4)
+    assert y[1, 4, 2, 0].item() == pytest.approx(x[1, 2, 0, 4].item() / 255)
+
+
+def test_linear_layers_in_order() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Sequential(NoisyLinear(1, 1), nn.LayerNorm(1)), nn.Linear(1, 1)
+    )
+    assert [type(m) for m in linear_layers(net)] == [nn.Conv2d, NoisyLinear, nn.Linear]

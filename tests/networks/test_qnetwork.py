@@ -1,0 +1,173 @@
+"""The whole network: every torso with every head and observation, its sizes and its first weights."""
+
+import math
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from torch import Tensor, nn
+
+from rl_runner.networks.heads import Dueling, Linear
+from rl_runner.networks.layers import NoisyLinear
+from rl_runner.networks.qnetwork import QNetwork
+from rl_runner.networks.torsos import MLP, Conv3x3, NatureCNN, NipsCNN, auto
+from rl_runner.types import UserError
+
+VECTOR = Box(-1, 1, (4,), np.float32)
+ATARI = Box(0, 255, (4, 84, 84), np.uint8)
+SMALL = Box(0, 255, (2, 40, 40), np.uint8)
+FLAT = [VECTOR, Discrete(6), Discrete(3, start=7), MultiDiscrete([3, 2], start=[1, 0]), MultiBinary(5)]
+IMAGES = [SMALL, Box(0, 255, (40, 44, 3), np.uint8), Box(0, 255, (96, 96, 3), np.uint8)]
+TORSOS = [*[(MLP, s) for s in FLAT + IMAGES], *[(t, s) for t in (NatureCNN, NipsCNN, Conv3x3, auto) for s in IMAGES]]
+HEADS = [Linear, Dueling, partial(Linear, noisy=True), partial(Dueling, noisy=True)]
+HEAD_IDS = ["linear", "dueling", "noisy", "dueling-noisy"]
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def samples(space: gym.Space[Any], n: int = 3) -> Tensor:
+    space.seed(0)
+    return torch.from_numpy(np.stack([np.asarray(space.sample()) for _ in range(n)]))
+
+
+@pytest.mark.parametrize("head", HEADS, ids=HEAD_IDS)
+@pytest.mark.parametrize(("torso", "space"), TORSOS, ids=lambda x: getattr(x, "__name__", str(x)))
+def test_every_combination(torso: Any, space: gym.Space[Any], head: Any) -> None:
+    net = QNetwork(space, 5, 2, torso, head, hidden=(8,))
+    obs = samples(space)
+    before = obs.clone()
+    q = net(obs)
+    assert q.shape == (3, 5, 2)
+    assert q.isfinite().all()
+    assert torch.equal(obs, before)
+    q.sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_parameter_counts_of_the_papers() -> None:
+    # 2015: 4*64*32+32 + 32*16*64+64 + 64*9*64+64 + 3136*512+512 + 512*6+6
+    assert parameters(QNetwork(ATARI, 6, 1, NatureCNN, Linear)) == 1_687_206
+    # 2013: 4*64*16+16 = 4112, 16*16*32+32 = 8224, 2592*256+256 = 663808, 256*4+4 = 1028
+    assert parameters(QNetwork(ATARI, 4, 1, NipsCNN, Linear)) == 677_172
+    # Dueling: convolutions 8224+32832+36928, two hidden layers of 1606144, 513 for V, 3078 for A
+    assert parameters(QNetwork(ATARI, 6, 1, NatureCNN, Dueling)) == 77_984 + 2 * 1_606_144 + 513 + 3078
+    # MLP: 4*256+256 + 256*256+256 + 256*2+2
+    assert parameters(QNetwork(VECTOR, 2, 1, MLP, Linear)) == 67_586
+
+
+def test_hidden_replaces_what_the_torso_asks_for() -> None:
+    # the torso keeps 4*256+256; the head: 256*10+10, 10*20+20, 20*2+2
+    assert parameters(QNetwork(VECTOR, 2, 1, MLP, Linear, hidden=(10, 20))) == 1280 + 2570 + 220 + 42
+    assert parameters(QNetwork(VECTOR, 2, 1, MLP, Linear, hidden=())) == 1280 + 514
+    net: Any = QNetwork(VECTOR, 2, 1, partial(MLP, activation="tanh", layer_norm=True), Linear, hidden=(10,))
+    assert [type(m) for m in net.head.values.hidden] == [nn.Linear, nn.LayerNorm, nn.Tanh]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=HEAD_IDS)
+def test_xavier(head: Any) -> None:
+    torch.manual_seed(0)
+    net = QNetwork(SMALL, 6, 1, NatureCNN, head, init="xavier")
+    layers = [m for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    assert len(layers) == (3 if isinstance(head, partial) else 3 + (2 if head is Linear else 4))
+    for layer in layers:
+        receptive = layer.weight[0, 0].numel() if layer.weight.dim() == 4 else 1
+        fan = (layer.weight.shape[0] + layer.weight.shape[1]) * receptive
+        bound = math.sqrt(6 / fan)
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+        assert torch.all(layer.bias == 0)
+    for noisy in (m for m in net.modules() if isinstance(m, NoisyLinear)):  # these keep the paper's own rule
+        assert noisy.weight.abs().max() <= 1 / math.sqrt(noisy.in_features)
+        assert torch.any(noisy.bias != 0)
+
+
+@pytest.mark.parametrize("init", ["default", "xavier"])
+@pytest.mark.parametrize("head", HEADS, ids=HEAD_IDS)
+def test_small_outputs(head: Any, init: str) -> None:
+    torch.manual_seed(0)
+    net: Any = QNetwork(VECTOR, 6, 1, MLP, head, init=init, last_layer_std=1e-3)
+    streams = list(net.head.children())
+    assert len(streams) == (2 if hasattr(net.head, "advantage") else 1)
+    for stream in streams:
+        assert stream.out.weight.std().item() == pytest.approx(1e-3, rel=0.15)  # 256 weights at least
+        assert torch.all(stream.out.bias == 0)
+        assert stream.hidden[0].weight.std() > 0.02  # hidden layers stay as they were
+        if isinstance(stream.out, NoisyLinear):
+            assert stream.out.weight_sigma[0, 0].item() == pytest.approx(0.5 / 16)
+    assert net.eval()(samples(VECTOR)).abs().max() < 0.05
+
+
+def test_last_layer_std_null_leaves_the_weights() -> None:
+    torch.manual_seed(0)
+    net: Any = QNetwork(VECTOR, 6, 1, MLP, Linear)
+    assert net.head.values.out.weight.std().item() == pytest.approx(1 / 16 / math.sqrt(3), rel=0.1)
+    assert torch.any(net.head.values.out.bias != 0)
+
+
+class Mine(nn.Module):
+    """A torso of the user's own, without `fc`; with BatchNorm, which refuses a batch of one in training mode."""
+
+    def __init__(self, space: Box) -> None:
+        super().__init__()
+        self.layer = nn.Linear(space.shape[0], 9)
+        self.norm = nn.BatchNorm1d(9)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.norm(self.layer(obs))
+
+
+class MineWithFc(nn.Module):
+    """A torso that happens to call its own layer `fc`."""
+
+    def __init__(self, space: Box) -> None:
+        super().__init__()
+        self.fc = nn.Linear(space.shape[0], 9)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.fc(obs)
+
+
+@pytest.mark.parametrize("torso", [Mine, MineWithFc])
+def test_a_torso_of_the_users_own(torso: Any) -> None:
+    net: Any = QNetwork(VECTOR, 3, 1, torso, Linear)
+    assert net(samples(VECTOR)).shape == (3, 3, 1)
+    assert parameters(net.head) == 9 * 3 + 3  # nothing between torso and output
+    assert parameters(QNetwork(VECTOR, 3, 1, torso, Linear, hidden=(5,)).head) == 9 * 5 + 5 + 5 * 3 + 3
+
+
+def test_measuring_the_features_leaves_no_trace() -> None:
+    net: Any = QNetwork(VECTOR, 3, 1, Mine, Linear)
+    assert all(m.training for m in net.modules())
+    assert torch.all(net.torso.norm.running_mean == 0)
+    assert net.torso.norm.num_batches_tracked == 0
+
+
+class Shapeless(nn.Module):
+    def __init__(self, space: gym.Space[Any]) -> None:
+        super().__init__()
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return obs[:, None, :]
+
+
+class WrongWidth(Mine):
+    def __init__(self, space: gym.Space[Any]) -> None:
+        super().__init__(Box(-1, 1, (99,)))
+
+
+def test_wrong_fits_are_told() -> None:
+    with pytest.raises(UserError, match=r"network\.torso: NatureCNN needs uint8 images .*network=mlp"):
+        QNetwork(VECTOR, 2, 1, NatureCNN, Linear)
+    with pytest.raises(UserError, match=r"network\.torso: Shapeless must give features \(B, F\), it gave \(1, 1, 4\)"):
+        QNetwork(VECTOR, 2, 1, Shapeless, Linear)
+    with pytest.raises(UserError, match=r"network\.torso: WrongWidth cannot read observations Box"):
+        QNetwork(VECTOR, 2, 1, WrongWidth, Linear)
+    with pytest.raises(UserError, match=r"network\.init: 'he' is unknown; one of default, xavier"):
+        QNetwork(VECTOR, 2, 1, MLP, Linear, init="he")
+    with pytest.raises(UserError, match=r"activation 'x' is unknown"):
+        QNetwork(VECTOR, 2, 1, partial(MLP, activation="x"), Linear)

@@ -1,0 +1,167 @@
+"""Torsos: features of every kind of observation."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from torch import Tensor, nn
+
+from rl_runner.networks.torsos import MLP, Conv3x3, NatureCNN, NipsCNN, auto, is_image
+from rl_runner.types import UserError
+
+
+def image(*shape: int) -> Box:
+    return Box(0, 255, shape, np.uint8)
+
+
+def samples(space: gym.Space[Any], n: int = 5) -> Tensor:
+    space.seed(0)
+    return torch.from_numpy(np.stack([np.asarray(space.sample()) for _ in range(n)]))
+
+
+FLAT: list[tuple[gym.Space[Any], int]] = [
+    (Box(-1, 1, (4,), np.float32), 4),
+    (Box(-1, 1, (), np.float32), 1),
+    (Box(-1, 1, (2, 3), np.float32), 6),
+    (Box(0, 255, (128,), np.uint8), 128),
+    (Discrete(7), 7),
+    (Discrete(3, start=-5), 3),
+    (MultiDiscrete([3, 2, 4]), 9),
+    (MultiDiscrete([3, 2], start=[1, -5]), 5),
+    (MultiDiscrete(np.array([[2, 3], [4, 5]])), 14),
+    (MultiBinary(5), 5),
+    (MultiBinary((2, 3)), 6),
+    (image(4, 84, 84), 28224),
+]
+
+
+@pytest.mark.parametrize(("space", "width"), FLAT, ids=lambda x: str(x)[:40])
+def test_mlp_reads_every_flat_observation(space: gym.Space[Any], width: int) -> None:
+    torso = MLP(space, sizes=(8, 16))
+    assert torso.hidden[0].in_features == width
+    assert torso(samples(space)).shape == (5, 8)  # the last size is the head's
+    assert torso.fc.sizes == (16,)
+
+
+@pytest.mark.parametrize("start", [0, 3, -2])
+def test_mlp_gives_each_discrete_state_its_own_column(start: int) -> None:
+    torso = MLP(Discrete(4, start=start), sizes=(9,))
+    assert torch.equal(torso(torch.arange(start, start + 4)), torch.eye(4))
+
+
+def test_mlp_gives_each_multi_discrete_part_its_own_columns() -> None:
+    torso = MLP(MultiDiscrete([2, 3], start=[1, 4]), sizes=(9,))
+    assert torso(torch.tensor([[1, 4], [2, 6]])).tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 0, 1]]
+
+
+def test_mlp_leaves_vectors_as_they_are_and_scales_bytes() -> None:
+    x = torch.tensor([[300.0, -2.5]])
+    assert torch.equal(MLP(Box(-1, 1, (2,), np.float32), sizes=(9,))(x), x)
+    assert MLP(Box(0, 255, (2,), np.uint8), sizes=(9,))(torch.tensor([[255, 51]], dtype=torch.uint8)).tolist() == [
+        [1.0, pytest.approx(0.2)]
+    ]
+
+
+def test_mlp_hands_activation_and_layer_norm_on() -> None:
+    torso = MLP(Box(-1, 1, (2,), np.float32), (4, 5, 6), "tanh", layer_norm=True)
+    assert [type(m) for m in torso.hidden] == [nn.Linear, nn.LayerNorm, nn.Tanh] * 2
+    assert (torso.fc.sizes, torso.fc.activation, torso.fc.layer_norm) == ((6,), "tanh", True)
+
+
+IMAGES = [
+    (NatureCNN, (4, 84, 84), 64 * 7 * 7),  # 84 -> 20 -> 9 -> 7
+    (NatureCNN, (3, 96, 96), 64 * 8 * 8),  # 96 -> 23 -> 10 -> 8
+    (NatureCNN, (1, 36, 36), 64 * 1 * 1),  # 36 -> 8 -> 3 -> 1
+    (NipsCNN, (4, 84, 84), 32 * 9 * 9),  # 84 -> 20 -> 9
+    (NipsCNN, (1, 36, 36), 32 * 3 * 3),
+    (Conv3x3, (3, 96, 96), 64 * 6 * 6),  # 96 / 2^4
+    (Conv3x3, (4, 84, 84), 64 * 5 * 5),  # 84 -> 42 -> 21 -> 10 -> 5
+    (Conv3x3, (1, 36, 36), 64 * 2 * 2),
+    (NatureCNN, (12, 84, 84), 64 * 7 * 7),  # four stacked colour frames
+    (NipsCNN, (4, 210, 160), 32 * 24 * 18),  # 210 -> 51 -> 24, 160 -> 39 -> 18
+]
+
+
+@pytest.mark.parametrize(("torso", "shape", "width"), IMAGES)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_convolutions_read_images(torso: Any, shape: tuple[int, int, int], width: int, channels_last: bool) -> None:
+    c, h, w = shape
+    space = image(h, w, c) if channels_last else image(c, h, w)
+    assert torso(space)(samples(space, 2)).shape == (2, width)
+
+
+@pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])
+def test_channels_last_is_the_same_image(torso: Any) -> None:
+    first, last = torso(image(3, 40, 48)), torso(image(40, 48, 3))
+    last.load_state_dict(first.state_dict())
+    obs = samples(image(3, 40, 48))
+    torch.testing.assert_close(last(obs.permute(0, 2, 3, 1).contiguous()), first(obs))
+
+
+@pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])
+def test_images_are_scaled_exactly_once_and_left_alone(torso: Any) -> None:
+    net = torso(image(2, 40, 40))
+    seen: list[Tensor] = []
+    net.convolutions[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    obs = samples(image(2, 40, 40))
+    before = obs.clone()
+    net(obs)
+    np.testing.assert_allclose(seen[0].numpy(), before.numpy().astype(np.float64) / 255, rtol=1e-6)
+    assert torch.equal(obs, before)
+
+
+def test_the_first_kernel_sees_the_image_as_written() -> None:
+    net = NatureCNN(image(1, 36, 36))
+    conv = net.convolutions[0]
+    y = conv(net.input(torch.full((1, 1, 36, 36), 51, dtype=torch.uint8)))
+    w, b = conv.weight.detach().double().numpy(), conv.bias.detach().double().numpy()
+    np.testing.assert_allclose(y[0, :, 3, 4].detach(), 0.2 * w.sum(axis=(1, 2, 3)) + b, rtol=1e-4, atol=1e-6)
+
+
+def test_kernels_strides_and_units_are_the_papers() -> None:
+    def kernels(net: Any) -> list[tuple[int, int, int]]:
+        convolutions = [m for m in net.convolutions if isinstance(m, nn.Conv2d)]
+        return [(m.out_channels, m.kernel_size[0], m.stride[0]) for m in convolutions]
+
+    assert kernels(NatureCNN(image(4, 84, 84))) == [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
+    assert NatureCNN(image(4, 84, 84)).fc.sizes == (512,)
+    assert kernels(NipsCNN(image(4, 84, 84))) == [(16, 8, 4), (32, 4, 2)]
+    assert NipsCNN(image(4, 84, 84)).fc.sizes == (256,)
+    assert kernels(Conv3x3(image(3, 96, 96), widths=(8, 16), fc=())) == [(8, 3, 1), (16, 3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("space", "wanted"),
+    [
+        (image(4, 84, 84), NatureCNN),
+        (image(84, 84, 3), NatureCNN),
+        (image(36, 36, 1), NatureCNN),
+        (image(4, 35, 35), MLP),  # too small for the convolutions
+        (image(10, 10, 4), MLP),
+        (image(128), MLP),
+        (Box(0, 1, (4, 84, 84), np.float32), MLP),  # not bytes
+        (Box(-1, 1, (4,), np.float32), MLP),
+        (Discrete(5), MLP),
+        (MultiDiscrete([2, 3]), MLP),
+        (MultiBinary(3), MLP),
+    ],
+    ids=lambda x: getattr(x, "__name__", str(x)),
+)
+def test_auto_chooses_by_observation(space: gym.Space[Any], wanted: type[nn.Module]) -> None:
+    assert type(auto(space)) is wanted
+    assert bool(is_image(space)) == (wanted is NatureCNN)
+
+
+@pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])
+@pytest.mark.parametrize("space", [Box(-1, 1, (4,), np.float32), Discrete(5), image(4, 30, 30)], ids=str)
+def test_convolutions_refuse_what_is_no_image(torso: Any, space: gym.Space[Any]) -> None:
+    with pytest.raises(UserError, match=rf"network\.torso: {torso.__name__} needs uint8 images .*network=mlp"):
+        torso(space)
+
+
+def test_mlp_refuses_structured_observations() -> None:
+    with pytest.raises(UserError, match=r"network\.torso: .*Dict"):
+        MLP(gym.spaces.Dict({"a": Discrete(2)}))

@@ -1,0 +1,95 @@
+"""Exploration rules: how often which action is taken. Seeds are fixed; chi^2 against its 99.9 % quantile."""
+
+import numpy as np
+import pytest
+
+from rl_runner.exploration import Boltzmann, EpsilonGreedy, Greedy
+from rl_runner.types import UserError
+
+N = 40_000
+CHI2 = {1: 10.83, 2: 13.82, 3: 16.27}  # 99.9 % quantiles by degrees of freedom
+
+
+def chi2(action: np.ndarray, probability: np.ndarray) -> float:
+    wanted = len(action) * probability
+    return float(((np.bincount(action, minlength=len(probability)) - wanted) ** 2 / wanted).sum())
+
+
+def rows(*q: float) -> np.ndarray:
+    return np.tile(np.array(q, dtype=np.float32), (N, 1))
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 0.5, 1.0])
+def test_epsilon_greedy_frequencies(epsilon: float) -> None:
+    action = EpsilonGreedy(epsilon, epsilon, 0)(rows(1, 5, 2, -3), 0, np.random.default_rng(0))
+    probability = np.full(4, epsilon / 4) + np.array([0, 1 - epsilon, 0, 0])
+    assert chi2(action, probability) < CHI2[3]
+    assert action.dtype == np.int64
+    exploring = np.flatnonzero(action != 1)  # environments explore each by itself, not all at once or in turn
+    gaps = np.bincount(np.minimum(np.diff(exploring), 3))[1:]
+    p = epsilon * 3 / 4
+    assert chi2(np.repeat(np.arange(3), gaps), np.array([p, p * (1 - p), (1 - p) ** 2])) < CHI2[2]
+
+
+def test_epsilon_zero_is_greedy_and_one_ignores_the_values() -> None:
+    q = np.random.default_rng(1).normal(size=(500, 6)).astype(np.float32)
+    assert np.array_equal(EpsilonGreedy(0, 0, 0)(q, 0, np.random.default_rng(2)), q.argmax(axis=1))
+    one = EpsilonGreedy(1, 1, 0)
+    assert np.array_equal(one(q, 0, np.random.default_rng(2)), one(-q, 0, np.random.default_rng(2)))
+
+
+def test_epsilon_follows_its_line() -> None:
+    rule = EpsilonGreedy(1.0, 0.2, 100)
+    assert rule.metrics(50) == {"epsilon": pytest.approx(0.6)}
+    assert rule.metrics(1000) == {"epsilon": 0.2}
+    action = rule(rows(1, 0), 50, np.random.default_rng(3))
+    assert chi2(action, np.array([0.7, 0.3])) < CHI2[1]
+    action = rule(rows(1, 0), 1000, np.random.default_rng(3))
+    assert chi2(action, np.array([0.9, 0.1])) < CHI2[1]
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_boltzmann_frequencies_are_the_softmax(temperature: float) -> None:
+    q = np.array([1.0, 2.0, 0.5, 1.9])
+    action = Boltzmann(temperature, temperature, 0)(rows(*q), 0, np.random.default_rng(4))
+    e = np.exp(q / temperature)
+    assert chi2(action, e / e.sum()) < CHI2[3]
+    assert action.dtype == np.int64
+
+
+def test_boltzmann_follows_its_line_and_bears_large_values() -> None:
+    rule = Boltzmann(2.0, 1.0, 10)
+    assert rule.metrics(5) == {"temperature": 1.5}
+    e = np.exp(np.array([0.0, 1.0]) / 1.5)
+    assert chi2(rule(rows(0, 1), 5, np.random.default_rng(5)), e / e.sum()) < CHI2[1]
+    far = rule(rows(1e6, 1e6 + 100), 10, np.random.default_rng(5))  # exp of these would overflow
+    assert np.all(far == 1)
+
+
+def test_greedy_draws_nothing() -> None:
+    rng, q = np.random.default_rng(6), np.array([[1, 3, 2], [5, 4, 4]], dtype=np.float32)
+    before = rng.bit_generator.state
+    assert Greedy()(q, 0, rng).tolist() == [1, 0]
+    assert rng.bit_generator.state == before
+    assert Greedy().metrics(0) == {}
+
+
+@pytest.mark.parametrize("rule", [EpsilonGreedy(0.5, 0.5, 0), Boltzmann(1, 1, 0)])
+def test_the_stream_decides(rule: EpsilonGreedy | Boltzmann) -> None:
+    q = rows(1, 1.5, 1)[:50]
+    first, again, other = (rule(q, 0, np.random.default_rng(seed)) for seed in (7, 7, 8))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_wrong_numbers_are_told() -> None:
+    with pytest.raises(UserError, match=r"exploration\.start: a probability in \[0, 1\] is wanted, got 1.5"):
+        EpsilonGreedy(1.5, 0.1, 10)
+    with pytest.raises(UserError, match=r"exploration\.end: .* got -0.1"):
+        EpsilonGreedy(1.0, -0.1, 10)
+    with pytest.raises(UserError, match=r"exploration\.steps: must be 0 or more, got -1"):
+        EpsilonGreedy(1.0, 0.1, -1)
+    with pytest.raises(UserError, match=r"exploration\.end: a temperature above 0 is wanted, got 0.0"):
+        Boltzmann(1.0, 0.0, 10)
+    with pytest.raises(UserError, match=r"exploration\.steps: must be 0 or more, got -1"):
+        Boltzmann(1.0, 1.0, -1)

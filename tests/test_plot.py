@@ -1,0 +1,148 @@
+"""scripts/plot: the numbers that it draws, checked by hand, and that it draws them."""
+
+import csv
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PLOT = Path(__file__).parents[1] / "scripts" / "plot"
+
+
+def plot(*args: object, fails: bool = False, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(PLOT), *map(str, args)],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == (2 if fails else 0), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr if fails else done.stdout
+
+
+def a_run(
+    directory: Path, train: dict[int, float], evaluation: dict[int, tuple[float, float]] | None = None, skip: int = 4
+) -> Path:
+    """Make what `rlrun train` leaves; a step takes 0.6 seconds."""
+    directory.mkdir(parents=True)
+    lines = ["step,name,value"]
+    for step, value in train.items():
+        lines += [f"{step},train/return,{value!r}", f"{step},train/length,7.0", f"{step},time/seconds,{step * 0.6!r}"]
+    for step, (mean, std) in (evaluation or {}).items():
+        lines += [f"{step},eval/return_mean,{mean!r}", f"{step},eval/return_std,{std!r}", f"{step},eval/return_max,9.0"]
+    (directory / "metrics.csv").write_text("\n".join(lines) + "\n")
+    (directory / "config.yaml").write_text(f"seed: 0\nenv:\n  game: pong\n  frame_skip: {skip}\n")
+    return directory
+
+
+def numbers(picture: Path) -> dict[tuple[str, str], list[tuple[float, ...]]]:
+    """Give the table beside a picture: (label, curve) -> [(x, mean, low, high, runs)]."""
+    with open(picture.with_suffix(".csv"), newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[:2] + header[3:] == ["label", "curve", "mean", "low", "high", "runs"]
+    table: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    for label, curve, *values in rows:
+        table.setdefault((label, curve), []).append(tuple(map(float, values)))
+    return table
+
+
+def test_one_run(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "dqn" / "s0", {100: 1.0, 200: 3.0, 300: 8.0, 400: 10.0}, {200: (5.0, 1.5), 400: (12.0, 2.0)})
+    out = tmp_path / "new" / "curve.png"
+    said = plot(run, "--out", out, "--smooth", 2, "--goal", 11, "--goal-label", "solved")
+    assert str(out) in said
+    assert numbers(out) == {
+        ("dqn", "train"): [(100, 1, 1, 1, 1), (200, 2, 2, 2, 1), (300, 5.5, 5.5, 5.5, 1), (400, 9, 9, 9, 1)],
+        ("dqn", "eval"): [(200, 5, 3.5, 6.5, 1), (400, 12, 10, 14, 1)],
+    }
+    with Image.open(out) as image:
+        image.verify()
+    pixels = np.asarray(Image.open(out).convert("RGB"))
+    assert pixels.shape == (720, 1440, 3)
+    assert tuple(pixels[0, 0]) == (255, 255, 255)
+    blue = np.abs(pixels.astype(int) - (0, 114, 178)).sum(axis=2) < 30
+    assert blue.sum() > 2000  # the curve
+    assert np.ptp(np.flatnonzero(blue.any(axis=0))) > 500  # from left to right
+
+    # The table alone draws the same picture.
+    plot(out.with_suffix(".csv"), "--out", tmp_path / "again.png", "--goal", 11, "--goal-label", "solved")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "again.png").convert("RGB")), pixels)
+    assert not (tmp_path / "again.csv").exists()
+
+
+def test_runs_of_one_label_are_merged_as_far_as_all_went(tmp_path: Path) -> None:
+    means = {"s0": (1.0, 10.0), "s1": (2.0, 14.0), "s2": (6.0, 18.0)}
+    for seed, (first, second) in means.items():
+        train = {100: first, 300: second} | ({500: 99.0} if seed == "s0" else {})
+        evaluation = {200: (first, 0.5), 400: (second, 0.5)} | ({500: (99.0, 0.5)} if seed == "s0" else {})
+        a_run(tmp_path / "dqn" / seed, train, evaluation)
+    other = a_run(tmp_path / "rainbow" / "s0", {150: 7.0})
+    out = tmp_path / "curve.png"
+    plot(*sorted((tmp_path / "dqn").iterdir()), other, "--out", out, "--x", "frames")
+
+    table = numbers(out)
+    assert set(table) == {("dqn", "train"), ("dqn", "eval"), ("rainbow", "train")}
+    # 1, 2, 6: mean 3, sum of squares 4 + 1 + 9 = 14, std sqrt(14 / 2); t(0.975; 2) = 4.303.
+    half = 4.303 * math.sqrt(7) / math.sqrt(3)
+    # 10, 14, 18: mean 14, std 4.
+    half_2 = 4.303 * 4 / math.sqrt(3)
+    wanted = [(800, 3, 3 - half, 3 + half, 3), (1600, 14, 14 - half_2, 14 + half_2, 3)]
+    np.testing.assert_allclose(table["dqn", "eval"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(np.array(table["dqn", "train"])[:, :2], [(400, 3), (1200, 14)])
+    assert table["rainbow", "train"] == [(600, 7, 7, 7, 1)]
+
+
+def test_names_minutes_and_steps_logged_by_one_run_only(tmp_path: Path) -> None:
+    one = a_run(tmp_path / "one", {100: 0.0, 300: 4.0})
+    two = a_run(tmp_path / "two", {100: 2.0, 200: 6.0, 300: 6.0, 400: 0.0})
+    out = tmp_path / "curve.png"
+    plot(one, two, "--out", out, "--x", "minutes", "--names", "ours")
+    table = numbers(out)
+    # At step 200 the first run stands half way between 0 and 4.
+    np.testing.assert_allclose(np.array(table["ours", "train"])[:, :2], [(1, 1), (2, 4), (3, 5)])
+    plot(one, two, "--out", out, "--names", "a", "b")
+    assert set(numbers(out)) == {("a", "train"), ("b", "train")}
+
+
+def test_long_training_curves_are_thinned(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "dqn" / "s0", {step: float(step) for step in range(1, 5001)})
+    plot(run, "--out", tmp_path / "curve.png")
+    rows = numbers(tmp_path / "curve.png")["dqn", "train"]
+    assert len(rows) == 200
+    assert (rows[0][:2], rows[-1][:2]) == ((1, 1), (5000, 5000))
+    assert (tmp_path / "curve.csv").stat().st_size < 20_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["RUN/none", "--out", "a.png"], "is no run"),
+        (["RUN/empty", "--out", "a.png"], "neither train/return nor eval/return_mean"),
+        (["RUN/broken", "--out", "a.png"], "not step,name,value"),
+        (["RUN/good", "--out", "a.txt"], "--out: "),
+        (["RUN/good", "--out", "a.png", "--smooth", "0"], "--smooth: "),
+        (["RUN/good", "RUN/good", "RUN/good", "--out", "a.png", "--names", "a", "b"], "--names: 2 names for 3 runs"),
+        (["RUN/good/metrics.csv", "--out", "a.png"], "no CSV file that plot has written"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, options: list[str], message: str) -> None:
+    a_run(tmp_path / "good", {1: 1.0})
+    a_run(tmp_path / "empty", {})
+    a_run(tmp_path / "broken", {1: 1.0}).joinpath("metrics.csv").write_text("step,name,value\n1,train/return,\n")
+    said = plot(*(o.replace("RUN", str(tmp_path)).replace("a.", f"{tmp_path}/a.") for o in options), fails=True)
+    assert message in said
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_without_matplotlib_the_cure_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')\n")
+    said = plot("run", "--out", "a.png", fails=True, PYTHONPATH=str(tmp_path))
+    assert said.count("\n") == 1
+    assert "pip install 'rlrun[plot]'" in said
