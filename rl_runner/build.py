@@ -130,9 +130,11 @@ def play_job(cfg: State) -> PlayJob:
     """Build what `rlrun play` needs: environments that draw, and a saved agent or a random one."""
     checks.playing(cfg)
     video = Path(cfg["video"]) if cfg["video"] else None
-    if cfg["checkpoint"] is None:
-        if "env" not in cfg or cfg["env"] is None:
-            raise UserError("checkpoint: name a run to watch (rlrun play outputs/...), or env=NAME for a random agent")
+    random = cfg["checkpoint"] is None
+    if random == (cfg.get("env") is None):
+        wanted = "a run to watch (rlrun play outputs/...), or env=NAME for a random agent"
+        raise UserError(f"checkpoint: name {wanted}" if random else f"env: name {wanted}, not both")
+    if random:
         envs = EpisodicVectorEnv(_backend(cfg["env"], 1, render=True), cfg["seed"], "play")
         _count_actions(envs)
         policy = _RandomPolicy(envs.action_space.n)
@@ -202,6 +204,7 @@ class _RandomPolicy:
 def _make(key: str, node: State, *args: Any, drop: tuple[str, ...] = ()) -> Any:
     """Instantiate a config node; a partial one is called with the run-time facts `args`."""
     node = {k: v for k, v in node.items() if k not in drop}
+    _check_arguments(key, node)
     try:
         made = hydra.utils.instantiate(node, _convert_="all")
         return made(*args) if node.get("_partial_") else made
@@ -213,6 +216,19 @@ def _make(key: str, node: State, *args: Any, drop: tuple[str, ...] = ()) -> Any:
         if "argument" in str(e):  # a key that the class does not take, or one that it misses
             raise UserError(f"{key}: {e}") from e
         raise
+
+
+def _check_arguments(key: str, node: State) -> None:
+    """Check a node against the signature of what it names, and so the nodes in it."""
+    if "_target_" in node:
+        try:
+            target = hydra.utils.get_object(node["_target_"])
+        except Exception as e:  # whatever importing it raises
+            raise UserError(f"{key}._target_: {' '.join(str(e).split())}") from e
+        checks.arguments(key, target, node)
+    for name, child in node.items():
+        if isinstance(child, dict):
+            _check_arguments(f"{key}.{name}", child)
 
 
 def _backend(node: State, num_envs: int, render: bool = False) -> Backend:
@@ -285,7 +301,7 @@ def _device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as e:
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         there += ["mps"] if torch.backends.mps.is_available() else []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import Callable, Iterator
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,16 @@ PLAYING: dict[str, Check] = {
     "video": _or_null((lambda x: isinstance(x, str), "a file name ending in .mp4 or .gif")),
     "trust": _names,
 }
+PARTS = {  # where the classes are that a stranger's configuration may name, group by group
+    "env": "rl_runner.envs",
+    "agent": "rl_runner.agents",
+    "network": "rl_runner.networks",
+    "value": "rl_runner.values",
+    "exploration": "rl_runner.exploration",
+    "sync": "rl_runner.sync",
+    "replay": "rl_runner.replay",
+    "optimizer": "torch.optim",
+}
 
 
 def training(cfg: State) -> None:
@@ -125,16 +137,20 @@ def trusted(cfg: State, trust: list[str]) -> None:
     Raises:
         UserError: it names something else.
     """
-    for target in _targets(cfg):
-        if target.split(".")[0] not in trust and not _ours(target):
-            raise _distrust("names code", target)
-    env = cfg.get("env", {})
-    modules = [m for m in env.get("imports") or [] if isinstance(m, str)]
-    id = env.get("id")
-    modules += [id.split(":")[0]] if isinstance(id, str) and ":" in id else []
-    for module in modules:
-        if module.split(".")[0] not in trust:
-            raise _distrust("imports a module", module)
+    for group, part in cfg.items():
+        for node in _nodes(part):
+            if isinstance(node, str) and "${" in node:
+                raise UserError(f"trust: this run's config.yaml hides something behind an interpolation: {node}")
+            if not isinstance(node, dict):
+                continue
+            if "_args_" in node:
+                raise UserError(f"trust: this run's config.yaml passes arguments without their names: {node['_args_']}")
+            target = str(node.get("_target_", ""))
+            if target and target.split(".")[0] not in trust and not _ours(group, target):
+                raise _distrust("names code", target)
+            for module in _modules(node):
+                if module.split(".")[0] not in trust:
+                    raise _distrust("imports a module", module)
 
 
 def _distrust(what: str, name: str) -> UserError:
@@ -142,30 +158,75 @@ def _distrust(what: str, name: str) -> UserError:
     return UserError(f"trust: this run's config.yaml {what} outside rlrun: {name}; if you trust it: trust=[{package}]")
 
 
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        node = list(node.values())
-    if isinstance(node, list):
-        for child in node:
-            yield from _targets(child)
+def _nodes(node: Any) -> Iterator[Any]:
+    """Give a node and all that is in it."""
+    yield node
+    for child in [*node, *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []:
+        yield from _nodes(child)
 
 
-def _ours(target: str) -> bool:
-    """Say whether a dotted path names a class or function that is defined in rlrun or in torch.optim.
+def _modules(node: State) -> Iterator[str]:
+    """Give what an environment would import: its `imports`, and the module of an id such as "my_pkg:Mine-v0"."""
+    yield from (str(m) for m in node.get("imports") or [])
+    module, colon, _ = str(node.get("id", "")).partition(":")
+    if colon:
+        yield module
 
-    Where it is defined is what counts: a path such as rl_runner.checks.os.system begins well and ends elsewhere.
+
+def _ours(group: str, target: str) -> bool:
+    """Say whether a dotted path names a public class or function of the part of rlrun that its group configures.
+
+    Where it is defined is what counts: a path such as rl_runner.networks.torsos.np.load begins well and ends elsewhere.
+    Other parts would be too much: `rl_runner.cli.run` runs whatever it is told.
     """
     module, _, name = target.rpartition(".")
-    home = module if module.startswith("rl_runner.") else "torch.optim" if module == "torch.optim" else None
-    if home is None:
+    part = PARTS.get(group, "-")
+    if not f"{module}.".startswith(f"{part}.") or name.startswith("_"):
         return False
     try:
-        found = getattr(importlib.import_module(home), name)
+        found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         return False
-    return getattr(found, "__module__", "").startswith(("rl_runner.", "torch.optim."))
+    return f"{getattr(found, '__module__', '')}.".startswith(f"{part}.")
+
+
+def arguments(key: str, target: Any, node: State) -> None:
+    """Check a node's values against the annotations of the class or function that it names: signatures are the schema.
+
+    Raises:
+        UserError: the first value of another type.
+    """
+    try:
+        hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
+    except (NameError, TypeError, AttributeError):  # somebody else's code, annotated in ways of its own
+        return
+    for name, value in node.items():
+        if name in hints and not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hints[name]):
+            raise UserError(f"{key}.{name}: {_in_words(hints[name])} is wanted, got {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Say whether a plain value is of an annotated type; of types that no configuration holds, nothing is known."""
+    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, h) for h in inner)
+    if origin in (Sequence, list, tuple):
+        return isinstance(value, list) and (not inner or all(_fits(v, inner[0]) for v in value))
+    if origin in (Mapping, dict):
+        return isinstance(value, dict)
+    if origin in (int, float):
+        return isinstance(value, (int, origin)) and not isinstance(value, bool)
+    return isinstance(value, origin) if origin in (bool, str, type(None)) else True
+
+
+def _in_words(hint: Any) -> str:
+    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(h) for h in inner)
+    if origin in (Sequence, list, tuple):
+        return f"a list [{_in_words(inner[0])}, ...]" if inner else "a list"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+    return words.get(origin, "a group of keys" if origin in (Mapping, dict) else str(hint))
 
 
 def memory_for_replay(capacity: int, shape: tuple[int, ...], dtype: Any, stack: int) -> None:

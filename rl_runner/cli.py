@@ -21,12 +21,30 @@ VERBS = {
     "play": "watch an agent, in a window or as a video",
 }
 BARE_ARGUMENT = {"train": None, "eval": "checkpoint", "play": "checkpoint"}
+PATHS = {"train": ("resume",), "eval": ("checkpoint",), "play": ("checkpoint", "video")}
+OPTIONS: dict[str, tuple[str, ...] | None] = {  # of Hydra's, that every verb takes: None or what may follow
+    "--multirun": None,
+    "-m": None,
+    "--cfg": ("job", "hydra", "all"),
+    "-c": ("job", "hydra", "all"),
+    "--resolve": None,
+    "--package": ("PACKAGE",),
+    "-p": ("PACKAGE",),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "-i": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--config-dir": ("DIRECTORY",),
+    "-cd": ("DIRECTORY",),
+}
 EXAMPLES = """\
   rlrun train env=cartpole                                  learns in about a minute
   rlrun train env=pong                                      learns Pong from pixels
   rlrun train experiment=frozenlake_dqn seed=3              an experiment of the lectures
   rlrun train -m env=cartpole network=mlp,dueling seed=1,2,3
   rlrun eval latest                                         100 episodes of the newest run's best agent"""
+
+
+class WrongLine(Exception):
+    """A command line that cannot be meant; said before anything heavy is imported."""
 
 
 def main() -> None:
@@ -50,9 +68,13 @@ def run(args: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         print(_help(verb))
         return 0
+    try:
+        prepared = _prepare(verb, rest)
+    except WrongLine as e:
+        return _complain(str(e))
     # Like `python -m`, so that a module in the current directory can be named as a network or an environment.
     sys.path.append(os.getcwd())
-    return _run_verb(verb, _prepare(verb, rest))
+    return _run_verb(verb, prepared)
 
 
 def conf_dir() -> Path:
@@ -65,22 +87,50 @@ def conf_dir() -> Path:
 
 
 def _prepare(verb: str, args: list[str]) -> list[str]:
-    """Give the arguments as Hydra wants them."""
-    prepared = []
-    for arg in args:
-        key, equals, value = arg.partition("=")
-        bare = BARE_ARGUMENT[verb]
-        if (not equals and not arg.startswith(("-", "+", "~")) and bare) or (Path(arg).is_dir() and bare):
-            prepared.append(f"{bare}={_quote(arg)}")
-        elif key in ("checkpoint", "resume", "video"):
-            prepared.append(f"{key}={_quote(value)}")
-        elif "/" in key and "." in key:  # network/torso._target_=...: the slash of a group, the dot of a value
-            prepared.append(f"{key.replace('/', '.')}={value}")
-        else:
-            prepared.append(arg)
-    if {"--cfg", "-c"} & set(args) and "--resolve" not in args:
-        prepared.append("--resolve")  # so that every default is seen, not where it comes from
-    return prepared
+    """Give the arguments as Hydra wants them, its options first."""
+    options, words = _split(args)
+    if {"--cfg", "-c"} & set(options) and "--resolve" not in options:
+        options.append("--resolve")  # so that every default is seen, not where it comes from
+    if {"--multirun", "-m"} & set(options) and any(word.startswith("resume=") for word in words):
+        raise WrongLine("resume: one run at a time; leave out --multirun")
+    return options + [_override(verb, word) for word in words]
+
+
+def _split(args: list[str]) -> tuple[list[str], list[str]]:
+    """Give the options, each followed by its value, and all other words."""
+    options: list[str] = []
+    words: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        if not arg.startswith("-"):
+            words.append(arg)
+            continue
+        name, equals, value = arg.partition("=")
+        if name not in OPTIONS:
+            raise WrongLine(f"there is no option {name!r}; {_did_you_mean(name, list(OPTIONS))}")
+        options.append(name)
+        if choices := OPTIONS[name]:
+            value = value if equals else next(rest, "")
+            if value not in choices if len(choices) > 1 else not value:
+                raise WrongLine(f"{name}: {' or '.join(choices)} is wanted, got {value!r}")
+            options.append(value)
+    return options, words
+
+
+def _override(verb: str, word: str) -> str:
+    """Give one word as Hydra's grammar has it."""
+    key, equals, value = word.partition("=")
+    bare = BARE_ARGUMENT[verb]
+    if bare and (not (equals or word.startswith(("+", "~"))) or Path(word).is_dir()):
+        return f"{bare}={_quote(word)}"
+    if not re.fullmatch(r"~.+|(\+\+?)?[^=+~\s]+=.*", word, re.DOTALL):
+        group = next((g for g in _groups() if word in _options(g).split()), None)
+        raise WrongLine(f"{word!r}: key=value is wanted" + (f"; did you mean {group}={word}?" if group else ""))
+    if key in PATHS[verb]:
+        return f"{key}={_quote(value)}"
+    if "/" in key and "." in key:  # network/torso._target_=...: the slash of a group, the dot of a value
+        return f"{key.replace('/', '.')}={value}"
+    return word
 
 
 def _quote(path: str) -> str:
@@ -114,11 +164,13 @@ def _run_verb(verb: str, args: list[str]) -> int:
             failures.append((name, e))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
-    sys.argv = ["rlrun", *args]
     try:
+        sys.argv = ["rlrun", *args, *(_short_names(args) if multirun else [])]
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(job)()
     except (HydraException, OmegaConfBaseException) as e:
         return _complain(_explain(verb, args, e))
+    except OSError as e:  # the job's own are in `failures`: this is a directory that Hydra cannot make
+        return _complain(f"hydra.run.dir: {e.filename}: {e.strerror}")
     except KeyboardInterrupt:
         return 130
     if multirun and failures:
@@ -128,6 +180,15 @@ def _run_verb(verb: str, args: list[str]) -> int:
             return _complain(_explain(verb, args, failure))
         raise failure
     return 0
+
+
+def _short_names(args: list[str]) -> list[str]:
+    """Have the directories of a sweep named after what differs between its jobs."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    _, words = _split(args)
+    same = [o.key_or_group for o in OverridesParser.create().parse_overrides(words) if not o.is_sweep_override()]
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quote, same))}]"]
 
 
 def _report(failures: list[tuple[str, Exception]]) -> int:
@@ -154,19 +215,21 @@ def _train(cfg: Any) -> None:
     from rl_runner.commands.train import train
     from rl_runner.runs import RunDirectory
 
+    fresh = RunDirectory(_shortest(Path(HydraConfig.get().runtime.output_dir)))
     if cfg.resume is not None:
-        run_directory = RunDirectory.resumed(cfg.resume)
-        config = build.resumed_config(run_directory, cfg, list(HydraConfig.get().overrides.task))
-        train(build.train_job(config, run_directory), resume=True)
+        fresh.discard()  # Hydra has made it
+        with RunDirectory.resumed(cfg.resume) as run:
+            config = build.resumed_config(run, cfg, list(HydraConfig.get().overrides.task))
+            train(build.train_job(config, run), resume=True)
         return
-    run_directory = RunDirectory.new(_shortest(Path(HydraConfig.get().runtime.output_dir)))
-    try:
-        job = build.train_job(build.plain(cfg), run_directory)
-    except BaseException:
-        run_directory.discard()
-        raise
-    build.save_run_config(run_directory, job.config)
-    train(job)
+    with RunDirectory.new(fresh.path) as run:
+        try:
+            job = build.train_job(build.plain(cfg), run)
+        except BaseException:
+            run.discard()
+            raise
+        build.save_run_config(run, job.config)
+        train(job)
 
 
 def _shortest(path: Path) -> Path:
@@ -198,20 +261,28 @@ def _complain(line: str) -> int:
 
 def _did_you_mean(word: str, known: list[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"there is {', '.join(known)}" if len(known) <= 20 else "rlrun VERB --help shows what there is"
 
 
 def _explain(verb: str, args: list[str], e: Exception) -> str:
     """Put an exception of Hydra's into one line that names the key and what would be right."""
-    from hydra.errors import MissingConfigException
+    from hydra.errors import MissingConfigException, OverrideParseException
 
-    text = " ".join(str(e).split())
+    text = re.sub(r" See https://hydra\.cc.*", "", " ".join(str(e).split()))
     if isinstance(e, MissingConfigException) and e.missing_cfg_file:
         group, _, option = e.missing_cfg_file.rpartition("/")
         return f"{group}: there is no {option!r}; {_did_you_mean(option, list(e.options or []))}"
+    if isinstance(e, OverrideParseException):
+        return f"{e.override!r} cannot be read: {text}"
+    if several := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
+        return f"{several[1]}: one run for each of {several[2]} needs -m; a list is written [{several[2]}]"
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{missing[1]}: a value is needed"
     if key := re.search(r"Could not override '([^']+)'", text):
+        if ".kwargs." in key[1]:
+            return f"there is no key {key[1]!r} yet; to add it: +{key[1]}=..."
         return f"there is no key {key[1]!r}; {_did_you_mean(key[1], _known_keys(verb, args))}"
     return text
 
@@ -223,11 +294,12 @@ def _known_keys(verb: str, args: list[str]) -> list[str]:
 
     from rl_runner.commands.train import flatten
 
-    groups = _groups()
-    chosen = [a for a in args if a.partition("=")[0] in groups and "," not in a]
+    groups = {"train": _groups(), "eval": [], "play": ["env"]}[verb]
+    ours = {f"{group}={option}" for group in groups for option in _options(group).split()}
+    chosen = [arg for arg in args if arg in ours]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         node: Any = OmegaConf.to_container(compose(verb, chosen), resolve=False)
-    leaves = [key for key, _ in flatten(node)]
+    leaves = [key for key, _ in flatten(node) if "._" not in key]
     return sorted({*leaves, *groups, *(leaf.rpartition(".")[0] for leaf in leaves)} - {""})
 
 

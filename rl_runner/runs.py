@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rl_runner.checkpoint import MANIFEST, Checkpoints, Damaged, load
 from rl_runner.types import Agent, State, UserError
@@ -114,6 +114,12 @@ class RunDirectory:
             except Damaged as e:
                 passed_over.append(f"passed over: {e}")
         raise UserError("; ".join([f"resume: {self.path} holds no whole checkpoint", *passed_over]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Give the directory free for other processes."""

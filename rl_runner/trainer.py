@@ -159,7 +159,8 @@ class Trainer:
         is_best = best is None or result["mean"] >= best
         if is_best:
             self.progress.best, self.progress.best_step = result["mean"], step
-            self.checkpoints.save_best(step, {"agent": self.loop.agent.state_dict()}, self._about(**summary))
+            agent = {"agent": self.loop.agent.state_dict()}
+            self._save(self.checkpoints.save_best, agent, self._about(**summary))
         self.terminal.say(
             f"step {step:,}: evaluation over {summary['episodes']} episodes: "
             f"mean {result['mean']:.2f} ± {result['std']:.2f}{' (best so far)' if is_best else ''}"
@@ -171,8 +172,11 @@ class Trainer:
         state = {**self.loop.state_dict(), "trainer": self._state()}
         if not self.plan.keep_replay:
             state["replay"] = None
+        self._save(self.checkpoints.save, state, self._about())
+
+    def _save(self, save: Callable[[int, State, State], object], state: State, about: State) -> None:
         try:
-            self.checkpoints.save(self.loop.clock.steps, state, self._about())
+            save(self.loop.clock.steps, state, about)
         except OSError as e:
             self.terminal.say(f"the checkpoint could not be written ({e}); the last one stays, and the run goes on")
 

@@ -1,0 +1,125 @@
+"""The loop does what the textbook says, in its order, at the right times."""
+
+import numpy as np
+import pytest
+import torch
+
+from rl_runner.loops.replay import ReplayLoop
+from rl_runner.schedules import Every
+from rl_runner.types import Clock, LearnOutput, Transition
+
+
+class Recorder:
+    """Stands in for every part of the loop and writes down what is asked of it."""
+
+    def __init__(self, num_envs: int, episode_length: int) -> None:
+        self.num_envs, self.episode_length = num_envs, episode_length
+        self.calls: list[str] = []
+        self.syncs: list[tuple[Clock, Clock]] = []
+        self.added = 0
+        self.t = 0
+        self.finished: list[int] = []
+        self.priorities: list[object] = []
+
+    # environments
+    def reset(self, mask=None):
+        self.calls.append("reset" if mask is None else f"reset{mask.astype(int).tolist()}")
+        return np.full((self.num_envs, 1), -1.0, dtype=np.float32)
+
+    def send(self, action):
+        self.calls.append("send")
+        self.action = action
+
+    def recv(self):
+        self.calls.append("recv")
+        self.t += 1
+        over = np.zeros(self.num_envs, dtype=bool)
+        over[0] = self.t % self.episode_length == 0  # only the first environment's episodes end
+        self.finished = [0] if over[0] else []
+        no = np.zeros(self.num_envs, dtype=bool)
+        obs = np.full((self.num_envs, 1), float(self.t), dtype=np.float32)
+        return Transition(obs - 1, self.action, np.ones(self.num_envs, np.float32), over, no, no, obs)
+
+    # replay
+    def add(self, tr):
+        self.calls.append("store")
+        self.added += len(tr.reward)
+
+    def sample(self, batch_size):
+        self.calls.append(f"sample{batch_size}")
+        return _Batch()
+
+    def update(self, ids, priority):
+        self.calls.append("priorities")
+        self.priorities.append((ids, priority))
+
+    # agent
+    def learn(self, batch):
+        self.calls.append("learn")
+        return LearnOutput({"loss": torch.tensor(1.0)}, torch.tensor([7.0]))
+
+    def sync(self, before, now):
+        self.syncs.append((before, now))
+
+
+class _Batch:
+    ids = np.array([3])
+
+
+def make(num_envs=1, episode_length=1000, learning_starts=0, learn_every=1, updates_per_learn=1):
+    parts = Recorder(num_envs, episode_length)
+
+    def actor(obs, step):
+        parts.calls.append(f"act@{step}")
+        return np.zeros(num_envs, dtype=np.int64)
+
+    loop = ReplayLoop(parts, actor, parts, parts, 32, learning_starts, Every(learn_every), updates_per_learn)
+    return loop, parts
+
+
+def test_one_step_in_the_textbooks_order():
+    loop, parts = make()
+    loop.step()
+    order = ["reset", "act@0", "send", "recv", "store", "sample32", "learn", "priorities"]
+    assert parts.calls == order
+    assert parts.priorities == [(_Batch.ids, torch.tensor([7.0]))]
+    assert loop.clock == Clock(steps=1, updates=1, episodes=0)
+
+
+def test_the_target_is_told_of_every_advance_of_the_clock():
+    loop, parts = make(num_envs=4, episode_length=2, learn_every=2)
+    for _ in range(5):
+        loop.step()
+    assert parts.syncs[0][0] == Clock()
+    for (_, now), (before, _) in zip(parts.syncs, parts.syncs[1:], strict=False):
+        assert now == before  # no gap and no overlap
+    assert parts.syncs[-1][1] == loop.clock == Clock(steps=20, updates=10, episodes=2)
+
+
+@pytest.mark.parametrize(("num_envs", "every", "updates"), [(1, 4, 1), (3, 4, 2), (8, 4, 1), (5, 2, 3)])
+def test_updates_per_step_do_not_depend_on_the_number_of_environments(num_envs, every, updates):
+    loop, _ = make(num_envs=num_envs, learn_every=every, updates_per_learn=updates)
+    for _ in range(120 // num_envs):
+        loop.step()
+    assert loop.clock.updates == loop.clock.steps // every * updates
+
+
+def test_learning_starts_after_that_many_steps_and_not_before():
+    loop, parts = make(num_envs=2, learning_starts=10)
+    for _ in range(4):
+        loop.step()
+    assert "learn" not in parts.calls
+    loop.step()
+    assert loop.clock.steps == 10
+    assert parts.calls.count("learn") == 2
+
+
+def test_an_ended_environment_alone_is_reset_before_the_next_step():
+    loop, parts = make(num_envs=3, episode_length=2, learning_starts=10**9)
+    for _ in range(3):
+        loop.step()
+    assert parts.calls == [
+        *["reset", "act@0", "send", "recv", "store"],
+        *["act@3", "send", "recv", "store", "reset[1, 0, 0]"],
+        *["act@6", "send", "recv", "store"],
+    ]

@@ -1,0 +1,164 @@
+"""Every configuration composes, and the user's words win."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from rl_runner import build, checks, cli
+from tests.commandline import SHORT, SHORT_ATARI, only_run, rlrun
+
+CONF = cli.conf_dir()
+ATARI = ["atari", "beam_rider", "breakout", "enduro", "ms_pacman", "pong", "qbert", "seaquest", "space_invaders"]
+CLASSIC = ["acrobot", "cartpole", "frozenlake", "frozenlake8x8", "gym", "lunarlander", "mountaincar"]
+NEEDED = {"atari": ["env.game=tennis"], "gym": ["env.id=Taxi-v3"]}  # what these two cannot choose themselves
+
+
+def options(group: str) -> list[str]:
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _search_path() -> Iterator[None]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def config(*words: str) -> dict[str, Any]:
+    cfg = build.plain(compose("train", list(words)))
+    checks.training(cfg)
+    return cfg
+
+
+def needed(env: str) -> list[str]:
+    return [f"env={env}", *NEEDED.get(env, [])]
+
+
+def test_the_groups_are_those_of_the_issue() -> None:
+    assert options("env") == sorted(ATARI + CLASSIC)
+    assert options("network") == sorted(["plain", "mlp", "nature_cnn", "dueling", "noisy", "dueling_noisy"])
+    assert options("network/torso") == sorted(["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3"])
+    assert options("exploration") == sorted(["epsilon_greedy", "boltzmann", "greedy"])
+    assert options("sync") == sorted(["hard", "soft", "none"])
+    assert {"adam", "adamw", "rmsprop"} <= set(options("optimizer"))
+    lectures = {"frozenlake_dqn", "cartpole_dqn", "lunarlander_dqn", "pong_dqn", "breakout_2013"}
+    assert lectures <= set(options("experiment"))
+
+
+def test_the_keys_that_people_type() -> None:
+    keys = """seed device num_threads total_steps learning_starts learn_every_steps batch_size env.num_envs env.imports
+        env.sticky env.id agent.gamma agent.double agent.n_step optimizer.lr replay.capacity eval.every_steps
+        eval.episodes eval.epsilon checkpoint.every_steps checkpoint.keep checkpoint.replay stop.return stop.window
+        resume value exploration sync network"""
+    for key in keys.split():
+        node = config()
+        for part in key.split("."):
+            assert part in node, key
+            node = node[part]
+    assert "game" in config("env=pong")["env"]
+    assert "sticky" in config("env=pong")["env"]
+
+
+@pytest.mark.parametrize("group", ["exploration", "sync", "optimizer", "experiment", "value", "replay", "agent"])
+def test_every_option_composes(group: str) -> None:
+    for option in options(group):
+        config(f"{group}={option}")
+
+
+def test_every_network_composes_with_every_torso() -> None:
+    for network in options("network"):
+        for torso in options("network/torso"):
+            cfg = config(f"network={network}", f"network/torso={torso}")["network"]
+            assert cfg["head"]["noisy"] == ("noisy" in network)
+            assert cfg["head"]["_target_"].endswith("Dueling" if "dueling" in network else "Linear")
+            assert cfg["torso"]["_target_"] == config(f"network/torso={torso}")["network"]["torso"]["_target_"]
+
+
+@pytest.mark.parametrize("env", ATARI + CLASSIC)
+def test_every_environment_can_be_made_and_stepped(env: str) -> None:
+    cfg = config(*needed(env))
+    envs = build._environments(cfg["env"], cfg["env"]["num_envs"], 0, "test")
+    obs = envs.reset()
+    assert obs.shape == (envs.num_envs, *envs.observation_space.shape)
+    for t in range(3):
+        envs.send(np.full(envs.num_envs, t % envs.action_space.n))
+        tr = envs.recv()
+        obs = envs.reset(tr.ended) if tr.ended.any() else tr.next_obs
+        assert obs.dtype == envs.observation_space.dtype
+    envs.close()
+
+
+def test_every_environment_sets_values_of_its_own() -> None:
+    for env in set(CLASSIC) - {"gym"}:
+        cfg = config(*needed(env))
+        assert cfg["env"]["name"] == env
+        assert cfg["total_steps"] <= 1_000_000
+    for env in set(ATARI) - {"atari"}:
+        cfg = config(*needed(env))
+        assert cfg["env"]["game"] == cfg["env"]["name"] == env
+        assert cfg["reward_clip"] == 1.0
+        assert cfg["env"]["frame_skip"] == cfg["env"]["stack"] == 4
+
+
+@pytest.mark.parametrize("env", ["pong", "cartpole"])
+def test_the_users_words_win_over_the_environments(env: str) -> None:
+    cfg = config(f"env={env}", "network=nature_cnn", "total_steps=7", "optimizer.lr=0.5", "exploration.end=0.5")
+    assert cfg["network"]["torso"]["_target_"].endswith("NatureCNN")
+    assert cfg["total_steps"] == 7
+    assert cfg["optimizer"]["lr"] == 0.5
+    assert cfg["exploration"]["end"] == 0.5
+    for words in [("network=mlp", f"env={env}"), (f"env={env}", "network/torso=mlp")]:  # in any order
+        assert config(*words)["network"]["torso"]["_target_"].endswith("MLP")
+    assert config(f"env={env}", "preset.sync_every_updates=5")["sync"]["every_updates"] == 5
+
+
+def test_the_users_words_win_over_the_experiments() -> None:
+    words = ["total_steps=7", "env=acrobot", "network=dueling", "network/torso=auto", "optimizer=rmsprop", "sync=soft"]
+    assert config("experiment=cartpole_dqn")["total_steps"] != 7
+    cfg = config("experiment=cartpole_dqn", "total_steps=7", "agent.gamma=0.5", "network.torso.sizes=[3]")
+    assert (cfg["total_steps"], cfg["agent"]["gamma"], cfg["network"]["torso"]["sizes"]) == (7, 0.5, [3])
+    assert config("experiment=breakout_2013", "network=nature_cnn")["network"]["torso"]["_target_"].endswith("NipsCNN")
+    cfg = config("experiment=breakout_2013", "network/torso=nature_cnn", *words[:2])
+    assert cfg["network"]["torso"]["_target_"].endswith("NatureCNN")
+    assert cfg["env"]["id"] == "Acrobot-v1"
+
+
+@pytest.mark.parametrize(("word", "unit"), [("sync.every_steps=50", "steps"), ("sync.every_episodes=3", "episodes")])
+def test_another_sync_period_takes_the_place_of_updates(word: str, unit: str) -> None:
+    cfg = config(word)
+    assert cfg["sync"]["every_updates"] is not None
+    assert build._make("sync", cfg["sync"]).every.unit == unit
+
+
+def test_every_torch_optimizer_by_target() -> None:
+    cfg = config("optimizer._target_=torch.optim.SGD", "+optimizer.momentum=0.9", "~optimizer.eps", "~optimizer.fused")
+    assert cfg["optimizer"]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_trains_and_is_evaluated(experiment: str, workdir: Path) -> None:
+    short = SHORT_ATARI if config(f"experiment={experiment}")["env"].get("game") else SHORT
+    done = rlrun("train", f"experiment={experiment}", *short)
+    assert done.code == 0, done
+    assert " updates in " in done.out
+    assert " 0 updates in " not in done.out
+    done = rlrun("eval", str(only_run()), "episodes=2")
+    assert done.code == 0, done
+    assert "2 episodes, seed 0, raw rewards" in done.out
+
+
+def test_combinations_of_parts_train(workdir: Path) -> None:
+    parts = [
+        ["network=dueling_noisy", "exploration=greedy", "agent.double=true", "agent.n_step=3", "sync=soft"],
+        ["network=noisy", "exploration=greedy", "optimizer=rmsprop", "value.loss=mse", "env.num_envs=3"],
+        ["network=dueling", "exploration=boltzmann", "sync=none", "optimizer=adamw", "env=frozenlake"],
+        ["agent.clip_grad_value=10", "agent.clip_grad_norm=null", "reward_clip=1", "network.init=xavier"],
+    ]
+    for number, words in enumerate(parts):
+        done = rlrun("train", *SHORT, *words, f"hydra.run.dir=outputs/{number}")
+        assert done.code == 0, (words, done)
+        done = rlrun("eval", f"outputs/{number}", "episodes=1")
+        assert done.code == 0, (words, done)
