@@ -95,7 +95,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         ("observations", f"{envs.observation_space}"),
         ("actions", f"{envs.action_space}"),
         ("network", f"{_describe(network)}, {sum(p.numel() for p in network.parameters()):,} parameters"),
-        ("replay", f"{cfg['replay']['capacity']:,} rows, {replay.storage.nbytes / 1e9:.2f} GB"),
+        ("replay", f"{cfg['replay']['capacity']:,} rows, {_gigabytes(replay.storage.nbytes)}"),
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
         ("run", str(run.path)),
     ]
@@ -315,6 +315,10 @@ def _set_threads(cfg: State, space: gym.Space[Any]) -> None:
         image = space.shape is not None and len(space.shape) == 3
         cfg["num_threads"] = (os.cpu_count() or 1) if image else 1
     torch.set_num_threads(cfg["num_threads"])
+
+
+def _gigabytes(n: int) -> str:
+    return f"{n / 1e9:.2f} GB" if n >= 1e8 else f"{n / 1e6:.1f} MB"
 
 
 def _protocol(backend: Backend) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rl_runner.types import Clock
+
+
+SECONDS_BETWEEN_MOVES = 0.2  # of the progress bar
 
 
 class Terminal:
@@ -27,6 +31,7 @@ class Terminal:
         self._console = Console(soft_wrap=True, highlight=False)
         self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the run
         self._bar: Progress | None = None
+        self._moved = 0.0
         if sys.stdout.isatty():
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -36,6 +41,7 @@ class Terminal:
                 TimeRemainingColumn(),
                 console=self._console,
                 expand=True,
+                transient=True,
             )
 
     def __enter__(self) -> Terminal:
@@ -59,8 +65,9 @@ class Terminal:
         self._write(f"step {clock.steps:,}/{self._total:,}  {line}")
 
     def advance(self, clock: Clock) -> None:
-        """Move the bar on, between status lines."""
-        if self._bar:
+        """Move the bar on, between status lines; may be called at every step."""
+        if self._bar and time.monotonic() - self._moved > SECONDS_BETWEEN_MOVES:
+            self._moved = time.monotonic()
             self._bar.update(self._task, completed=clock.steps)
 
     def say(self, line: str) -> None:

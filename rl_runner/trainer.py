@@ -19,6 +19,7 @@ from rl_runner.types import Clock, State
 class Terminal(Protocol):
     """What the person in front of the run sees."""
 
+    def advance(self, clock: Clock) -> None: ...
     def update(self, clock: Clock, scalars: dict[str, float]) -> None: ...
     def say(self, line: str) -> None: ...
 
@@ -107,6 +108,7 @@ class Trainer:
             for episode in loop.envs.finished:
                 self.progress.recent.append(episode.total_reward)
                 self.progress.interval.append((episode.total_reward, episode.length))
+            self.terminal.advance(loop.clock)
             if plan.log.crossings(before, loop.clock):
                 self.write_scalars()
             if plan.evaluate.crossings(before, loop.clock):
@@ -145,7 +147,6 @@ class Trainer:
     def evaluate(self) -> None:
         """Evaluate the agent; keep it if it is the best so far."""
         step = self.loop.clock.steps
-        self.terminal.say(f"step {step:,}: evaluating ...")
         evaluation = self.evaluation(step)
         if not evaluation.episodes:  # interrupted before the first episode ended
             return

@@ -10,7 +10,14 @@ from rl_runner import cli
 
 SHORT = ["total_steps=40", "learning_starts=10", "learn_every_steps=4", "updates_per_learn=1", "batch_size=8"]
 SHORT += ["eval.episodes=1", "replay.capacity=500"]
-SHORT_ATARI = [*SHORT, "env.max_frames=80", "env.num_envs=2", "eval.num_envs=1"]
+SHORT_ATARI = [
+    *SHORT,
+    "learn_every_steps=16",
+    "num_threads=1",
+    "env.max_frames=80",
+    "env.num_envs=2",
+    "eval.num_envs=1",
+]
 
 
 class Done(NamedTuple):

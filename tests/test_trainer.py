@@ -54,6 +54,9 @@ class Said:
     def __init__(self):
         self.lines = []
 
+    def advance(self, clock):
+        pass
+
     def update(self, clock, scalars):
         self.lines.append((clock.steps, scalars))
 

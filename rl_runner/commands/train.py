@@ -75,7 +75,6 @@ def train(job: TrainJob, resume: bool = False) -> None:
             log.hyperparameters(dict(flatten(job.config)), metric="eval/return_mean")
         trainer.run()
         log.close()
-        terminal.advance(job.loop.clock)
         _closing_words(job, trainer, terminal, bool(received))
     job.loop.envs.close()
     job.run.release()
