@@ -159,6 +159,8 @@ def load_run_config(run: RunDirectory, trust: list[str]) -> State:
         cfg = plain(OmegaConf.load(run.config))
     except Exception as e:  # whatever a broken file makes the parser raise
         raise UserError(f"{run.config} cannot be read: {' '.join(str(e).split())}") from e
+    if not isinstance(cfg, dict):
+        raise UserError(f"{run.config} cannot be read: it holds no keys")
     checks.trusted(cfg, trust)
     checks.training(cfg)
     return cfg

@@ -198,7 +198,7 @@ def arguments(key: str, target: Any, node: State) -> None:
     """
     try:
         hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
-    except (NameError, TypeError, AttributeError):  # somebody else's code, annotated in ways of its own
+    except Exception:  # somebody else's code, annotated in ways of its own
         return
     for name, value in node.items():
         if name in hints and not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hints[name]):

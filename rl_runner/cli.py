@@ -140,8 +140,8 @@ def _quote(path: str) -> str:
     """Quote a path for Hydra's grammar, unless it is quoted already, null or empty."""
     if path in ("", "null") or path[0] in "'\"":
         return path
-    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), path)
+    return "'" + escaped.replace("${", "\\${") + "'"
 
 
 def _run_verb(verb: str, args: list[str]) -> int:
@@ -158,7 +158,7 @@ def _run_verb(verb: str, args: list[str]) -> int:
     def job(cfg: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        name = ", ".join(HydraConfig.get().overrides.task)
+        name = ", ".join(_overrides())
         if multirun:
             print(f"\njob {HydraConfig.get().job.num}: {name}", flush=True)
         try:
@@ -222,7 +222,7 @@ def _train(cfg: Any) -> None:
     if cfg.resume is not None:
         fresh.discard()  # Hydra has made it
         with RunDirectory.resumed(cfg.resume) as run:
-            config = build.resumed_config(run, cfg, list(HydraConfig.get().overrides.task))
+            config = build.resumed_config(run, cfg, _overrides())
             train(build.train_job(config, run), resume=True)
         return
     with RunDirectory.new(fresh.path) as run:
@@ -233,6 +233,14 @@ def _train(cfg: Any) -> None:
             raise
         build.save_run_config(run, job.config)
         train(job)
+
+
+def _overrides() -> list[str]:
+    """Give the words that the running job was configured with, as they were typed."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    return [str(word) for word in OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False) or []]
 
 
 def _shortest(path: Path) -> Path:

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from rl_runner.types import Clock
 
-
 SECONDS_BETWEEN_MOVES = 0.2  # of the progress bar
 
 

@@ -57,8 +57,12 @@ def train(job: TrainJob, resume: bool = False) -> None:
         Interrupted: asked to stop by a signal; the state is saved.
     """
     saved = job.run.load_newest() if resume else None
-    with Terminal(job.plan.total_steps, job.run.log) as terminal, _signals() as received:
-        log = MetricsLog(job.run.path, *_where(saved[1]) if saved else ())
+    with (
+        contextlib.closing(job.loop.envs),
+        Terminal(job.plan.total_steps, job.run.log) as terminal,
+        contextlib.closing(MetricsLog(job.run.path, *_where(saved[1]) if saved else ())) as log,
+        _signals() as received,
+    ):
         trainer = Trainer(
             job.loop,
             lambda step: job.evaluation(step, lambda: bool(received)),
@@ -74,9 +78,7 @@ def train(job: TrainJob, resume: bool = False) -> None:
         else:
             log.hyperparameters(dict(flatten(job.config)), metric="eval/return_mean")
         trainer.run()
-        log.close()
         _closing_words(job, trainer, terminal, bool(received))
-    job.loop.envs.close()
     job.run.release()
     if received:
         raise Interrupted(128 + received[0])

@@ -1,0 +1,145 @@
+"""`rlrun train`: what is said, what is written, how it stops."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.commandline import SHORT, only_run, refused, rlrun
+
+
+def test_what_is_said(workdir: Path) -> None:
+    done = rlrun("train", "env=cartpole", "env.num_envs=2", *SHORT)
+    assert (done.code, done.err) == (0, "")
+    run = only_run()
+    facts = {
+        "environment": "CartPole-v1 × 2",
+        "observations": r"Box\(.*\(4,\), float32\)",
+        "actions": r"Discrete\(2\)",
+        "network": "MLP . Linear, 67,586 parameters",  # 4·256 + 256 + 256·256 + 256 + 256·2 + 2
+        "replay": r"500 rows, [\d.]+ [kMG]B",
+        "device": r"\w+, \d+ CPU thread",
+        "run": str(run),
+    }
+    for name, fact in facts.items():
+        assert re.search(f"(?m)^{name} +{fact}", done.out), name
+    closing = done.out.splitlines()[-4:]
+    assert re.match(r"40 steps, \d+ episodes, \d+ updates in \d\d:\d\d:\d\d", closing[0])
+    assert re.match(r"best evaluation: \d+\.\d\d at step 40", closing[1])
+    assert closing[2].split(":  ") == ["evaluate it", f"rlrun eval {run}"]
+    assert closing[3].endswith(f"rlrun play {run}")
+
+
+def test_what_is_written(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()} - {".lock"}
+    assert names == {"config.yaml", "train.log", "metrics.csv", "tensorboard", "checkpoints"}
+    assert {p.name for p in (trained / "checkpoints").iterdir()} == {
+        "step_000000040",
+        "best_000000040",
+        "latest",
+        "best",
+    }
+    log = (trained / "train.log").read_text()
+    assert "step 40/40  return" in log
+    assert f"evaluate it:  rlrun eval {trained}" in log
+    scalars = {line.split(",")[1] for line in (trained / "metrics.csv").read_text().splitlines()}
+    assert {"train/return", "train/length", "learn/loss", "explore/epsilon", "eval/return_mean"} <= scalars
+    assert list((trained / "tensorboard").glob("events.*"))
+    assert not list(trained.glob("**/*.pkl")) + list(trained.glob("**/*.pt"))
+
+
+def test_the_saved_configuration_is_whole_and_resolved(trained: Path) -> None:
+    text = (trained / "config.yaml").read_text()
+    config = yaml.safe_load(text)
+    assert "${" not in text
+    assert (config["total_steps"], config["batch_size"], config["env"]["id"]) == (40, 8, "CartPole-v1")
+    assert config["network"]["torso"]["_target_"].startswith("rl_runner.networks.torsos.")
+    assert isinstance(config["num_threads"], int)  # part of what exact resume needs
+    assert "hydra" not in config
+
+
+def test_runs_that_start_together_do_not_share_a_directory(workdir: Path) -> None:
+    for _ in range(2):
+        assert rlrun("train", *SHORT, "hydra.run.dir=outputs/same").code == 0
+    assert {p.name for p in (workdir / "outputs").iterdir()} == {"same", "same_2"}
+
+
+def test_solved(workdir: Path) -> None:
+    done = rlrun("train", *SHORT, "total_steps=5000", "stop.return=5", "stop.window=3", "learning_starts=5000")
+    assert done.code == 0, done
+    (steps,) = re.findall(r"(?m)^solved after (\d+) steps$", done.out)
+    assert 24 <= int(steps) < 1000
+    assert f"\n{steps} steps, 3 episodes" in done.out
+    assert "solved" not in rlrun("train", *SHORT, "stop.return=500").out
+
+
+def test_resume(trained: Path) -> None:
+    done = rlrun("train", f"resume={trained}", "total_steps=60")
+    assert (done.code, done.err) == (0, "")
+    assert f"resumed from {trained}/checkpoints/step_000000040 at step 40" in done.out
+    assert "\n60 steps, " in done.out
+    assert only_run() == trained  # no other directory was made
+    assert list(Path("outputs").glob("*/*/*")) == [trained]
+    done = rlrun("train", "resume=latest", "total_steps=80")
+    assert "at step 60" in done.out
+
+
+@pytest.mark.parametrize("word", ["env=frozenlake", "seed=3", "agent.gamma=0.5", "network=dueling", "batch_size=3"])
+def test_what_cannot_change_on_resume(word: str, trained: Path) -> None:
+    line = refused("train", f"resume={trained}", "total_steps=50", word)
+    assert f"rlrun: {word.split('=')[0]}: cannot change when a run is resumed; what can: total_steps" in line
+
+
+def damage(checkpoint: Path) -> None:
+    file = checkpoint / "agent.npz"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def test_damaged_checkpoints_are_passed_over(trained: Path) -> None:
+    assert rlrun("train", f"resume={trained}", "total_steps=60").code == 0
+    damage(trained / "checkpoints/step_000000060")
+    done = rlrun("train", f"resume={trained}", "total_steps=60")
+    assert done.code == 0, done
+    assert re.search("passed over: .*step_000000060 is damaged: agent.npz has", done.out)
+    assert "step_000000040 at step 40" in done.out
+    for step in (40, 60):
+        damage(trained / f"checkpoints/step_0000000{step}")
+    line = refused("train", f"resume={trained}", "total_steps=60")
+    assert "holds no whole checkpoint" in line
+    assert "is damaged" in line
+
+
+def test_a_checkpoint_of_another_shape(trained: Path) -> None:
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    config["network"]["hidden"] = [7]
+    (trained / "config.yaml").write_text(yaml.safe_dump(config))
+    done = rlrun("train", f"resume={trained}", "total_steps=60")
+    assert done.code == 2
+    assert re.fullmatch(
+        r"rlrun: resume: .*step_000000040 does not fit the configuration: .*size mismatch.*\n", done.err
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(number: int, workdir: Path) -> None:
+    words = [*SHORT, "total_steps=10_000_000", "log.every_steps=200", "hydra.run.dir=outputs/stopped"]
+    command = [sys.executable, "-m", "rl_runner", "train", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            next(line for line in process.stdout if line.startswith("step "))
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (128 + number, "")
+    last = out.splitlines()[-1]
+    assert last == "stopped and saved; go on with:  rlrun train resume=outputs/stopped"
+    steps = int(re.findall(r"(?m)^([\d,]+) steps, ", out)[-1].replace(",", ""))
+    done = rlrun(*last.split("rlrun ")[1].split(), f"total_steps={steps + 20}", "eval.episodes=1")
+    assert done.code == 0, done
+    assert f"at step {steps:,}" in done.out

@@ -1,0 +1,142 @@
+"""Configuration -> objects: what is chosen for the user, and what a wrong part is told."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from rl_runner import build, cli
+from rl_runner.commands.train import TrainJob
+from rl_runner.runs import RunDirectory
+from rl_runner.types import UserError
+
+
+def config(*words: str) -> dict[str, Any]:
+    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+        return build.plain(compose("train", list(words)))
+
+
+def job(*words: str) -> TrainJob:
+    return build.train_job(config("replay.capacity=1000", *words), RunDirectory(Path("run")))
+
+
+def test_what_is_built_is_what_was_asked_for(workdir: Path) -> None:
+    made = job("env=frozenlake", "env.num_envs=3", "batch_size=7", "learn_every_steps=9", "learning_starts=11")
+    assert made.loop.envs.num_envs == 3
+    assert (made.loop.batch_size, made.loop.learn_every.period, made.loop.learning_starts) == (7, 9, 11)
+    assert dict(made.facts)["environment"].startswith("FrozenLake-v1 × 3")
+    assert dict(made.facts)["replay"].startswith("1,000 rows")
+
+
+def test_threads_follow_the_observations(workdir: Path) -> None:
+    cfg = config()
+    build._set_threads(cfg, gym.spaces.Box(0, 1, (4,)))
+    assert (cfg["num_threads"], torch.get_num_threads()) == (1, 1)
+    cfg["num_threads"] = "auto"
+    build._set_threads(cfg, gym.spaces.Box(0, 255, (4, 84, 84), np.uint8))
+    assert cfg["num_threads"] == torch.get_num_threads() >= 1
+    cfg["num_threads"] = 2
+    build._set_threads(cfg, gym.spaces.Box(0, 1, (4,)))
+    assert torch.get_num_threads() == 2
+
+
+def test_devices() -> None:
+    assert build._device("cpu") == torch.device("cpu")
+    assert build._device("auto").type in ("cpu", "cuda", "mps")
+    for name in ("cuda:99", "gpu", "meta", ""):
+        with pytest.raises(UserError, match=r"device: .* is not here; there is cpu"):
+            build._device(name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu(workdir: Path) -> None:
+    assert build._device("auto").type == "cuda"
+    made = job("device=cuda", "learning_starts=10", "learn_every_steps=4")
+    for _ in range(40):
+        made.loop.step()
+    assert made.loop.clock.updates > 0
+
+
+def test_the_same_seed_gives_the_same_run(workdir: Path) -> None:
+    weights = []
+    for seed in (0, 0, 1):
+        made = job(f"seed={seed}", "learning_starts=10", "learn_every_steps=4", "updates_per_learn=1")
+        for _ in range(40):
+            made.loop.step()
+        weights.append(torch.cat([p.detach().flatten() for p in made.loop.agent.online.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_evaluations_do_not_touch_training(workdir: Path) -> None:
+    rows = []
+    for evaluates in (False, True):
+        made = job("eval.episodes=2", "eval.num_envs=2")
+        for step in range(60):
+            made.loop.step()
+            if evaluates and step % 20 == 0:
+                made.evaluation(step, lambda: False)
+        rows.append(made.loop.obs)
+    assert np.array_equal(*rows)
+
+
+def test_the_least_replay_capacity() -> None:
+    with pytest.raises(UserError, match=r"replay.capacity: 31 rows are too few for 4 environment.* at least 32"):
+        job("env=pong", "replay.capacity=31")
+    with pytest.raises(UserError, match="at least 12"):
+        job("env.num_envs=2", "agent.n_step=4", "replay.capacity=11")
+    job("env.num_envs=2", "agent.n_step=4", "replay.capacity=12")
+
+
+def make(node: dict[str, Any], *args: Any) -> Any:
+    return build._make("part", node, *args)
+
+
+def test_wrong_parts_are_named() -> None:
+    wrong = {
+        "part._target_: .*nowhere": {"_target_": "nowhere.Net"},
+        "part._target_: ": {"_target_": "rl_runner.sync.Harder"},
+        "part.every_steps: a whole number or null": {"_target_": "rl_runner.sync.Hard", "every_steps": "often"},
+        "sync.every_steps: must be at least 1": {"_target_": "rl_runner.sync.Hard", "every_steps": 0},
+        "part: .*'every_day'": {"_target_": "rl_runner.sync.Hard", "every_day": 1},
+        "part: .*'tau'": {"_target_": "rl_runner.sync.Soft"},
+        "part.inner.tau: a number": {
+            "inner": {"_target_": "rl_runner.sync.Soft", "tau": "a"},
+        },
+    }
+    for says, node in wrong.items():
+        for partial in (False, True):
+            with pytest.raises(UserError, match=says):
+                make({**node, "_partial_": partial})
+
+
+def test_partial_parts_get_their_facts() -> None:
+    space = gym.spaces.Box(-1, 1, (3,))
+    torso = make({"_target_": "rl_runner.networks.torsos.MLP", "_partial_": True, "sizes": [5, 4]}, space)
+    assert torso(torch.zeros(2, 3)).shape == (2, 5)
+
+
+def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
+    run = RunDirectory(trained)
+    words = [
+        "total_steps=77",
+        "eval.every_steps=5",
+        "+resume=x",
+        "checkpoint.keep=9",
+        "stop.return=1",
+        "log.every_steps=3",
+    ]
+    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+        cfg = compose("train", [word.lstrip("+") for word in words])
+    changed = build.resumed_config(run, cfg, words)
+    before = build.load_run_config(run, [])
+    before["total_steps"], before["eval"]["every_steps"], before["checkpoint"]["keep"] = 77, 5, 9
+    before["stop"]["return"], before["log"]["every_steps"] = 1, 3
+    assert changed == before
+    for key in ("seed", "replay.capacity", "env.num_envs", "trusty"):
+        with pytest.raises(UserError, match=f"{key}: cannot change"):
+            build.resumed_config(run, cfg, [f"{key}=3"])
