@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
 
-from rl_runner import checks, rng
+from rl_runner import checks, rng, trust
 from rl_runner.actor import Actor
 from rl_runner.checkpoint import Checkpoints
 from rl_runner.commands.eval import EvalJob
@@ -73,11 +74,12 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         cfg["updates_per_learn"],
     )
 
-    def evaluation(step: int, stopped: Callable[[], bool]) -> Evaluation:
+    def evaluation(step: int, stopped: Callable[[], bool]) -> Evaluation | None:
         test_envs = _environments(cfg["env"], cfg["eval"]["num_envs"], seed, f"evaluation {step}")
         test_actor = _test_actor(agent, cfg["eval"]["epsilon"], rng.generator(seed, f"evaluation {step}"), device)
         try:
-            return evaluate(test_actor, test_envs, cfg["eval"]["episodes"], stopped)
+            result = evaluate(test_actor, test_envs, cfg["eval"]["episodes"], stopped)
+            return result if len(result.episodes) == cfg["eval"]["episodes"] else None
         finally:
             test_envs.close()
 
@@ -99,12 +101,15 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
         ("run", str(run.path)),
     ]
-    return TrainJob(run, loop, evaluation, plan, Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"]), facts, cfg)
+    checkpoints = Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"])
+    return TrainJob(run, loop, evaluation, plan, checkpoints, facts, cfg, trust.needed(cfg))
 
 
 def eval_job(cfg: State) -> EvalJob:
     """Build what `rlrun eval` needs: the saved agent and fresh environments."""
     checks.evaluation(cfg)
+    if cfg["video"]:
+        _draw_without_a_screen()
     run, checkpoint = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
     trained = load_run_config(run, cfg["trust"])
     if cfg["sticky"] is not None:
@@ -121,6 +126,7 @@ def eval_job(cfg: State) -> EvalJob:
         episodes=cfg["episodes"],
         seed=cfg["seed"],
         protocol={**envs.backend.protocol, "eval_epsilon": epsilon, "num_envs": num_envs},
+        name="".join(f"_{k}_{cfg[k]:g}" for k in ("sticky", "epsilon") if cfg[k] is not None),
         viewer=(lambda: _backend(trained["env"], 1, render=True)) if cfg["video"] else None,
         videos=cfg["video_episodes"],
     )
@@ -130,6 +136,8 @@ def play_job(cfg: State) -> PlayJob:
     """Build what `rlrun play` needs: environments that draw, and a saved agent or a random one."""
     checks.playing(cfg)
     video = Path(cfg["video"]) if cfg["video"] else None
+    if video:
+        _draw_without_a_screen()
     random = cfg["checkpoint"] is None
     if random == (cfg.get("env") is None):
         wanted = "a run to watch (rlrun play outputs/...), or env=NAME for a random agent"
@@ -149,19 +157,19 @@ def play_job(cfg: State) -> PlayJob:
     return PlayJob(envs, actor, cfg["episodes"], video, f"{envs.backend.name}, {checkpoint.name}")
 
 
-def load_run_config(run: RunDirectory, trust: list[str]) -> State:
+def load_run_config(run: RunDirectory, trusted: list[str]) -> State:
     """Read a run's configuration. It may be a stranger's, so it may only name parts of rlrun and what is trusted.
 
     Raises:
         UserError: no configuration there, or one that names other code.
     """
     try:
-        cfg = plain(OmegaConf.load(run.config))
+        cfg = cast(State, OmegaConf.to_container(OmegaConf.load(run.config), resolve=False))
     except Exception as e:  # whatever a broken file makes the parser raise
         raise UserError(f"{run.config} cannot be read: {' '.join(str(e).split())}") from e
     if not isinstance(cfg, dict):
         raise UserError(f"{run.config} cannot be read: it holds no keys")
-    checks.trusted(cfg, trust)
+    trust.check(cfg, trusted)
     checks.training(cfg)
     return cfg
 
@@ -190,7 +198,9 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
 
 def save_run_config(run: RunDirectory, cfg: State) -> None:
     """Write a run's configuration, resolved, so that it needs no code to read."""
-    OmegaConf.save(OmegaConf.create(cfg), run.config)
+    temporary = run.config.with_suffix(".tmp")
+    OmegaConf.save(OmegaConf.create(cfg), temporary)
+    temporary.replace(run.config)
 
 
 class _RandomPolicy:
@@ -218,6 +228,13 @@ def _make(key: str, node: State, *args: Any, drop: tuple[str, ...] = ()) -> Any:
         if "argument" in str(e):  # a key that the class does not take, or one that it misses
             raise UserError(f"{key}: {e}") from e
         raise
+
+
+def _offered(node: State) -> State:
+    """Leave out what Adam's defaults say and another class, named by `optimizer._target_` alone, does not offer."""
+    _check_arguments("optimizer", node)
+    offers = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
+    return {k: v for k, v in node.items() if k not in ("eps", "fused") or k in offers}
 
 
 def _check_arguments(key: str, node: State) -> None:
@@ -262,7 +279,7 @@ def _agent(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> tuple[A
 def _make_optimizer(node: State) -> Callable[..., torch.optim.Optimizer]:
     def optimizer(parameters: Any) -> torch.optim.Optimizer:
         try:
-            return cast(torch.optim.Optimizer, _make("optimizer", node, list(parameters)))
+            return cast(torch.optim.Optimizer, _make("optimizer", _offered(node), list(parameters)))
         except ValueError as e:  # torch's own range checks
             raise UserError(f"optimizer: {e}") from e
 
@@ -317,6 +334,11 @@ def _set_threads(cfg: State, space: gym.Space[Any]) -> None:
         image = space.shape is not None and len(space.shape) == 3
         cfg["num_threads"] = (os.cpu_count() or 1) if image else 1
     torch.set_num_threads(cfg["num_threads"])
+
+
+def _draw_without_a_screen() -> None:
+    """Let Gymnasium's drawing library know, which otherwise complains where there is no screen."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def _gigabytes(n: int) -> str:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rl_runner import __version__
+from rl_runner import __version__, usage
 
 # Heavy imports (hydra, torch) are inside the functions that need them, so that help answers at once.
 
-VERBS = {
-    "train": "train an agent, or go on with an interrupted run (resume=RUN)",
-    "eval": "play episodes with a saved agent and count",
-    "play": "watch an agent, in a window or as a video",
-}
 BARE_ARGUMENT = {"train": None, "eval": "checkpoint", "play": "checkpoint"}
 PATHS = {"train": ("resume",), "eval": ("checkpoint",), "play": ("checkpoint", "video")}
 OPTIONS: dict[str, tuple[str, ...] | None] = {  # of Hydra's, that every verb takes: None or what may follow
@@ -35,12 +29,6 @@ OPTIONS: dict[str, tuple[str, ...] | None] = {  # of Hydra's, that every verb ta
     "--config-dir": ("DIRECTORY",),
     "-cd": ("DIRECTORY",),
 }
-EXAMPLES = """\
-  rlrun train env=cartpole                                  learns in about a minute
-  rlrun train env=pong                                      learns Pong from pixels
-  rlrun train experiment=frozenlake_dqn seed=3              an experiment of the lectures
-  rlrun train -m env=cartpole network=mlp,dueling seed=1,2,3
-  rlrun eval latest                                         100 episodes of the newest run's best agent"""
 
 
 class WrongLine(Exception):
@@ -60,16 +48,16 @@ def run(args: list[str]) -> int:
     if "--shell-completion" in args or "-sc" in args:
         return _complete(args)
     if not args or args[0] in ("-h", "--help"):
-        print(_overview())
+        print(usage.overview())
         return 0
     if args[0] in ("-V", "--version"):
         print(f"rlrun {__version__}")
         return 0
     verb, *rest = args
-    if verb not in VERBS:
-        return _complain(f"unknown verb {verb!r}; {_did_you_mean(verb, list(VERBS))}")
+    if verb not in usage.VERBS:
+        return _complain(f"unknown verb {verb!r}; {usage.did_you_mean(verb, list(usage.VERBS))}")
     if "-h" in rest or "--help" in rest:
-        print(_help(verb))
+        print(usage.verb_help(verb))
         return 0
     try:
         prepared = _prepare(verb, rest)
@@ -78,12 +66,6 @@ def run(args: list[str]) -> int:
     # Like `python -m`, so that a module in the current directory can be named as a network or an environment.
     sys.path.append(os.getcwd())
     return _run_verb(verb, prepared)
-
-
-def conf_dir() -> Path:
-    """Give the directory of our configurations: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parent
-    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
 
 
 # From a command line to a Hydra application.
@@ -110,7 +92,7 @@ def _split(args: list[str]) -> tuple[list[str], list[str]]:
             continue
         name, equals, value = arg.partition("=")
         if name not in OPTIONS:
-            raise WrongLine(f"there is no option {name!r}; {_did_you_mean(name, list(OPTIONS))}")
+            raise WrongLine(f"there is no option {name!r}; {usage.did_you_mean(name, list(OPTIONS))}")
         options.append(name)
         if choices := OPTIONS[name]:
             value = value if equals else next(rest, "")
@@ -127,7 +109,7 @@ def _override(verb: str, word: str) -> str:
     if bare and (not (equals or word.startswith(("+", "~"))) or Path(word).is_dir()):
         return f"{bare}={_quote(word)}"
     if not re.fullmatch(r"~.+|(\+\+?)?[^=+~\s]+=.*", word, re.DOTALL):
-        group = next((g for g in _groups() if word in _options(g).split()), None)
+        group = next((g for g in usage.groups() if word in usage.options(g).split()), None)
         raise WrongLine(f"{word!r}: key=value is wanted" + (f"; did you mean {group}={word}?" if group else ""))
     if key in PATHS[verb]:
         return f"{key}={_quote(value)}"
@@ -149,10 +131,9 @@ def _run_verb(verb: str, args: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from rl_runner.types import UserError
-
     multirun = bool({"-m", "--multirun"} & set(args))
-    failures: list[tuple[str, Exception]] = []
+    failures: list[Failure] = []
+    here = os.getpid()
     task: Callable[[Any], None] = {"train": _train, "eval": _eval, "play": _play}[verb]
 
     def job(cfg: Any) -> None:
@@ -163,26 +144,59 @@ def _run_verb(verb: str, args: list[str]) -> int:
             print(f"\njob {HydraConfig.get().job.num}: {name}", flush=True)
         try:
             task(cfg)
-        except Exception as e:  # the other jobs of a sweep go on
-            failures.append((name, e))
+        except Exception as e:
+            failures.append(Failure.of(name, e, _explain(verb, args, e)))
+            if os.getpid() != here:  # a launcher of parallel jobs has its own way to bring it back
+                raise
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
     try:
         sys.argv = ["rlrun", *args, *(_short_names(args) if multirun else [])]
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb)(job)()
-    except (HydraException, OmegaConfBaseException) as e:
-        return _complain(_explain(verb, args, e))
-    except OSError as e:  # the job's own are in `failures`: this is a directory that Hydra cannot make
-        return _complain(f"hydra.run.dir: {e.filename}: {e.strerror}")
+        hydra.main(version_base="1.3", config_path=str(usage.conf_dir()), config_name=verb)(job)()
     except KeyboardInterrupt:
         return 130
+    except Exception as e:
+        if not failures:  # it was Hydra's own, or of a job in another process
+            failures.append(Failure.of("", e, _explain(verb, args, e)))
+            if isinstance(e, (HydraException, OmegaConfBaseException, OSError)):
+                return _complain(failures[0].line)
+    return _report(failures, multirun)
+
+
+class Failure(NamedTuple):
+    """Why a job failed, as text: the exception itself would keep all that the job held in memory."""
+
+    job: str
+    line: str
+    trace: str | None  # of a bug; None where the user can put it right
+
+    @classmethod
+    def of(cls, job: str, e: Exception, line: str) -> Failure:
+        """Take note of an exception."""
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        from rl_runner.types import UserError
+
+        trace = "".join(traceback.format_exception(e))
+        traceback.clear_frames(e.__traceback__)
+        expected = isinstance(e, (UserError, HydraException, OmegaConfBaseException))
+        return cls(job, line, None) if expected else cls(job, f"{type(e).__name__}: {line}", trace)
+
+
+def _report(failures: list[Failure], multirun: bool) -> int:
+    """Show what failed, if anything did; give the exit status."""
+    for failure in failures:
+        if failure.trace:
+            print(failure.trace, file=sys.stderr)
     if multirun and failures:
-        return _report(failures)
-    for _, failure in failures:
-        if isinstance(failure, (UserError, OmegaConfBaseException)):
-            return _complain(_explain(verb, args, failure))
-        raise failure
-    return 0
+        print(f"\nrlrun: {len(failures)} job(s) failed:", file=sys.stderr)
+        for failure in failures:
+            print(f"  {failure.job}: {failure.line}", file=sys.stderr)
+        return 1
+    if not failures:
+        return 0
+    return 1 if failures[0].trace else _complain(failures[0].line)
 
 
 def _short_names(args: list[str]) -> list[str]:
@@ -192,20 +206,6 @@ def _short_names(args: list[str]) -> list[str]:
     _, words = _split(args)
     same = [o.key_or_group for o in OverridesParser.create().parse_overrides(words) if not o.is_sweep_override()]
     return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quote, same))}]"]
-
-
-def _report(failures: list[tuple[str, Exception]]) -> int:
-    """Show every job of a sweep that failed; where it was not the user's doing, with its traceback."""
-    from rl_runner.types import UserError
-
-    for _, e in failures:
-        if not isinstance(e, UserError):
-            traceback.print_exception(e)
-    print(f"\nrlrun: {len(failures)} job(s) failed:", file=sys.stderr)
-    for name, e in failures:
-        kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
-        print(f"  {name}: {kind}{' '.join(str(e).split())}", file=sys.stderr)
-    return 1
 
 
 # The verbs.
@@ -222,8 +222,9 @@ def _train(cfg: Any) -> None:
     if cfg.resume is not None:
         fresh.discard()  # Hydra has made it
         with RunDirectory.resumed(cfg.resume) as run:
-            config = build.resumed_config(run, cfg, _overrides())
-            train(build.train_job(config, run), resume=True)
+            job = build.train_job(build.resumed_config(run, cfg, _overrides()), run)
+            build.save_run_config(run, job.config)
+            train(job, resume=True)
         return
     with RunDirectory.new(fresh.path) as run:
         try:
@@ -270,21 +271,16 @@ def _complain(line: str) -> int:
     return 2
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"there is {', '.join(known)}" if len(known) <= 20 else "rlrun VERB --help shows what there is"
-
-
 def _explain(verb: str, args: list[str], e: Exception) -> str:
     """Put an exception of Hydra's into one line that names the key and what would be right."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
     text = re.sub(r" See https://hydra\.cc.*", "", " ".join(str(e).split()))
+    if isinstance(e, OSError) and e.filename:
+        return f"{e.filename}: {e.strerror}"
     if isinstance(e, MissingConfigException) and e.missing_cfg_file:
         group, _, option = e.missing_cfg_file.rpartition("/")
-        return f"{group}: there is no {option!r}; {_did_you_mean(option, list(e.options or []))}"
+        return f"{group}: there is no {option!r}; {usage.did_you_mean(option, list(e.options or []))}"
     if isinstance(e, OverrideParseException):
         return f"{e.override!r} cannot be read: {text}"
     if several := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
@@ -294,7 +290,9 @@ def _explain(verb: str, args: list[str], e: Exception) -> str:
     if key := re.search(r"Could not override '([^']+)'", text):
         if ".kwargs." in key[1]:
             return f"there is no key {key[1]!r} yet; to add it: +{key[1]}=..."
-        return f"there is no key {key[1]!r}; {_did_you_mean(key[1], _known_keys(verb, args))}"
+        if key[1].startswith("network.torso."):
+            return f"there is no key {key[1]!r} in this torso; choose one that has it, such as network/torso=mlp"
+        return f"there is no key {key[1]!r}; {usage.did_you_mean(key[1], _known_keys(verb, args))}"
     return text
 
 
@@ -305,52 +303,13 @@ def _known_keys(verb: str, args: list[str]) -> list[str]:
 
     from rl_runner.commands.train import flatten
 
-    groups = {"train": _groups(), "eval": [], "play": ["env"]}[verb]
-    ours = {f"{group}={option}" for group in groups for option in _options(group).split()}
+    groups = {"train": usage.groups(), "eval": [], "play": ["env"]}[verb]
+    ours = {f"{group}={option}" for group in groups for option in usage.options(group).split()}
     chosen = [arg for arg in args if arg in ours]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
         node: Any = OmegaConf.to_container(compose(verb, chosen), resolve=False)
     leaves = [key for key, _ in flatten(node) if "._" not in key]
     return sorted({*leaves, *groups, *(leaf.rpartition(".")[0] for leaf in leaves)} - {""})
-
-
-def _overview() -> str:
-    verbs = "\n".join(f"  rlrun {verb:6} {what}" for verb, what in VERBS.items())
-    return (
-        f"rlrun {__version__}: an experiment runner for deep Q-learning\n\n{verbs}\n\n"
-        f"examples\n{EXAMPLES}\n\n`rlrun VERB --help` shows what can be set."
-    )
-
-
-def _help(verb: str) -> str:
-    lines = [f"rlrun {verb}: {VERBS[verb]}", ""]
-    if verb != "train":
-        lines += [f"usage: rlrun {verb} RUN [key=value ...]   RUN: a run's directory, a checkpoint's, or latest", ""]
-        lines += ["keys", *_body(conf_dir() / f"{verb}.yaml")]
-        if verb == "play":
-            lines += ["", f"env (for a random agent): {_options('env')}"]
-        return "\n".join(lines)
-    lines += ["usage: rlrun train [group=option ...] [key=value ...]   several values and -m: one run for each", ""]
-    lines += ["groups", *(f"  {group:14} {_options(group)}" for group in _groups()), ""]
-    lines += ["keys (an environment or an experiment sets its own; see them all with --cfg job)"]
-    lines += [*_body(conf_dir() / "train.yaml"), "", "examples", EXAMPLES, ""]
-    lines += ["your own configuration: --config-dir ./my_conf env=mine"]
-    lines += ['tab completion: eval "$(rlrun -sc install=bash)"']
-    return "\n".join(lines)
-
-
-def _groups() -> list[str]:
-    return sorted(str(p.relative_to(conf_dir())) for p in conf_dir().rglob("*") if p.is_dir())
-
-
-def _options(group: str) -> str:
-    return " ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")))
-
-
-def _body(file: Path) -> list[str]:
-    """Give the keys of a configuration file as they are written, without what is Hydra's own."""
-    text = re.sub(r"(?m)^(defaults|hydra):\n([ -].*\n|\n)*", "", file.read_text(encoding="utf-8"))
-    return [f"  {line}" if line else "" for line in text.strip().splitlines() if not line.startswith("#")]
 
 
 def _complete(args: list[str]) -> int:
@@ -358,13 +317,13 @@ def _complete(args: list[str]) -> int:
     import hydra
 
     words = os.environ.get("COMP_LINE", "").split()
-    verb = words[1] if len(words) > 1 and words[1] in VERBS else None
+    verb = words[1] if len(words) > 1 and words[1] in usage.VERBS else None
     if any(a.startswith("query=") for a in args):
         if verb is None:
             begun = words[1] if len(words) > 1 else ""
-            print("\n".join(v for v in VERBS if v.startswith(begun)))
+            print("\n".join(v for v in usage.VERBS if v.startswith(begun)))
             return 0
         os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {verb}", "", 1)
     sys.argv = ["rlrun", *args]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=verb or "train")(lambda cfg: None)()
+    hydra.main(version_base="1.3", config_path=str(usage.conf_dir()), config_name=verb or "train")(lambda cfg: None)()
     return 0

@@ -39,8 +39,9 @@ def load_generator_state(rng: np.random.Generator, state: State) -> None:
 
 def torch_state() -> State:
     """Give the state of torch's global generators, which noisy layers draw from."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda, "mps": mps}
 
 
 def load_torch_state(state: State) -> None:
@@ -48,3 +49,5 @@ def load_torch_state(state: State) -> None:
     torch.set_rng_state(state["cpu"])
     for device, cuda in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
         torch.cuda.set_rng_state(cuda, device)
+    if state["mps"] is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])

@@ -95,7 +95,7 @@ class RunDirectory:
         state = load(checkpoint, only=["agent"])
         try:
             agent.load_state_dict(state["agent"])
-        except (RuntimeError, ValueError, KeyError) as e:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
             raise UserError(f"checkpoint {checkpoint} does not fit its configuration: {_first_lines(e)}") from e
 
     def load_newest(self) -> tuple[Path, State, list[str]]:

@@ -54,6 +54,7 @@ class Progress:
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=100))  # returns of the last episodes
     interval: list[tuple[float, int]] = field(default_factory=list)  # (return, length) of episodes since the last log
     logged: Clock = field(default_factory=Clock)  # the clock at the last log line
+    evaluated: Clock = field(default_factory=Clock)  # the clock at the last evaluation
     best: float | None = None  # best evaluation so far, and where
     best_step: int = 0
     seconds: float = 0.0  # wall-clock of training, over all resumes
@@ -64,7 +65,7 @@ class Trainer:
 
     Args:
         loop: takes the steps.
-        evaluation: gives an evaluation of the agent as it is; called with the step, which picks its seeds.
+        evaluation: gives an evaluation of the agent as it is, None if it was interrupted; the step picks its seeds.
         checkpoints: where states go.
         log: where scalars go.
         terminal: what the person sees.
@@ -75,7 +76,7 @@ class Trainer:
     def __init__(
         self,
         loop: ReplayLoop,
-        evaluation: Callable[[int], Evaluation],
+        evaluation: Callable[[int], Evaluation | None],
         checkpoints: Checkpoints,
         log: MetricsLog,
         terminal: Terminal,
@@ -85,7 +86,7 @@ class Trainer:
         self.loop, self.evaluation, self.checkpoints, self.log = loop, evaluation, checkpoints, log
         self.terminal, self.plan, self.stopped = terminal, plan, stopped
         self.progress = Progress(recent=deque(maxlen=plan.stop_window))
-        self.last_evaluation: tuple[int, float] | None = None
+        self.saved: Clock | None = None  # the clock at the last checkpoint of this process
         self._started = self._logged_at = time.perf_counter()
 
     @property
@@ -102,6 +103,7 @@ class Trainer:
     def run(self) -> None:
         """Train until the steps are done, the task is solved, or somebody asks to stop."""
         plan, loop = self.plan, self.loop
+        self._evaluate_if_due()  # an evaluation that the run was interrupted in is made up for
         while loop.clock.steps < plan.total_steps and not self.solved and not self.stopped():
             before = loop.clock
             loop.step()
@@ -111,8 +113,7 @@ class Trainer:
             self.terminal.advance(loop.clock)
             if plan.log.crossings(before, loop.clock):
                 self.write_scalars()
-            if plan.evaluate.crossings(before, loop.clock):
-                self.evaluate()
+            self._evaluate_if_due()
             if plan.checkpoint.crossings(before, loop.clock):
                 self.checkpoint()
         # First the checkpoint, then the closing numbers: a run that is resumed with more steps drops those.
@@ -120,7 +121,7 @@ class Trainer:
         if not self.stopped():
             if loop.clock != self.progress.logged:
                 self.write_scalars()
-            if self.last_evaluation is None or self.last_evaluation[0] != loop.clock.steps:
+            if loop.clock != self.progress.evaluated:
                 self.evaluate()
 
     def write_scalars(self) -> None:
@@ -144,18 +145,22 @@ class Trainer:
         self.log.write(clock.steps, scalars)
         self.terminal.update(clock, scalars)
 
+    def _evaluate_if_due(self) -> None:
+        if self.plan.evaluate.crossings(self.progress.evaluated, self.loop.clock):
+            self.evaluate()
+
     def evaluate(self) -> None:
         """Evaluate the agent; keep it if it is the best so far."""
         step = self.loop.clock.steps
         evaluation = self.evaluation(step)
-        if not evaluation.episodes:  # interrupted before the first episode ended
+        if evaluation is None:
             return
+        self.progress.evaluated = self.loop.clock
         summary = evaluation.summary()
         result = summary["return"]
         scalars = {f"eval/return_{name}": result[name] for name in ("mean", "std", "min", "max")}
         scalars["eval/length_mean"] = summary["length"]["mean"]
         self.log.write(step, scalars)
-        self.last_evaluation = (step, result["mean"])
         best = self.progress.best
         is_best = best is None or result["mean"] >= best
         if is_best:
@@ -169,17 +174,23 @@ class Trainer:
         self._logged_at = time.perf_counter()  # steps/s are those of training
 
     def checkpoint(self) -> None:
-        """Write everything that the run needs to go on. A full disk is said, and the run goes on."""
+        """Write everything that the run needs to go on, unless it stands there already."""
+        if self.saved == self.loop.clock:
+            return
         state = {**self.loop.state_dict(), "trainer": self._state()}
         if not self.plan.keep_replay:
             state["replay"] = None
-        self._save(self.checkpoints.save, state, self._about())
+        if self._save(self.checkpoints.save, state, self._about()):
+            self.saved = self.loop.clock
 
-    def _save(self, save: Callable[[int, State, State], object], state: State, about: State) -> None:
+    def _save(self, save: Callable[[int, State, State], object], state: State, about: State) -> bool:
+        """Save; a full disk is said, and the run goes on."""
         try:
             save(self.loop.clock.steps, state, about)
+            return True
         except OSError as e:
             self.terminal.say(f"the checkpoint could not be written ({e}); the last one stays, and the run goes on")
+            return False
 
     def _about(self, **more: object) -> State:
         return {**vars(self.loop.clock), "seconds": self.seconds, **more}
@@ -190,6 +201,7 @@ class Trainer:
             "recent": list(p.recent),
             "interval": list(p.interval),
             "logged": vars(p.logged),
+            "evaluated": vars(p.evaluated),
             "best": p.best,
             "best_step": p.best_step,
             "seconds": self.seconds,
@@ -197,12 +209,10 @@ class Trainer:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Put back the loop and what the trainer remembers."""
-        self.loop.load_state_dict(state)
-        mine = state["trainer"]
-        p = self.progress
+        """Put back what the trainer remembers; the loop is put back by itself."""
+        p, mine = self.progress, state
         p.recent.extend(mine["recent"])
         p.interval = list(mine["interval"])
-        p.logged = Clock(**mine["logged"])
+        p.logged, p.evaluated = Clock(**mine["logged"]), Clock(**mine["evaluated"])
         p.best, p.best_step, p.seconds = mine["best"], mine["best_step"], mine["seconds"]
         self._started = self._logged_at = time.perf_counter()

@@ -104,18 +104,6 @@ class Checkpointable(Protocol):
     def load_state_dict(self, state: State) -> None: ...
 
 
-class VectorEnv(Protocol):
-    """N environments stepped together; owns episode seeds, raw returns and lengths (see envs/vector.py)."""
-
-    num_envs: int
-    observation_space: Any  # of one environment
-    action_space: Any  # of one environment
-
-    def reset(self, mask: BoolArray | None = None) -> Array: ...  # (N, *O)
-    def send(self, action: Array) -> None: ...
-    def recv(self) -> Transition: ...
-
-
 class Agent(Checkpointable, Protocol):
     """A policy and how it learns."""
 

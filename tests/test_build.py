@@ -9,14 +9,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from rl_runner import build, cli
+from rl_runner import build, usage
 from rl_runner.commands.train import TrainJob
 from rl_runner.runs import RunDirectory
 from rl_runner.types import UserError
 
 
 def config(*words: str) -> dict[str, Any]:
-    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
         return build.plain(compose("train", list(words)))
 
 
@@ -85,7 +85,7 @@ def test_evaluations_do_not_touch_training(workdir: Path) -> None:
 
 
 def test_the_least_replay_capacity() -> None:
-    with pytest.raises(UserError, match=r"replay.capacity: 31 rows are too few for 4 environment.* at least 32"):
+    with pytest.raises(UserError, match=r"replay.capacity: 31 rows are too few for 4 environment.* at least 40"):
         job("env=pong", "replay.capacity=31")
     with pytest.raises(UserError, match="at least 12"):
         job("env.num_envs=2", "agent.n_step=4", "replay.capacity=11")
@@ -130,7 +130,7 @@ def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
         "stop.return=1",
         "log.every_steps=3",
     ]
-    with initialize_config_dir(str(cli.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
         cfg = compose("train", [word.lstrip("+") for word in words])
     changed = build.resumed_config(run, cfg, words)
     before = build.load_run_config(run, [])

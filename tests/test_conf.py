@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from rl_runner import build, checks, cli
+from rl_runner import build, checks, usage
 from tests.commandline import SHORT, SHORT_ATARI, only_run, rlrun
 
-CONF = cli.conf_dir()
+CONF = usage.conf_dir()
 ATARI = ["atari", "beam_rider", "breakout", "enduro", "ms_pacman", "pong", "qbert", "seaquest", "space_invaders"]
 CLASSIC = ["acrobot", "cartpole", "frozenlake", "frozenlake8x8", "gym", "lunarlander", "mountaincar"]
 NEEDED = {"atari": ["env.game=tennis"], "gym": ["env.id=Taxi-v4"]}  # what these two cannot choose themselves

@@ -32,6 +32,7 @@ class EvalJob:
         episodes: how many to play.
         seed: of the environments.
         protocol: what a reader of the score must know.
+        name: what of it is not as the run has it, for the name of the file.
         viewer: makes an environment that draws; None: no videos.
         videos: how many of the episodes to write as videos.
     """
@@ -43,6 +44,7 @@ class EvalJob:
     episodes: int
     seed: int
     protocol: State
+    name: str
     viewer: Callable[[], Backend] | None
     videos: int
 
@@ -59,7 +61,7 @@ def run(job: EvalJob) -> State:
         "environment": job.envs.backend.name,
         "protocol": job.protocol,
     }
-    name = f"{job.checkpoint.name}_seed{job.seed}"
+    name = f"{job.checkpoint.name}_seed{job.seed}{job.name}"
     job.run.evaluations.mkdir(exist_ok=True)
     path = job.run.evaluations / f"{name}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

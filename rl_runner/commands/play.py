@@ -35,19 +35,23 @@ def run(job: PlayJob) -> None:
     with VideoFile(job.video, fps) if job.video else Window(job.title, fps) as screen:
         print(job.title)
         obs, played = job.envs.reset(), 0
+        _show(job, screen)
         while played < job.episodes and not getattr(screen, "closed", False):
-            for frame in job.envs.backend.frames():
-                screen.write(frame)
             job.envs.send(job.actor(obs, 0))
             tr = job.envs.recv()
             obs = tr.next_obs
+            _show(job, screen)
             for episode in job.envs.finished:
                 played += 1
                 print(f"episode {played}: return {episode.total_reward:g}, {episode.length} steps")
-            if tr.ended.any():
-                for frame in job.envs.backend.frames():
-                    screen.write(frame)
+            if tr.ended.any() and played < job.episodes:
                 obs = job.envs.reset(tr.ended)
+                _show(job, screen)
     job.envs.close()
     if job.video:
         print(f"written to {job.video}")
+
+
+def _show(job: PlayJob, screen: VideoFile | Window) -> None:
+    for frame in job.envs.backend.frames():
+        screen.write(frame)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from rl_runner.checkpoint import Checkpoints
 from rl_runner.evaluate import Evaluation
@@ -30,15 +31,17 @@ class TrainJob:
         checkpoints: where states go.
         facts: what was built, to show.
         config: the whole configuration, plain.
+        trust: packages of the user's own that it names.
     """
 
     run: RunDirectory
     loop: ReplayLoop
-    evaluation: Callable[[int, Callable[[], bool]], Evaluation]
+    evaluation: Callable[[int, Callable[[], bool]], Evaluation | None]
     plan: Plan
     checkpoints: Checkpoints
     facts: list[tuple[str, str]]
     config: State
+    trust: list[str]
 
 
 class Interrupted(SystemExit):
@@ -60,63 +63,67 @@ def train(job: TrainJob, resume: bool = False) -> None:
     with (
         contextlib.closing(job.loop.envs),
         Terminal(job.plan.total_steps, job.run.log) as terminal,
-        contextlib.closing(MetricsLog(job.run.path, *_where(saved[1]) if saved else ())) as log,
         _signals() as received,
     ):
-        trainer = Trainer(
-            job.loop,
-            lambda step: job.evaluation(step, lambda: bool(received)),
-            job.checkpoints,
-            log,
-            terminal,
-            job.plan,
-            stopped=lambda: bool(received),
-        )
         terminal.block(job.facts)
-        if saved:
-            _resume(trainer, terminal, *saved)
-        else:
-            log.hyperparameters(dict(flatten(job.config)), metric="eval/return_mean")
-        trainer.run()
-        _closing_words(job, trainer, terminal, bool(received))
+        resumed = _load(job, terminal, *saved) if saved else None
+        saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
+        files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
+        with contextlib.closing(MetricsLog(job.run.path, files, step)) as log:
+            trainer = Trainer(
+                job.loop,
+                lambda step: job.evaluation(step, lambda: bool(received)),
+                job.checkpoints,
+                log,
+                terminal,
+                job.plan,
+                stopped=lambda: bool(received),
+            )
+            if resumed:
+                trainer.load_state_dict(resumed)
+            else:
+                log.hyperparameters(dict(flatten(job.config)), metric="eval/return_mean")
+            trainer.run()
+            _closing_words(job, trainer, terminal, bool(received))
     job.run.release()
     if received:
         raise Interrupted(128 + received[0])
 
 
-def _where(state: State) -> tuple[dict[str, int], int]:
-    return state["trainer"]["files"], state["clock"]["steps"]
-
-
-def _resume(trainer: Trainer, terminal: Terminal, path: object, state: State, passed_over: list[str]) -> None:
+def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_over: list[str]) -> State:
+    """Put the loop back as a checkpoint has it; give what the trainer had saved."""
     for line in passed_over:
         terminal.say(line)
     try:
-        trainer.load_state_dict(state)
-    except (RuntimeError, ValueError, KeyError) as e:
+        job.loop.load_state_dict(state)
+        trainer: State = state["trainer"]
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise UserError(f"resume: {path} does not fit the configuration: {' '.join(str(e).split())[:300]}") from e
-    terminal.say(f"resumed from {path} at step {trainer.loop.clock.steps:,}")
+    terminal.say(f"resumed from {path} at step {job.loop.clock.steps:,}")
     if state["replay"] is None:
         terminal.say("it holds no replay memory: that is filled again before learning goes on, so this is not exact")
-    for i in trainer.loop.envs.lost.nonzero()[0]:
+    for i in job.loop.envs.lost.nonzero()[0]:
         terminal.say(f"environment {i} is not deterministic: its running episode was ended as truncated")
+    return trainer
 
 
 def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrupted: bool) -> None:
     clock, progress, run = trainer.loop.clock, trainer.progress, job.run.path
-    took = time.strftime("%H:%M:%S", time.gmtime(trainer.seconds))
+    took = datetime.timedelta(seconds=int(trainer.seconds))
     recent = progress.recent
     training = f", mean return of the last {len(recent)} episodes {sum(recent) / len(recent):.2f}" if recent else ""
+    trust = f" trust=[{','.join(job.trust)}]" if job.trust else ""
     if trainer.solved:
         terminal.say(f"solved after {clock.steps:,} steps")
     terminal.say(f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}")
     if progress.best is not None:
         terminal.say(f"best evaluation: {progress.best:.2f} at step {progress.best_step:,}")
     if interrupted:
-        terminal.say(f"stopped and saved; go on with:  rlrun train resume={run}")
+        saved = "saved" if trainer.saved == clock else "not saved since the last whole checkpoint"
+        terminal.say(f"stopped and {saved}; go on with:  rlrun train resume={run}{trust}")
     else:
-        terminal.say(f"evaluate it:  rlrun eval {run}")
-        terminal.say(f"watch it:     rlrun play {run}")
+        terminal.say(f"evaluate it:  rlrun eval {run}{trust}")
+        terminal.say(f"watch it:     rlrun play {run}{trust}")
 
 
 @contextlib.contextmanager

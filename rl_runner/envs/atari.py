@@ -63,6 +63,9 @@ class AtariBackend:
         for key, value in sizes.items():
             if value < 1:
                 raise UserError(f"env.{key}: must be at least 1, got {value}")
+        for key, value in [("noop_max", noop_max), ("threads", threads)]:
+            if value < 0:
+                raise UserError(f"env.{key}: must be 0 or more, got {value}")
         emulator: dict[str, Any] = {
             "repeat_action_probability": sticky,
             "full_action_space": full_action_space,

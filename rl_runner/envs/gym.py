@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import multiprocessing
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,6 +56,8 @@ class GymBackend:
             extra["render_mode"] = "rgb_array"
 
         def make() -> gym.Env[Any, Any]:
+            if multiprocessing.parent_process():  # Ctrl-C is the run's to answer, which then asks us to end
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
             env = gym.make(id, disable_env_checker=True, **extra)
             return gym.wrappers.FlattenObservation(env) if isinstance(env.observation_space, (Dict, Tuple)) else env
 

@@ -74,9 +74,11 @@ class ReplayLoop:
             getattr(self, name).load_state_dict(state[name])
         self.clock = Clock(**state["clock"])
         load_torch_state(state["torch"])
-        if state.get("replay") is not None:
-            self.replay.load_state_dict(state["replay"])
         self.obs = self.envs.load_state_dict(state["envs"])
+        if state["replay"] is None:  # frame stacks of episodes that had begun could not be rebuilt
+            self.obs = self.envs.reset()
+            return
+        self.replay.load_state_dict(state["replay"])
         if self.envs.lost.any():  # not deterministic: what was begun there cannot be continued
             self.replay.cut(self.envs.lost)
             self.obs = self.envs.reset(self.envs.lost)

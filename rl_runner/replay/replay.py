@@ -81,7 +81,7 @@ class Replay:
         self.sampler.update(ids, priority)
 
     def _tensor(self, array: Array) -> Tensor:
-        return torch.from_numpy(array).to(self._device, non_blocking=True)
+        return torch.from_numpy(array).to(self._device)
 
     def state_dict(self) -> State:
         """Give rows, sampler and random stream."""

@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_episodes(trained: Path) -> None:
     results = []
     for seed in (0, 0, 1):
         assert rlrun("eval", str(trained), "episodes=5", f"seed={seed}", "epsilon=0.5").code == 0
-        results.append(result(trained, f"best_000000040_seed{seed}")["return"])
+        results.append(result(trained, f"best_000000040_seed{seed}_epsilon_0.5")["return"])
     assert results[0] == results[1] != results[2]
 
 
@@ -93,8 +93,10 @@ def test_what_is_changed_stands_in_the_protocol(workdir: Path) -> None:
     for words, (sticky, epsilon) in asked.items():
         done = rlrun("eval", str(run), "episodes=1", *words.split())
         assert done.code == 0, done
-        (name,) = [p.stem for p in (run / "eval").glob("best_*.json")]
-        protocol = result(run, name)["protocol"]
+        (file,) = (run / "eval").glob("best_*.json")
+        protocol = result(run, file.stem)["protocol"]
+        file.unlink()
+        assert file.stem.endswith(f"_seed0{words and '_'}{words.replace(' ', '_').replace('=', '_')}")
         got = (protocol["sticky"], protocol["eval_epsilon"], protocol["frame_skip"], protocol["max_frames"])
         assert got == (sticky, epsilon, 4, 80)
     assert yaml.safe_load((run / "config.yaml").read_text())["env"]["sticky"] == 0.0

@@ -28,7 +28,7 @@ def test_what_is_said(workdir: Path) -> None:
     for name, fact in facts.items():
         assert re.search(f"(?m)^{name} +{fact}", done.out), name
     closing = done.out.splitlines()[-4:]
-    assert re.match(r"40 steps, \d+ episodes, \d+ updates in \d\d:\d\d:\d\d", closing[0])
+    assert re.match(r"40 steps, \d+ episodes, \d+ updates in \d+:\d\d:\d\d", closing[0])
     assert re.match(r"best evaluation: \d+\.\d\d at step 40", closing[1])
     assert closing[2].split(":  ") == ["evaluate it", f"rlrun eval {run}"]
     assert closing[3].endswith(f"rlrun play {run}")

@@ -1,0 +1,88 @@
+"""What the command line shows: help, groups with their options, hints. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import textwrap
+from pathlib import Path
+
+from rl_runner import __version__
+
+VERBS = {
+    "train": "train an agent, or go on with an interrupted run (resume=RUN)",
+    "eval": "play episodes with a saved agent and count",
+    "play": "watch an agent, in a window or as a video",
+}
+EXAMPLES = """\
+  rlrun train env=cartpole                                  learns in about a minute
+  rlrun train env=pong                                      learns Pong from pixels
+  rlrun train experiment=frozenlake_dqn seed=3              an experiment of the lectures
+  rlrun train -m env=cartpole network=mlp,dueling seed=1,2,3
+  rlrun eval latest                                         100 episodes of the newest run's best agent"""
+
+
+def conf_dir() -> Path:
+    """Give the directory of our configurations: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Give the known word that was probably meant, or all of them."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"there is {', '.join(known)}" if len(known) <= 20 else "rlrun VERB --help shows what there is"
+
+
+def overview() -> str:
+    """Give what `rlrun --help` shows."""
+    verbs = "\n".join(f"  rlrun {verb:6} {what}" for verb, what in VERBS.items())
+    return (
+        f"rlrun {__version__}: an experiment runner for deep Q-learning\n\n{verbs}\n\n"
+        f"groups of `rlrun train`, with their options\n{_table()}\n\n"
+        f"examples\n{EXAMPLES}\n\n`rlrun VERB --help` shows the keys that can be set."
+    )
+
+
+def verb_help(verb: str) -> str:
+    """Give what `rlrun VERB --help` shows."""
+    lines = [f"rlrun {verb}: {VERBS[verb]}", ""]
+    if verb != "train":
+        lines += [f"usage: rlrun {verb} RUN [key=value ...]   RUN: a run's directory, a checkpoint's, or latest", ""]
+        lines += ["keys", *_body(conf_dir() / f"{verb}.yaml")]
+        if verb == "play":
+            lines += ["", f"env (for a random agent): {options('env')}"]
+        return "\n".join(lines)
+    lines += ["usage: rlrun train [group=option ...] [key=value ...]   several values and -m: one run for each", ""]
+    lines += ["groups", _table(), ""]
+    lines += ["keys (an environment or an experiment sets its own; see them all with --cfg job)"]
+    lines += [*_body(conf_dir() / "train.yaml"), "", "examples", EXAMPLES, ""]
+    lines += ["your own configuration: --config-dir ./my_conf env=mine"]
+    lines += ['tab completion: eval "$(rlrun -sc install=bash)"']
+    return "\n".join(lines)
+
+
+def _table() -> str:
+    rows = []
+    for group in groups():
+        lines = textwrap.wrap(options(group), 100)
+        rows += [f"  {group if i == 0 else '':14} {line}" for i, line in enumerate(lines)]
+    return "\n".join(rows)
+
+
+def groups() -> list[str]:
+    """Give the names of all config groups."""
+    return sorted(str(p.relative_to(conf_dir())) for p in conf_dir().rglob("*") if p.is_dir())
+
+
+def options(group: str) -> str:
+    """Give the names of a group's options."""
+    return " ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")))
+
+
+def _body(file: Path) -> list[str]:
+    """Give the keys of a configuration file as they are written, without what is Hydra's own."""
+    text = re.sub(r"(?m)^(defaults|hydra):\n([ -].*\n|\n)*", "", file.read_text(encoding="utf-8"))
+    return [f"  {line}" if line else "" for line in text.strip().splitlines() if not line.startswith("#")]
