@@ -35,6 +35,7 @@ from rl_runner.types import Agent, State, UserError
 
 REPLAY_KEYS = ("name", "gamma", "n_step")  # of the agent group, but not arguments of the agent
 
+ALL_THREADS = torch.get_num_threads()  # as torch finds the machine, before any run says otherwise
 RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device")
 
 
@@ -332,7 +333,7 @@ def _set_threads(cfg: State, space: gym.Space[Any]) -> None:
     """Small networks are fastest on one thread; convolutions use all cores. The number is part of exact resume."""
     if cfg["num_threads"] == "auto":
         image = space.shape is not None and len(space.shape) == 3
-        cfg["num_threads"] = (os.cpu_count() or 1) if image else 1
+        cfg["num_threads"] = ALL_THREADS if image else 1
     torch.set_num_threads(cfg["num_threads"])
 
 

@@ -146,7 +146,8 @@ def _run_verb(verb: str, args: list[str]) -> int:
             task(cfg)
         except Exception as e:
             failures.append(Failure.of(name, e, _explain(verb, args, e)))
-            if os.getpid() != here:  # a launcher of parallel jobs has its own way to bring it back
+            if os.getpid() != here:  # a launcher of parallel jobs brings the first one back
+                print(f"rlrun: {name}: {failures[-1].line}", file=sys.stderr)
                 raise
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
