@@ -16,7 +16,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
 
-from rl_runner import checks, rng, trust
+from rl_runner import checks, compute, rng, trust
 from rl_runner.actor import Actor
 from rl_runner.checkpoint import Checkpoints
 from rl_runner.commands.eval import EvalJob
@@ -35,7 +35,6 @@ from rl_runner.types import Agent, State, UserError
 
 REPLAY_KEYS = ("name", "gamma", "n_step")  # of the agent group, but not arguments of the agent
 
-ALL_THREADS = torch.get_num_threads()  # as torch finds the machine, before any run says otherwise
 RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device")
 
 
@@ -55,10 +54,10 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         UserError: a value out of range, or parts that do not fit each other.
     """
     checks.training(cfg)
-    device = _device(cfg["device"])
+    device = compute.device(cfg["device"])
     seed = cfg["seed"]
     envs = _environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
-    _set_threads(cfg, envs.observation_space)
+    cfg["num_threads"] = compute.set_threads(cfg["num_threads"], envs.observation_space)
     torch.manual_seed(rng.integer(seed, "torch"))
     agent, network = _agent(cfg, envs, device)
     replay = _replay(cfg, envs, rng.generator(seed, "replay"), device)
@@ -145,10 +144,9 @@ def play_job(cfg: State) -> PlayJob:
         raise UserError(f"checkpoint: name {wanted}" if random else f"env: name {wanted}, not both")
     if random:
         envs = EpisodicVectorEnv(_backend(cfg["env"], 1, render=True), cfg["seed"], "play")
-        _count_actions(envs)
-        policy = _RandomPolicy(envs.action_space.n)
-        device = torch.device("cpu")
-        actor = Actor(policy, EpsilonGreedy(1.0, 1.0, 0), rng.generator(cfg["seed"], "play"), device)
+        values = torch.zeros(1, _count_actions(envs))  # they mean nothing: at epsilon 1 nobody asks them
+        cpu = torch.device("cpu")
+        actor = Actor(lambda _: values, EpsilonGreedy(1.0, 1.0, 0), rng.generator(cfg["seed"], "play"), cpu)
         return PlayJob(envs, actor, cfg["episodes"], video, f"{envs.backend.name}, a random agent")
     run, checkpoint = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
     trained = load_run_config(run, cfg["trust"])
@@ -202,16 +200,6 @@ def save_run_config(run: RunDirectory, cfg: State) -> None:
     temporary = run.config.with_suffix(".tmp")
     OmegaConf.save(OmegaConf.create(cfg), temporary)
     temporary.replace(run.config)
-
-
-class _RandomPolicy:
-    """Values that mean nothing: exploration at epsilon 1 does the choosing."""
-
-    def __init__(self, actions: int) -> None:
-        self.actions = actions
-
-    def __call__(self, obs: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(len(obs), self.actions)
 
 
 def _make(key: str, node: State, *args: Any, drop: tuple[str, ...] = ()) -> Any:
@@ -307,34 +295,11 @@ def _test_actor(agent: Agent, epsilon: float, stream: np.random.Generator, devic
 
 
 def _saved_actor(trained: State, envs: EpisodicVectorEnv, checkpoint: Path, epsilon: float, cfg: State) -> Actor:
-    device = _device(cfg["device"])
-    _set_threads(trained, envs.observation_space)
+    device = compute.device(cfg["device"])
+    compute.set_threads(trained["num_threads"], envs.observation_space)
     agent, _ = _agent(trained, envs, device)
     RunDirectory.load_agent(agent, checkpoint)
     return _test_actor(agent, epsilon, rng.generator(cfg["seed"], "test"), device)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as e:
-        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        there += ["mps"] if torch.backends.mps.is_available() else []
-        raise UserError(f"device: {name!r} is not here; there is {', '.join(there)}, or auto") from e
-    return device
-
-
-def _set_threads(cfg: State, space: gym.Space[Any]) -> None:
-    """Small networks are fastest on one thread; convolutions use all cores. The number is part of exact resume."""
-    if cfg["num_threads"] == "auto":
-        image = space.shape is not None and len(space.shape) == 3
-        cfg["num_threads"] = ALL_THREADS if image else 1
-    torch.set_num_threads(cfg["num_threads"])
 
 
 def _draw_without_a_screen() -> None:

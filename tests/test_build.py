@@ -32,29 +32,8 @@ def test_what_is_built_is_what_was_asked_for(workdir: Path) -> None:
     assert dict(made.facts)["replay"].startswith("1,000 rows")
 
 
-def test_threads_follow_the_observations(workdir: Path) -> None:
-    cfg = config()
-    build._set_threads(cfg, gym.spaces.Box(0, 1, (4,)))
-    assert (cfg["num_threads"], torch.get_num_threads()) == (1, 1)
-    cfg["num_threads"] = "auto"
-    build._set_threads(cfg, gym.spaces.Box(0, 255, (4, 84, 84), np.uint8))
-    assert cfg["num_threads"] == torch.get_num_threads() >= 1
-    cfg["num_threads"] = 2
-    build._set_threads(cfg, gym.spaces.Box(0, 1, (4,)))
-    assert torch.get_num_threads() == 2
-
-
-def test_devices() -> None:
-    assert build._device("cpu") == torch.device("cpu")
-    assert build._device("auto").type in ("cpu", "cuda", "mps")
-    for name in ("cuda:99", "gpu", "meta", ""):
-        with pytest.raises(UserError, match=r"device: .* is not here; there is cpu"):
-            build._device(name)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu(workdir: Path) -> None:
-    assert build._device("auto").type == "cuda"
     made = job("device=cuda", "learning_starts=10", "learn_every_steps=4")
     for _ in range(40):
         made.loop.step()
