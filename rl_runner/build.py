@@ -1,18 +1,14 @@
-"""Configuration -> objects. Here and in `cli` alone are configurations known; everything else takes plain arguments."""
+"""Configuration -> jobs of the verbs. Here, in `parts` and in `cli` alone are configurations known."""
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import gymnasium as gym
-import hydra
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -24,16 +20,13 @@ from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluate import Evaluation, evaluate
+from rl_runner.exact import Exact
 from rl_runner.exploration import EpsilonGreedy
-from rl_runner.loops.replay import ReplayLoop
-from rl_runner.replay.replay import Replay
-from rl_runner.replay.storage import RowStorage
+from rl_runner.parts import Parts, make
 from rl_runner.runs import RunDirectory
 from rl_runner.schedules import Every
 from rl_runner.trainer import Plan
 from rl_runner.types import Agent, State, UserError
-
-REPLAY_KEYS = ("name", "gamma", "n_step")  # of the agent group, but not arguments of the agent
 
 RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device")
 
@@ -56,26 +49,15 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     checks.training(cfg)
     device = compute.device(cfg["device"])
     seed = cfg["seed"]
-    envs = _environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
+    envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
     cfg["num_threads"] = compute.set_threads(cfg["num_threads"], envs.observation_space)
     torch.manual_seed(rng.integer(seed, "torch"))
-    agent, network = _agent(cfg, envs, device)
-    replay = _replay(cfg, envs, rng.generator(seed, "replay"), device)
-    exploration = _make("exploration", cfg["exploration"])
-    actor = Actor(agent.policy, exploration, rng.generator(seed, "actor"), device)
-    loop = ReplayLoop(
-        envs,
-        actor,
-        agent,
-        replay,
-        cfg["batch_size"],
-        cfg["learning_starts"],
-        Every(cfg["learn_every_steps"]),
-        cfg["updates_per_learn"],
-    )
+    parts = Parts(cfg, envs, device)
+    loop, agent = parts.loop, parts.agent
+    exact = _exact(envs, parts)
 
     def evaluation(step: int, stopped: Callable[[], bool]) -> Evaluation | None:
-        test_envs = _environments(cfg["env"], cfg["eval"]["num_envs"], seed, f"evaluation {step}")
+        test_envs = environments(cfg["env"], cfg["eval"]["num_envs"], seed, f"evaluation {step}")
         test_actor = _test_actor(agent, cfg["eval"]["epsilon"], rng.generator(seed, f"evaluation {step}"), device)
         try:
             result = evaluate(test_actor, test_envs, cfg["eval"]["episodes"], stopped)
@@ -91,18 +73,19 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         keep_replay=cfg["checkpoint"]["replay"],
         stop_return=cfg["stop"]["return"],
         stop_window=cfg["stop"]["window"],
+        stop_eval_return=cfg["stop"]["eval_return"],
     )
     facts = [
         ("environment", f"{envs.backend.name} × {envs.num_envs}  {_protocol(envs.backend)}"),
         ("observations", f"{envs.observation_space}"),
         ("actions", f"{envs.action_space}"),
-        ("network", f"{_describe(network)}, {sum(p.numel() for p in network.parameters()):,} parameters"),
-        ("replay", f"{cfg['replay']['capacity']:,} rows, {_gigabytes(replay.storage.nbytes)}"),
+        ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
+        *_network_and_replay(parts),
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
         ("run", str(run.path)),
     ]
     checkpoints = Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"])
-    return TrainJob(run, loop, evaluation, plan, checkpoints, facts, cfg, trust.needed(cfg))
+    return TrainJob(run, loop, evaluation, exact, plan, checkpoints, facts, cfg, trust.needed(cfg))
 
 
 def eval_job(cfg: State) -> EvalJob:
@@ -116,7 +99,7 @@ def eval_job(cfg: State) -> EvalJob:
         trained["env"]["sticky"] = cfg["sticky"]
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
     num_envs = min(cfg["num_envs"], cfg["episodes"])
-    envs = _environments(trained["env"], num_envs, cfg["seed"], "test")
+    envs = environments(trained["env"], num_envs, cfg["seed"], "test")
     actor = _saved_actor(trained, envs, checkpoint, epsilon, cfg)
     return EvalJob(
         run=run,
@@ -144,8 +127,8 @@ def play_job(cfg: State) -> PlayJob:
         raise UserError(f"checkpoint: name {wanted}" if random else f"env: name {wanted}, not both")
     if random:
         envs = EpisodicVectorEnv(_backend(cfg["env"], 1, render=True), cfg["seed"], "play")
-        values = torch.zeros(1, _count_actions(envs))  # they mean nothing: at epsilon 1 nobody asks them
         cpu = torch.device("cpu")
+        values = torch.zeros(1, Parts({}, envs, cpu).actions)  # they mean nothing: at epsilon 1 nobody asks them
         actor = Actor(lambda _: values, EpsilonGreedy(1.0, 1.0, 0), rng.generator(cfg["seed"], "play"), cpu)
         return PlayJob(envs, actor, cfg["episodes"], video, f"{envs.backend.name}, a random agent")
     run, checkpoint = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
@@ -202,92 +185,26 @@ def save_run_config(run: RunDirectory, cfg: State) -> None:
     temporary.replace(run.config)
 
 
-def _make(key: str, node: State, *args: Any, drop: tuple[str, ...] = ()) -> Any:
-    """Instantiate a config node; a partial one is called with the run-time facts `args`."""
-    node = {k: v for k, v in node.items() if k not in drop}
-    _check_arguments(key, node)
-    try:
-        made = hydra.utils.instantiate(node, _convert_="all")
-        return made(*args) if node.get("_partial_") else made
-    except InstantiationException as e:
-        if isinstance(e.__cause__, UserError):
-            raise e.__cause__ from e
-        raise UserError(f"{key}: {' '.join(str(e).split())}") from e
-    except TypeError as e:
-        if "argument" in str(e):  # a key that the class does not take, or one that it misses
-            raise UserError(f"{key}: {e}") from e
-        raise
-
-
-def _offered(node: State) -> State:
-    """Leave out what Adam's defaults say and another class, named by `optimizer._target_` alone, does not offer."""
-    _check_arguments("optimizer", node)
-    offers = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
-    return {k: v for k, v in node.items() if k not in ("eps", "fused") or k in offers}
-
-
-def _check_arguments(key: str, node: State) -> None:
-    """Check a node against the signature of what it names, and so the nodes in it."""
-    if "_target_" in node:
-        try:
-            target = hydra.utils.get_object(node["_target_"])
-        except Exception as e:  # whatever importing it raises
-            raise UserError(f"{key}._target_: {' '.join(str(e).split())}") from e
-        checks.arguments(key, target, node)
-    for name, child in node.items():
-        if isinstance(child, dict):
-            _check_arguments(f"{key}.{name}", child)
-
-
 def _backend(node: State, num_envs: int, render: bool = False) -> Backend:
-    backend: Backend = _make("env", {**node, "num_envs": num_envs, "render": render}, drop=("name",))
+    node = {k: v for k, v in node.items() if k != "name"}
+    backend: Backend = make("env", {**node, "num_envs": num_envs, "render": render})
     return backend
 
 
-def _environments(node: State, num_envs: int, seed: int, stream: str) -> EpisodicVectorEnv:
+def environments(node: State, num_envs: int, seed: int, stream: str) -> EpisodicVectorEnv:
+    """Build environments from the `env` group: `num_envs` of them, seeded by the run's seed and the stream's name."""
     return EpisodicVectorEnv(_backend(node, num_envs), seed, stream)
 
 
-def _count_actions(envs: EpisodicVectorEnv) -> int:
-    space = envs.action_space
-    if not isinstance(space, gym.spaces.Discrete):
-        raise UserError(
-            f"env: {envs.backend.name} has actions {space}; deep Q-learning needs a finite number of them (Discrete)"
-        )
-    return int(space.n)
-
-
-def _agent(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> tuple[Agent, nn.Module]:
-    value = _make("value", cfg["value"])
-    network = _make("network", cfg["network"], envs.observation_space, _count_actions(envs), value.size).to(device)
-    optimizer = _make_optimizer(cfg["optimizer"])
-    sync = _make("sync", cfg["sync"])
-    return _make("agent", cfg["agent"], network, value, optimizer, sync, drop=REPLAY_KEYS), network
-
-
-def _make_optimizer(node: State) -> Callable[..., torch.optim.Optimizer]:
-    def optimizer(parameters: Any) -> torch.optim.Optimizer:
-        try:
-            return cast(torch.optim.Optimizer, _make("optimizer", _offered(node), list(parameters)))
-        except ValueError as e:  # torch's own range checks
-            raise UserError(f"optimizer: {e}") from e
-
-    return optimizer
-
-
-def _replay(cfg: State, envs: EpisodicVectorEnv, stream: np.random.Generator, device: torch.device) -> Replay:
-    node, n_step = cfg["replay"], cfg["agent"]["n_step"]
-    least = envs.num_envs * (envs.stack + n_step + 1)
-    if node["capacity"] < least:
-        raise UserError(
-            f"replay.capacity: {node['capacity']} rows are too few for {envs.num_envs} environment(s), frame stack "
-            f"{envs.stack} and n_step {n_step}; at least {least}"
-        )
-    space = envs.observation_space
-    checks.memory_for_replay(node["capacity"], space.shape, space.dtype, envs.stack)
-    storage = RowStorage(node["capacity"], envs.num_envs, space.shape, space.dtype, stack=envs.stack)
-    sampler = _make("replay.sampler", node["sampler"])
-    return Replay(storage, sampler, cfg["agent"]["gamma"], n_step, cfg["reward_clip"], stream, device)
+def _exact(envs: EpisodicVectorEnv, parts: Parts) -> Exact | None:
+    """Give the exact measures of the agent, where the environment's dynamics are known."""
+    mdp = envs.backend.mdp()
+    if mdp is None:
+        return None
+    try:
+        return Exact(mdp, parts.agent, parts.gamma, parts.first_state, parts.device)
+    except UserError:  # no optimal values with this gamma: there is nothing to compare with
+        return None
 
 
 def _test_actor(agent: Agent, epsilon: float, stream: np.random.Generator, device: torch.device) -> Actor:
@@ -297,7 +214,7 @@ def _test_actor(agent: Agent, epsilon: float, stream: np.random.Generator, devic
 def _saved_actor(trained: State, envs: EpisodicVectorEnv, checkpoint: Path, epsilon: float, cfg: State) -> Actor:
     device = compute.device(cfg["device"])
     compute.set_threads(trained["num_threads"], envs.observation_space)
-    agent, _ = _agent(trained, envs, device)
+    agent = Parts(trained, envs, device).agent
     RunDirectory.load_agent(agent, checkpoint)
     return _test_actor(agent, epsilon, rng.generator(cfg["seed"], "test"), device)
 
@@ -313,6 +230,16 @@ def _gigabytes(n: int) -> str:
 
 def _protocol(backend: Backend) -> str:
     return "  ".join(f"{k}={v}" for k, v in backend.protocol.items())
+
+
+def _network_and_replay(parts: Parts) -> list[tuple[str, str]]:
+    """Describe them where the agent has them."""
+    facts = []
+    if network := parts.built("network"):
+        facts.append(("network", f"{_describe(network)}, {sum(p.numel() for p in network.parameters()):,} parameters"))
+    if replay := parts.built("replay"):
+        facts.append(("replay", f"{parts.capacity:,} rows, {_gigabytes(replay.storage.nbytes)}"))
+    return facts
 
 
 def _describe(network: nn.Module) -> str:

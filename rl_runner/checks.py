@@ -51,10 +51,6 @@ TRAINING: dict[str, Check] = {
     "reward_clip": _or_null(_positive),
     "env.num_envs": _integer(1),
     "agent.gamma": _unit,
-    "agent.n_step": _integer(1),
-    "agent.double": _switch,
-    "replay.capacity": _integer(2),
-    "optimizer.lr": _positive,
     "log.every_steps": _integer(1),
     "eval.every_steps": _integer(0),
     "eval.episodes": _integer(1),
@@ -65,7 +61,15 @@ TRAINING: dict[str, Check] = {
     "checkpoint.replay": _switch,
     "stop.return": _or_null(_number(-math.inf, math.inf, "a number")),
     "stop.window": _integer(1),
+    "stop.eval_return": _or_null(_number(-math.inf, math.inf, "a number")),
     "trust": _names,
+}
+WHERE_GIVEN: dict[str, Check] = {  # not every agent has these
+    "agent.n_step": _integer(1),
+    "replay.capacity": _integer(2),
+    "optimizer.lr": _positive,
+    "optimizer.lr_end": _or_null(_number(0, 1e300, "a number, 0 or more")),
+    "optimizer.lr_steps": _integer(0),
 }
 EVALUATION: dict[str, Check] = {
     "checkpoint": (lambda x: isinstance(x, str), "a run or a checkpoint directory, or latest (rlrun eval outputs/...)"),
@@ -97,6 +101,7 @@ def training(cfg: State) -> None:
         UserError: the first value that is wrong.
     """
     _check(cfg, TRAINING)
+    _check(cfg, WHERE_GIVEN, optional=True)
 
 
 def evaluation(cfg: State) -> None:
@@ -109,12 +114,13 @@ def playing(cfg: State) -> None:
     _check(cfg, PLAYING)
 
 
-def _check(cfg: State, checks: dict[str, Check]) -> None:
+def _check(cfg: State, checks: dict[str, Check], optional: bool = False) -> None:
     for key, (holds, wanted) in checks.items():
-        node: Any = cfg
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        if not holds(node):
+        group, _, name = key.rpartition(".")
+        node: Any = cfg.get(group) if group else cfg
+        given = isinstance(node, dict) and name in node
+        node = node[name] if given else None
+        if (given or not optional) and not holds(node):
             raise UserError(f"{key}: {wanted} is wanted, got {node!r}")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,7 +132,6 @@ def _run_verb(verb: str, args: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    multirun = bool({"-m", "--multirun"} & set(args))
     failures: list[Failure] = []
     here = os.getpid()
     task: Callable[[Any], None] = {"train": _train, "eval": _eval, "play": _play}[verb]
@@ -140,7 +140,7 @@ def _run_verb(verb: str, args: list[str]) -> int:
         from hydra.core.hydra_config import HydraConfig
 
         name = ", ".join(_overrides())
-        if multirun:
+        if _in_sweep():
             print(f"\njob {HydraConfig.get().job.num}: {name}", flush=True)
         try:
             task(cfg)
@@ -152,8 +152,9 @@ def _run_verb(verb: str, args: list[str]) -> int:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
     try:
-        sys.argv = ["rlrun", *args, *(_short_names(args) if multirun else [])]
-        hydra.main(version_base="1.3", config_path=str(usage.conf_dir()), config_name=verb)(job)()
+        sys.argv = ["rlrun", *args, *_short_names(args)]
+        with _table_at_the_end():
+            hydra.main(version_base="1.3", config_path=str(usage.conf_dir()), config_name=verb)(job)()
     except KeyboardInterrupt:
         return 130
     except Exception as e:
@@ -161,7 +162,7 @@ def _run_verb(verb: str, args: list[str]) -> int:
             failures.append(Failure.of("", e, _explain(verb, args, e)))
             if isinstance(e, (HydraException, OmegaConfBaseException, OSError)):
                 return _complain(failures[0].line)
-    return _report(failures, multirun)
+    return _report(failures, bool(_sweeps) or bool({"-m", "--multirun"} & set(args)))
 
 
 class Failure(NamedTuple):
@@ -209,6 +210,70 @@ def _short_names(args: list[str]) -> list[str]:
     return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quote, same))}]"]
 
 
+# Sweeps.
+
+
+class Sweep(NamedTuple):
+    """A sweep that Hydra has begun."""
+
+    directory: Path
+    planned: list[list[str]]  # the overrides of its jobs; none where the sweeper finds them as it goes
+
+
+_sweeps: list[Sweep] = []  # of this command line: one, or none
+
+
+@contextlib.contextmanager
+def _table_at_the_end() -> Iterator[None]:
+    """Show what a sweep of training runs gave, however it ends."""
+    _sweeps.clear()
+    try:
+        yield
+    finally:
+        if _sweeps:
+            from rl_runner.commands import sweep
+
+            sweep.report(*_sweeps[0])
+
+
+def sweep_callback() -> Any:
+    """Make what Hydra tells that a sweep begins (conf/train.yaml). Of its end it does not tell if a job has failed."""
+    from hydra.experimental.callback import Callback
+
+    class Note(Callback):
+        def on_multirun_start(self, config: Any, **_: Any) -> None:
+            _sweeps.append(Sweep(_shortest(Path(config.hydra.sweep.dir).absolute()), _planned(config.hydra)))
+
+    return Note()
+
+
+def _planned(config: Any) -> list[list[str]]:
+    """Give the overrides of each job as Hydra's basic sweeper will make them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.utils import filter_overrides
+    from hydra.errors import HydraException
+
+    if config.runtime.choices["hydra/sweeper"] != "basic":
+        return []
+    words = [*(f"{key}={value}" for key, value in (config.sweeper.params or {}).items()), *config.overrides.task]
+    try:
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(words)
+        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    except HydraException:  # the sweeper is about to say the same
+        return []
+    return [list(filter_overrides(job)) for job in jobs]
+
+
+def _in_sweep() -> bool:
+    """Say whether the running job is one of several."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
 # The verbs.
 
 
@@ -216,6 +281,7 @@ def _train(cfg: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from rl_runner import build
+    from rl_runner.commands import sweep
     from rl_runner.commands.train import train
     from rl_runner.runs import RunDirectory
 
@@ -225,9 +291,10 @@ def _train(cfg: Any) -> None:
         with RunDirectory.resumed(cfg.resume) as run:
             job = build.train_job(build.resumed_config(run, cfg, _overrides()), run)
             build.save_run_config(run, job.config)
-            train(job, resume=True)
+            with sweep.resumed(run.path):
+                train(job, resume=True)
         return
-    with RunDirectory.new(fresh.path) as run:
+    with RunDirectory.new(fresh.path) as run, _noted(run.path):
         try:
             job = build.train_job(build.plain(cfg), run)
         except BaseException:
@@ -235,6 +302,13 @@ def _train(cfg: Any) -> None:
             raise
         build.save_run_config(run, job.config)
         train(job)
+
+
+def _noted(run: Path) -> contextlib.AbstractContextManager[None]:
+    """Keep account of a run that is the job of a sweep."""
+    from rl_runner.commands import sweep
+
+    return sweep.noted(run, _overrides()) if _in_sweep() else contextlib.nullcontext()
 
 
 def _overrides() -> list[str]:

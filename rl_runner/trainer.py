@@ -10,10 +10,9 @@ from typing import Protocol
 
 from rl_runner.checkpoint import Checkpoints
 from rl_runner.evaluate import Evaluation
-from rl_runner.loops.replay import ReplayLoop
 from rl_runner.metrics import MetricsLog
 from rl_runner.schedules import Every
-from rl_runner.types import Clock, State
+from rl_runner.types import Clock, Loop, State
 
 
 class Terminal(Protocol):
@@ -36,6 +35,7 @@ class Plan:
         keep_replay: whole checkpoints hold the replay memory; without it a resumed run is not exact.
         stop_return: stop when the mean return of the last `stop_window` training episodes reaches this; None: do not.
         stop_window: episodes.
+        stop_eval_return: stop when the mean return of an evaluation reaches this; None: do not.
     """
 
     total_steps: int
@@ -45,6 +45,7 @@ class Plan:
     keep_replay: bool = True
     stop_return: float | None = None
     stop_window: int = 100
+    stop_eval_return: float | None = None
 
 
 @dataclass
@@ -71,29 +72,34 @@ class Trainer:
         terminal: what the person sees.
         plan: when things happen.
         stopped: asked after every step; True ends the run after a checkpoint.
+        diagnostics: gives further scalars each time that scalars are written.
     """
 
     def __init__(
         self,
-        loop: ReplayLoop,
+        loop: Loop,
         evaluation: Callable[[int], Evaluation | None],
         checkpoints: Checkpoints,
         log: MetricsLog,
         terminal: Terminal,
         plan: Plan,
         stopped: Callable[[], bool] = lambda: False,
+        diagnostics: Callable[[], dict[str, float]] = dict,
     ) -> None:
         self.loop, self.evaluation, self.checkpoints, self.log = loop, evaluation, checkpoints, log
-        self.terminal, self.plan, self.stopped = terminal, plan, stopped
+        self.terminal, self.plan, self.stopped, self.diagnostics = terminal, plan, stopped, diagnostics
         self.progress = Progress(recent=deque(maxlen=plan.stop_window))
         self.saved: Clock | None = None  # the clock at the last checkpoint of this process
         self._started = self._logged_at = time.perf_counter()
 
     @property
     def solved(self) -> bool:
-        """The mean return of the last episodes has reached what was asked for."""
+        """The mean return of the last episodes, or of the best evaluation, has reached what was asked for."""
         recent, goal = self.progress.recent, self.plan.stop_return
-        return goal is not None and len(recent) == recent.maxlen and sum(recent) / len(recent) >= goal
+        if goal is not None and len(recent) == recent.maxlen and sum(recent) / len(recent) >= goal:
+            return True
+        best, goal = self.progress.best, self.plan.stop_eval_return
+        return goal is not None and best is not None and best >= goal
 
     @property
     def seconds(self) -> float:
@@ -101,10 +107,10 @@ class Trainer:
         return self.progress.seconds + time.perf_counter() - self._started
 
     def run(self) -> None:
-        """Train until the steps are done, the task is solved, or somebody asks to stop."""
+        """Train until the steps are done, the task is solved, nothing is left to learn, or somebody asks to stop."""
         plan, loop = self.plan, self.loop
         self._evaluate_if_due()  # an evaluation that the run was interrupted in is made up for
-        while loop.clock.steps < plan.total_steps and not self.solved and not self.stopped():
+        while loop.clock.steps < plan.total_steps and not (self.solved or loop.done or self.stopped()):
             before = loop.clock
             loop.step()
             for episode in loop.envs.finished:
@@ -134,9 +140,8 @@ class Trainer:
             scalars["train/length"] = sum(length for _, length in progress.interval) / count
             scalars[f"train/return_last_{progress.recent.maxlen}"] = sum(progress.recent) / len(progress.recent)
         scalars["train/episodes"] = clock.episodes
-        scalars |= {f"learn/{name}": value for name, value in self.loop.meter.drain().items()}
-        scalars["learn/updates"] = clock.updates
-        scalars |= {f"explore/{name}": value for name, value in self.loop.actor.metrics(clock.steps).items()}
+        scalars |= self.loop.scalars()
+        scalars |= self.diagnostics()
         elapsed = max(now - self._logged_at, 1e-9)
         scalars["time/steps_per_s"] = (clock.steps - progress.logged.steps) / elapsed
         scalars["time/updates_per_s"] = (clock.updates - progress.logged.updates) / elapsed
@@ -151,7 +156,7 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Evaluate the agent; keep it if it is the best so far."""
-        step = self.loop.clock.steps
+        step, started = self.loop.clock.steps, time.perf_counter()
         evaluation = self.evaluation(step)
         if evaluation is None:
             return
@@ -171,14 +176,14 @@ class Trainer:
             f"step {step:,}: evaluation over {summary['episodes']} episodes: "
             f"mean {result['mean']:.2f} ± {result['std']:.2f}{' (best so far)' if is_best else ''}"
         )
-        self._logged_at = time.perf_counter()  # steps/s are those of training
+        self._logged_at += time.perf_counter() - started  # steps/s are those of training
 
     def checkpoint(self) -> None:
         """Write everything that the run needs to go on, unless it stands there already."""
         if self.saved == self.loop.clock:
             return
         state = {**self.loop.state_dict(), "trainer": self._state()}
-        if not self.plan.keep_replay:
+        if "replay" in state and not self.plan.keep_replay:
             state["replay"] = None
         if self._save(self.checkpoints.save, state, self._about()):
             self.saved = self.loop.clock

@@ -11,6 +11,7 @@ from rl_runner.types import State, UserError
 PARTS = {  # where the classes are that any configuration may name, group by group
     "env": "rl_runner.envs",
     "agent": "rl_runner.agents",
+    "loop": "rl_runner.loops",
     "network": "rl_runner.networks",
     "value": "rl_runner.values",
     "exploration": "rl_runner.exploration",

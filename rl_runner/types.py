@@ -105,12 +105,32 @@ class Checkpointable(Protocol):
 
 
 class Agent(Checkpointable, Protocol):
-    """A policy and how it learns."""
+    """A policy. How it learns is between it and its loop."""
 
     def policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A)
     def greedy_policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A) without exploration, for evaluation
+
+
+class ReplayAgent(Agent, Protocol):
+    """An agent that learns from a replay memory."""
+
     def learn(self, batch: Batch) -> LearnOutput: ...
     def sync(self, before: Clock, now: Clock) -> None: ...
+
+
+class Loop(Checkpointable, Protocol):
+    """What the trainer runs: it takes steps and learns from them."""
+
+    @property
+    def envs(self) -> Any: ...  # EpisodicVectorEnv: the training environments
+    @property
+    def agent(self) -> Agent: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def done(self) -> bool: ...  # nothing is left to learn, however many steps the run may still take
+    def step(self) -> None: ...
+    def scalars(self) -> dict[str, float]: ...  # what happened since the last call, by the names of its curves
 
 
 class Exploration(Protocol):
@@ -130,17 +150,21 @@ class Sync(Protocol):
 class ValueRepresentation(Protocol):
     """What the M numbers per action mean. `scalar` has M = 1: the expected return itself."""
 
-    size: int  # M
+    size: int  # numbers that the network's head gives per action
+    levels: int  # quantile levels that the network draws in each pass; 0: none
 
     def mean(self, values: Tensor) -> Tensor: ...  # (..., M) -> (...)
+    def under(self, values: Tensor, policy: Tensor) -> Tensor: ...  # (B, A, M), probabilities (B, A) -> (B, M)
     def loss(
         self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor
-    ) -> tuple[Tensor, Tensor]: ...  # (B, M), (B, M), (B,), (B,) -> loss (B,), TD error (B,)
+    ) -> tuple[Tensor, Tensor]: ...  # (B, M), (B, M), (B,), (B,) -> loss (B,), priority (B,)
 
 
 class Sampler(Checkpointable, Protocol):
     """Which rows of the replay are learned from."""
 
     def add(self, ids: IntArray) -> None: ...
-    def sample(self, n: int, rng: np.random.Generator) -> tuple[IntArray, FloatArray]: ...  # ids, weight
+    def sample(self, n: int, rng: np.random.Generator) -> IntArray: ...  # ids (n,)
+    def weight(self, ids: IntArray) -> FloatArray: ...  # importance weights (B,) of one batch
     def update(self, ids: IntArray, priority: Tensor | None) -> None: ...
+    def metrics(self) -> dict[str, float]: ...

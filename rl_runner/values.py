@@ -1,9 +1,15 @@
-"""What the M numbers per action mean, and the loss that follows from it."""
+"""What the M numbers per action mean, and the loss that follows from it.
+
+Each representation says how its numbers are averaged (`mean`), what they are when the next action follows a policy
+(`under`: expected numbers; with a policy of one certain action, those of that action) and how far values are from their
+backup, reward + discount * next (`loss`, one per sample, and the priority that a replay may give the sample).
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-from torch.nn.functional import huber_loss, mse_loss
+from torch.nn.functional import huber_loss, log_softmax, mse_loss
 
 from rl_runner.types import UserError
 
@@ -19,6 +25,7 @@ class Scalar:
     """
 
     size = 1
+    levels = 0
 
     def __init__(self, loss: str = "huber") -> None:
         if loss not in LOSSES:
@@ -29,18 +36,184 @@ class Scalar:
         """(..., 1) -> (...)."""
         return values.squeeze(-1)
 
+    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+        """(B, A, 1), probabilities (B, A) -> (B, 1)."""
+        return _expected(values, policy)
+
     def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
         """Compare values with their one-window backup.
 
         Args:
             values: (B, 1) of the actions taken.
-            next_values: (B, 1) of the actions that would be taken next.
+            next_values: (B, 1) of what is done next.
             reward: (B,) of the window.
             discount: (B,) of what follows it; 0 where nothing does.
 
         Returns:
-            loss (B,), TD error (B,) = reward + discount * next value - value.
+            loss (B,), priority (B,) = |reward + discount * next value - value|.
         """
         q = self.mean(values)
         target = reward + discount * self.mean(next_values)
-        return self._loss(q, target, reduction="none"), (target - q).detach()
+        return self._loss(q, target, reduction="none"), (target - q).detach().abs()
+
+
+class Categorical:
+    """Probabilities of fixed returns, as logits: C51 (Bellemare et al. 2017).
+
+    Args:
+        low: the smallest return that can be represented; smaller ones count as it.
+        high: the largest.
+        atoms: M, how many returns there are, evenly spaced.
+    """
+
+    levels = 0
+
+    def __init__(self, low: float = -10.0, high: float = 10.0, atoms: int = 51) -> None:
+        if not low < high:
+            raise UserError(f"value.high: must be above value.low, {low}, got {high}")
+        if atoms < 2:
+            raise UserError(f"value.atoms: must be at least 2, got {atoms}")
+        self.size = atoms
+        self.low, self.high, self.spacing = low, high, (high - low) / (atoms - 1)
+        self._returns = torch.linspace(low, high, atoms)  # (M,)
+
+    def returns(self, device: torch.device) -> Tensor:
+        """Give the returns (M,) that the numbers are about."""
+        if self._returns.device != device:
+            self._returns = self._returns.to(device)
+        return self._returns
+
+    def mean(self, values: Tensor) -> Tensor:
+        """(..., M) logits -> (...)."""
+        return values.softmax(dim=-1) @ self.returns(values.device)
+
+    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+        """(B, A, M) logits, probabilities (B, A) -> (B, M) logits of the mixture."""
+        return _expected(values.softmax(dim=-1), policy).log()
+
+    def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the cross-entropy (B,) to the projected backup, and as priority (B,) the Kullback-Leibler divergence.
+
+        Arguments as for `Scalar.loss`, with (B, M) logits. The priority is that of Hessel et al. 2018: the divergence
+        is the cross-entropy without what the target's own spread adds to it, and so 0 where nothing is left to learn.
+        """
+        target = self.project(next_values.softmax(dim=-1), reward, discount)  # (B, M)
+        cross_entropy = -(target * log_softmax(values, dim=-1)).sum(dim=-1)
+        entropy = -torch.special.xlogy(target, target).sum(dim=-1)
+        return cross_entropy, (cross_entropy.detach() - entropy).clamp(min=0)
+
+    def project(self, probability: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
+        """Move probabilities (B, M) to the returns reward + discount * return, and share them among the fixed ones.
+
+        A return between two fixed ones gives each its part by nearness; one beyond the ends goes to the end
+        (equation 7 of the paper).
+        """
+        returns = self.returns(reward.device)
+        moved = (reward[:, None] + discount[:, None] * returns).clamp(self.low, self.high)  # (B, M)
+        distance = (moved[:, None, :] - returns[:, None]).abs() / self.spacing  # (B, to, from), 1: the neighbour
+        nearness = (1 - distance).clamp(min=0)
+        nearness /= nearness.sum(dim=1, keepdim=True)  # 1 but for rounding, so that no probability is lost
+        return (nearness @ probability[:, :, None]).squeeze(-1)
+
+
+class Quantile:
+    """Quantiles of the return, at M levels in the middle of M equal parts: QR-DQN (Dabney et al. 2018a).
+
+    Args:
+        quantiles: M.
+        kappa: threshold of the Huber loss.
+    """
+
+    levels = 0
+
+    def __init__(self, quantiles: int = 51, kappa: float = 1.0) -> None:
+        _check_quantiles(quantiles, "quantiles", kappa)
+        self.size, self.kappa = quantiles, kappa
+        self._level = (torch.arange(quantiles) + 0.5) / quantiles  # (M,)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """(..., M) -> (...)."""
+        return values.mean(dim=-1)
+
+    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+        """(B, A, M), probabilities (B, A) -> (B, M): quantiles averaged, as in Vieillard et al. 2020."""
+        return _expected(values, policy)
+
+    def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the quantile Huber loss (B,), and as priority (B,) the error of the mean.
+
+        Arguments as for `Scalar.loss`, with (B, M) quantiles.
+        """
+        if self._level.device != values.device:
+            self._level = self._level.to(values.device)
+        target = reward[:, None] + discount[:, None] * next_values  # (B, M)
+        priority = (target.mean(dim=-1) - values.mean(dim=-1)).detach().abs()
+        return quantile_huber(values, self._level, target, self.kappa), priority
+
+
+class ImplicitQuantile:
+    """Quantiles of the return at levels that are drawn anew in each pass: IQN (Dabney et al. 2018b).
+
+    The M = 2 K numbers per action are K quantiles, then the K levels that the network drew for them.
+
+    Args:
+        samples: K, levels per pass.
+        kappa: threshold of the Huber loss.
+    """
+
+    size = 1  # of the head, which is asked once for each level
+
+    def __init__(self, samples: int = 8, kappa: float = 1.0) -> None:
+        _check_quantiles(samples, "samples", kappa)
+        self.levels, self.kappa = samples, kappa
+
+    def mean(self, values: Tensor) -> Tensor:
+        """(..., 2 K) -> (...)."""
+        return values[..., : values.shape[-1] // 2].mean(dim=-1)
+
+    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+        """(B, A, 2 K), probabilities (B, A) -> (B, 2 K); all actions have the same levels."""
+        return _expected(values, policy)
+
+    def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the quantile Huber loss (B,), and as priority (B,) the error of the mean.
+
+        Arguments as for `Scalar.loss`, with (B, 2 K) numbers.
+        """
+        quantiles, level = values.chunk(2, dim=-1)  # (B, K) each
+        target = reward[:, None] + discount[:, None] * next_values.chunk(2, dim=-1)[0]  # (B, K)
+        priority = (target.mean(dim=-1) - quantiles.mean(dim=-1)).detach().abs()
+        return quantile_huber(quantiles, level.detach(), target, self.kappa), priority
+
+
+def quantile_huber(quantiles: Tensor, level: Tensor, target: Tensor, kappa: float) -> Tensor:
+    """Give the quantile Huber loss (B,), a sum over quantiles of means over targets (Dabney et al. 2018b, eq. 3).
+
+    Args:
+        quantiles: (B, K).
+        level: (K,) or (B, K), in (0, 1): the share of targets that should lie below each quantile.
+        target: (B, L) samples.
+        kappa: where the square becomes a straight line; 0: straight everywhere.
+    """
+    with torch.no_grad():  # value and slope are known in closed form: nothing of size B K L need be kept for autograd
+        error = target[:, None, :] - quantiles[:, :, None]  # (B, K, L)
+        # Being too high costs 1 - level, being too low costs level: so the loss is least at the quantile.
+        level = level[..., None]
+        tilt = torch.where(error < 0, 1 - level, level)
+        direction = (error / kappa).clamp_(-1, 1) if kappa else error.sign()  # of Huber's loss: its derivative
+        tilt *= direction
+        slope = -tilt.mean(dim=2)  # (B, K)
+        value = (tilt * (error - direction * (kappa / 2))).mean(dim=2)  # (B, K)
+    return (value + slope * (quantiles - quantiles.detach())).sum(dim=1)
+
+
+def _expected(values: Tensor, policy: Tensor) -> Tensor:
+    """Average over the actions: (B, A, M), (B, A) -> (B, M)."""
+    return (policy[:, None, :] @ values).squeeze(1)
+
+
+def _check_quantiles(count: int, key: str, kappa: float) -> None:
+    if count < 1:
+        raise UserError(f"value.{key}: must be at least 1, got {count}")
+    if kappa < 0:
+        raise UserError(f"value.kappa: must be 0 or more, got {kappa}")

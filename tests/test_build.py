@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -69,34 +68,6 @@ def test_the_least_replay_capacity() -> None:
     with pytest.raises(UserError, match="at least 12"):
         job("env.num_envs=2", "agent.n_step=4", "replay.capacity=11")
     job("env.num_envs=2", "agent.n_step=4", "replay.capacity=12")
-
-
-def make(node: dict[str, Any], *args: Any) -> Any:
-    return build._make("part", node, *args)
-
-
-def test_wrong_parts_are_named() -> None:
-    wrong = {
-        "part._target_: .*nowhere": {"_target_": "nowhere.Net"},
-        "part._target_: ": {"_target_": "rl_runner.sync.Harder"},
-        "part.every_steps: a whole number or null": {"_target_": "rl_runner.sync.Hard", "every_steps": "often"},
-        "sync.every_steps: must be at least 1": {"_target_": "rl_runner.sync.Hard", "every_steps": 0},
-        "part: .*'every_day'": {"_target_": "rl_runner.sync.Hard", "every_day": 1},
-        "part: .*'tau'": {"_target_": "rl_runner.sync.Soft"},
-        "part.inner.tau: a number": {
-            "inner": {"_target_": "rl_runner.sync.Soft", "tau": "a"},
-        },
-    }
-    for says, node in wrong.items():
-        for partial in (False, True):
-            with pytest.raises(UserError, match=says):
-                make({**node, "_partial_": partial})
-
-
-def test_partial_parts_get_their_facts() -> None:
-    space = gym.spaces.Box(-1, 1, (3,))
-    torso = make({"_target_": "rl_runner.networks.torsos.MLP", "_partial_": True, "sizes": [5, 4]}, space)
-    assert torso(torch.zeros(2, 3)).shape == (2, 5)
 
 
 def test_only_some_keys_may_change_on_resume(trained: Path) -> None:

@@ -1,5 +1,6 @@
 """The command line: help, completion, sweeps, and one line for whatever the user can put right."""
 
+import csv
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from rl_runner import __version__, usage
+from rl_runner.commands import train
 from tests.commandline import SHORT, files, refused, rlrun
 
 
@@ -241,12 +243,30 @@ def test_a_sweep(workdir: Path) -> None:
     done = rlrun("train", "env=cartpole", "-m", "seed=1,2", "network=mlp", *SHORT)
     assert done.code == 0, done
     (sweep,) = (workdir / "outputs/sweeps").iterdir()
-    assert sorted(p.name for p in sweep.iterdir()) == ["0_seed=1", "1_seed=2", "multirun.yaml"]
+    results = {"results.csv", "results.png"}
+    assert {p.name for p in sweep.iterdir()} == {"0_seed=1", "1_seed=2", "multirun.yaml", *results}
     for number, seed in enumerate((1, 2)):
         assert yaml.safe_load((sweep / f"{number}_seed={seed}" / "config.yaml").read_text())["seed"] == seed
         assert f"job {number}: " in done.out
+    returns = [last_return(sweep / run) for run in ("0_seed=1", "1_seed=2")]
+    (row,) = results_of(sweep)
+    assert (row["seeds"], row["seeds_missing"]) == ("2", "0")
+    assert row["configuration"] == " ".join(["env=cartpole", "network=mlp", *SHORT])
+    assert float(row["last_mean"]) == sum(returns) / 2
+    assert float(row["last_ci95"]) == pytest.approx(12.706 * abs(returns[0] - returns[1]) / 2)
+    assert f"{sweep.relative_to(workdir)}: 2 of 2 runs finished\n" in done.out
     done = rlrun("eval", str(sweep / "1_seed=2"), "episodes=1")  # its name holds a "="
     assert done.code == 0, done
+
+
+def last_return(run: Path) -> float:
+    lines = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    return next(float(value) for _, name, value in reversed(lines) if name == "eval/return_mean")
+
+
+def results_of(sweep: Path) -> list[dict[str, str]]:
+    with open(sweep / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_failing_job_leaves_the_others_alone(workdir: Path) -> None:
@@ -258,6 +278,14 @@ def test_a_failing_job_leaves_the_others_alone(workdir: Path) -> None:
     head, *jobs = done.err.strip().splitlines()
     assert head == "rlrun: 2 job(s) failed:"
     assert [("env=cartpole" in job, "NatureCNN needs" in job) for job in jobs] == [(True, True), (False, True)]
+    table = {row["configuration"]: (row["seeds"], row["seeds_missing"]) for row in results_of(sweep)}
+    assert table == {
+        "env=cartpole network=nature_cnn": ("0", "1"),
+        "env=cartpole network=mlp": ("1", "0"),
+        "env=frozenlake network=nature_cnn": ("0", "1"),
+        "env=frozenlake network=mlp": ("1", "0"),
+    }
+    assert "env=frozenlake network=nature_cnn: 1 of 1 seeds failed, not in the numbers: default\n" in done.out
 
 
 def test_a_sweep_shows_the_traceback_of_a_bug(workdir: Path) -> None:
@@ -274,6 +302,63 @@ def test_a_sweep_that_cannot_be_composed_runs_nothing(workdir: Path) -> None:
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("rlrun: env: there is no 'foo'")
     assert not list(workdir.glob("outputs/**/config.yaml"))
+
+
+@pytest.mark.parametrize("words", [[], ["-m"]])
+def test_a_sweep_that_an_experiment_asks_for(words: list[str], workdir: Path) -> None:
+    (workdir / "mine/experiment").mkdir(parents=True)
+    (workdir / "mine/experiment/many.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n"
+        "  sweeper:\n    params:\n      optimizer: glob(adam*)\n      seed: 1,2\n"
+    )
+    done = rlrun("train", *words, "--config-dir", "mine", "experiment=many", "seed=5", *SHORT)
+    assert (done.code, done.err) == (0, "")
+    (sweep,) = (workdir / "outputs/sweeps").iterdir()
+    assert {p.name for p in sweep.glob("*_*")} == {"0_optimizer=adam", "1_optimizer=adamw"}
+    assert [row["configuration"] for row in results_of(sweep)] == ["optimizer=adam", "optimizer=adamw"]
+    assert "2 of 2 runs finished" in done.out
+
+
+def test_a_sweep_that_is_interrupted_shows_what_there_is(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = train.train
+
+    def interrupted(job: train.TrainJob, resume: bool = False) -> None:
+        real(job, resume)
+        if job.config["seed"] == 2 and not resume:
+            raise train.Interrupted(130)
+
+    monkeypatch.setattr(train, "train", interrupted)
+    done = rlrun("train", "-m", "seed=1,2,3", *SHORT)
+    assert done.code == 130
+    assert "1 of 3 runs finished" in done.out
+    assert "\n1 of 3 seeds were interrupted, not in the numbers: 2\n" in done.out
+    assert "\n1 of 3 seeds never began, not in the numbers: 3\n" in done.out
+    (sweep,) = (workdir / "outputs/sweeps").iterdir()
+    (row,) = results_of(sweep)
+    assert (row["seeds"], row["seeds_missing"]) == ("1", "2")
+
+    job = sweep / "1_seed=2"
+    assert rlrun("train", f"resume={job}", "total_steps=60").code == 0
+    assert json.loads((job / "job.json").read_text())["state"] == "finished"
+
+
+def test_a_sweep_in_processes_of_their_own(workdir: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "network=mlp,nature_cnn"]
+    done = rlrun("train", "-m", *words, *SHORT)
+    assert done.code == 1
+    assert "NatureCNN needs" in done.err
+    (sweep,) = (workdir / "outputs/sweeps").iterdir()
+    table = [(row["configuration"], row["seeds"], row["seeds_missing"]) for row in results_of(sweep)]
+    assert table == [("network=mlp", "1", "0"), ("network=nature_cnn", "0", "1")]
+    assert "network=nature_cnn: 1 of 1 seeds failed" in done.out
+
+
+def test_a_sweep_of_evaluations_has_no_table(trained: Path, workdir: Path) -> None:
+    done = rlrun("eval", str(trained), "-m", "seed=1,2", "episodes=1")
+    assert done.code == 0, done
+    assert "job 1: " in done.out
+    assert not list(workdir.rglob("results.*"))
 
 
 # The user's own package.

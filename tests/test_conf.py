@@ -9,11 +9,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from rl_runner import build, checks, usage
+from rl_runner.parts import make
 from tests.commandline import SHORT, SHORT_ATARI, only_run, rlrun
 
 CONF = usage.conf_dir()
 ATARI = ["atari", "beam_rider", "breakout", "enduro", "ms_pacman", "pong", "qbert", "seaquest", "space_invaders"]
-CLASSIC = ["acrobot", "cartpole", "frozenlake", "frozenlake8x8", "gym", "lunarlander", "mountaincar"]
+CLASSIC = ["acrobot", "cartpole", "frozenlake", "frozenlake8x8", "gridworld", "gym", "lunarlander", "mountaincar"]
 NEEDED = {"atari": ["env.game=tennis"], "gym": ["env.id=Taxi-v4"]}  # what these two cannot choose themselves
 
 
@@ -40,7 +41,12 @@ def test_the_groups_are_those_of_the_issue() -> None:
     assert options("exploration") == sorted(["epsilon_greedy", "boltzmann", "greedy"])
     assert options("sync") == sorted(["hard", "soft", "none"])
     assert {"adam", "adamw", "rmsprop"} <= set(options("optimizer"))
+    assert options("value") == sorted(["scalar", "c51", "qr_dqn", "iqn"])
+    assert options("replay") == sorted(["uniform", "prioritized"])
+    tables = ["value_iteration", "policy_iteration", "q_learning", "sarsa"]
+    assert options("agent") == sorted(["dqn", "rainbow", *tables])
     lectures = {"frozenlake_dqn", "cartpole_dqn", "lunarlander_dqn", "pong_dqn", "breakout_2013"}
+    lectures |= {"frozenlake_q_learning", "mspacman_dueling_noisy", "mnih_2013", "rainbow_atari", "ablation"}
     assert lectures <= set(options("experiment"))
 
 
@@ -58,7 +64,10 @@ def test_the_keys_that_people_type() -> None:
     assert "sticky" in config("env=pong")["env"]
 
 
-@pytest.mark.parametrize("group", ["exploration", "sync", "optimizer", "experiment", "value", "replay", "agent"])
+GROUPS = ["exploration", "sync", "optimizer", "experiment", "value", "replay", "agent", "ablation"]
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_every_option_composes(group: str) -> None:
     for option in options(group):
         config(f"{group}={option}")
@@ -76,7 +85,7 @@ def test_every_network_composes_with_every_torso() -> None:
 @pytest.mark.parametrize("env", ATARI + CLASSIC)
 def test_every_environment_can_be_made_and_stepped(env: str) -> None:
     cfg = config(*needed(env))
-    envs = build._environments(cfg["env"], cfg["env"]["num_envs"], 0, "test")
+    envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "test")
     obs = envs.reset()
     assert obs.shape == (envs.num_envs, *envs.observation_space.shape)
     for t in range(3):
@@ -126,7 +135,7 @@ def test_the_users_words_win_over_the_experiments() -> None:
 def test_another_sync_period_takes_the_place_of_updates(word: str, unit: str) -> None:
     cfg = config(word)
     assert cfg["sync"]["every_updates"] is not None
-    assert build._make("sync", cfg["sync"]).every.unit == unit
+    assert make("sync", cfg["sync"]).every.unit == unit
 
 
 def test_every_torch_optimizer_by_target() -> None:
@@ -134,7 +143,7 @@ def test_every_torch_optimizer_by_target() -> None:
     assert cfg["optimizer"]["momentum"] == 0.9
 
 
-@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("experiment", sorted({*options("experiment")} - {"ablation"}))
 def test_every_experiment_trains_and_is_evaluated(experiment: str, workdir: Path) -> None:
     short = SHORT_ATARI if config(f"experiment={experiment}")["env"].get("game") else SHORT
     done = rlrun("train", f"experiment={experiment}", *short)

@@ -111,6 +111,15 @@ def test_names_minutes_and_steps_logged_by_one_run_only(tmp_path: Path) -> None:
     assert set(numbers(out)) == {("a", "train"), ("b", "train")}
 
 
+def test_evaluations_at_different_steps_are_left_out(tmp_path: Path) -> None:
+    one = a_run(tmp_path / "dqn" / "s0", {100: 0.0, 200: 1.0}, {100: (1.0, 0.0)})
+    two = a_run(tmp_path / "dqn" / "s1", {100: 0.0, 200: 1.0}, {150: (1.0, 0.0)})
+    out = tmp_path / "curve.png"
+    done = subprocess.run([sys.executable, PLOT, one, two, "--out", out], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "plot: dqn: its runs were evaluated at different steps; evaluations are left out\n"
+    assert set(numbers(out)) == {("dqn", "train")}
+
+
 def test_long_training_curves_are_thinned(tmp_path: Path) -> None:
     run = a_run(tmp_path / "dqn" / "s0", {step: float(step) for step in range(1, 5001)})
     plot(run, "--out", tmp_path / "curve.png")

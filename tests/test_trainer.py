@@ -7,7 +7,7 @@ import pytest
 
 from rl_runner.checkpoint import Checkpoints, about
 from rl_runner.evaluate import Evaluation
-from rl_runner.metrics import Meter, MetricsLog
+from rl_runner.metrics import MetricsLog
 from rl_runner.schedules import Every
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Clock, Episode
@@ -21,11 +21,6 @@ class CountingAgent:
         return {"version": self.version}
 
 
-class Actor:
-    def metrics(self, step):
-        return {"epsilon": 1 / (1 + step)}
-
-
 class Envs:
     finished: list[Episode]
 
@@ -33,9 +28,18 @@ class Envs:
 class FakeLoop:
     """Takes 3 steps at a time; every second time an episode ends, whose return is the number of the step."""
 
+    last = 10**9  # steps after which nothing is left to learn
+
     def __init__(self):
-        self.clock, self.meter, self.actor, self.agent, self.envs = Clock(), Meter(), Actor(), CountingAgent(), Envs()
+        self.clock, self.agent, self.envs = Clock(), CountingAgent(), Envs()
         self.envs.finished = []
+
+    @property
+    def done(self):
+        return self.clock.steps >= self.last
+
+    def scalars(self):
+        return {"learn/updates": self.clock.updates, "explore/epsilon": 1 / (1 + self.clock.steps)}
 
     def step(self):
         ended = (self.clock.steps // 3) % 2 == 1
@@ -129,6 +133,31 @@ def test_does_not_stop_before_the_window_is_full(tmp_path):
     trainer.run()
     assert not trainer.solved
     assert trainer.loop.clock.steps == 30
+
+
+def test_stops_when_nothing_is_left_to_learn_and_evaluates_what_was_learned(tmp_path):
+    trainer, checkpoints, evaluated = make(tmp_path)
+    trainer.loop.last = 12
+    trainer.run()
+    assert trainer.loop.clock.steps == 12
+    assert not trainer.solved
+    assert evaluated == [12]
+    assert [p.name for p in checkpoints.newest()] == ["step_000000012"]
+
+
+def test_stops_when_an_evaluation_reaches_the_goal(tmp_path):
+    scores = {9: 1.0, 18: 5.0, 27: 9.0}
+    trainer, _, evaluated = make(tmp_path, scores, evaluate=Every(9), stop_eval_return=5.0)
+    trainer.run()
+    assert trainer.solved
+    assert (trainer.loop.clock.steps, evaluated) == (18, [9, 18])
+
+
+def test_diagnostics_are_written_with_the_scalars(tmp_path):
+    trainer, *_ = make(tmp_path)
+    trainer.diagnostics = lambda: {"exact/error": 0.25 * trainer.loop.clock.steps}
+    trainer.run()
+    assert scalars(tmp_path, "exact/error") == {9: 2.25, 18: 4.5, 27: 6.75, 30: 7.5}
 
 
 def test_asked_to_stop_it_saves_after_the_step_and_evaluates_no_more(tmp_path):

@@ -1,7 +1,8 @@
-"""Deep Q-learning (Mnih et al. 2013, 2015), with double estimation (van Hasselt et al. 2016) as a switch.
+"""Deep Q-learning (Mnih et al. 2013, 2015).
 
-Dueling, noisy, n-step, prioritized and distributional are parts that come in from outside: the network, the replay,
-the value representation. The agent is the same for all of them.
+Double estimation (van Hasselt et al. 2016) and Munchausen (Vieillard et al. 2020) are switches of the agent. Dueling,
+noisy, n-step, prioritized and distributional are parts that come in from outside: the network, the replay, the value
+representation. The agent is the same for all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
+from rl_runner.schedules import Linear
 from rl_runner.types import Batch, Clock, LearnOutput, State, Sync, UserError, ValueRepresentation
 
 
@@ -23,8 +26,15 @@ class DQN:
         optimizer: makes the optimizer from the parameters.
         sync: how the target network follows.
         double: the online network chooses the next action, the target network values it.
+        munchausen: reward the agent with its own log-probability of the action taken, and value the next state under
+            the softmax of its values, entropy included (equation 1 of the paper). With n-step windows this is done for
+            the window's first action and for its last state.
+        munchausen_alpha: share of the log-probability that is added.
+        munchausen_temperature: of the softmax.
+        munchausen_clip: the temperature times the log-probability is not counted below this.
         clip_grad_value: clip each gradient component to [-x, x]; None: no clipping.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
+        lr: learning rate by environment step; None leaves the optimizer's own.
     """
 
     def __init__(
@@ -34,15 +44,26 @@ class DQN:
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         sync: Sync,
         double: bool = False,
+        munchausen: bool = False,
+        munchausen_alpha: float = 0.9,
+        munchausen_temperature: float = 0.03,
+        munchausen_clip: float = -1.0,
         clip_grad_value: float | None = None,
         clip_grad_norm: float | None = None,
+        lr: Linear | None = None,
     ) -> None:
         for key, clip in [("clip_grad_value", clip_grad_value), ("clip_grad_norm", clip_grad_norm)]:
             if clip is not None and clip <= 0:
                 raise UserError(f"agent.{key}: must be above 0, or null for no clipping, got {clip}")
+        if munchausen and not munchausen_temperature > 0:
+            raise UserError(f"agent.munchausen_temperature: must be above 0, got {munchausen_temperature}")
+        if munchausen and not munchausen_clip < 0:
+            raise UserError(f"agent.munchausen_clip: must be below 0, got {munchausen_clip}")
         self.online, self.target = network, sync.make_target(network)
         self.value, self.optimizer, self._sync = value, optimizer(network.parameters()), sync
-        self.double, self.clip_grad_value, self.clip_grad_norm = double, clip_grad_value, clip_grad_norm
+        self.lr, self.double, self.munchausen, self.alpha = lr, double, munchausen, munchausen_alpha
+        self.temperature, self.least_bonus = munchausen_temperature, munchausen_clip
+        self.clip_grad_value, self.clip_grad_norm = clip_grad_value, clip_grad_norm
 
     @torch.no_grad()
     def policy(self, obs: Tensor) -> Tensor:
@@ -60,27 +81,47 @@ class DQN:
     def learn(self, batch: Batch) -> LearnOutput:
         """Do one gradient update."""
         values = _of_action(self.online(batch.obs), batch.action)  # (B, M)
-        next_values = self._next_values(batch.next_obs)  # (B, M)
-        losses, td_error = self.value.loss(values, next_values, batch.reward, batch.discount)  # (B,), (B,)
+        reward, next_values = self._backup(batch)  # (B,), (B, M)
+        losses, priority = self.value.loss(values, next_values, reward, batch.discount)  # (B,), (B,)
         loss = (batch.weight * losses).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         grad_norm = self._clip_gradients()
         self.optimizer.step()
+        q = self.value.mean(values.detach())
+        td_error = reward + batch.discount * self.value.mean(next_values) - q
         metrics = {
             "loss": loss.detach(),
-            "q_mean": self.value.mean(values.detach()).mean(),
+            "q_mean": q.mean(),
             "td_error": td_error.abs().mean(),
             "grad_norm": grad_norm,
         }
-        return LearnOutput(metrics, td_error.abs())
+        return LearnOutput(metrics, priority)
 
     @torch.no_grad()
-    def _next_values(self, next_obs: Tensor) -> Tensor:
-        """Give the values (B, M) of the next action: max over target values, or the online network's choice."""
-        target = self.target(next_obs)  # (B, A, M)
-        choosing = self.online(next_obs) if self.double else target
-        return _of_action(target, self.value.mean(choosing).argmax(dim=1))
+    def _backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Give the reward (B,) and the values (B, M) of what follows, of which the target is made."""
+        target = self.target(batch.next_obs)  # (B, A, M)
+        q = self.value.mean(self.online(batch.next_obs) if self.double else target)  # (B, A)
+        if self.munchausen:
+            return self._munchausen_backup(batch, target, q)
+        greedy = one_hot(q.argmax(dim=1), q.shape[1]).to(q)
+        return batch.reward, self.value.under(target, greedy)
+
+    def _munchausen_backup(self, batch: Batch, target: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Give reward (B,) and next values (B, M) of the Munchausen target, where pi = softmax(q / T).
+
+        r + alpha [T log pi(a|s)] + gamma sum_a' pi(a'|s') (value(s', a') - T log pi(a'|s'))
+
+        The entropy is a number, without a distribution of its own, so it goes into the reward.
+        """
+        log_pi = (q / self.temperature).log_softmax(dim=1)  # (B, A)
+        pi = log_pi.exp()
+        entropy = -self.temperature * (pi * log_pi).sum(dim=1)  # (B,)
+        q_now = self.value.mean(self.target(batch.obs))  # (B, A)
+        log_pi_now = _of_action((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
+        bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
+        return batch.reward + bonus + batch.discount * entropy, self.value.under(target, pi)
 
     def _clip_gradients(self) -> Tensor:
         """Clip as configured; give the norm as it was before."""
@@ -91,7 +132,10 @@ class DQN:
         return norm
 
     def sync(self, before: Clock, now: Clock) -> None:
-        """Let the target network follow, told that the clock went from `before` to `now`."""
+        """Let the target network and the learning rate follow, told that the clock went from `before` to `now`."""
+        if self.lr is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr(now.steps)
         self._sync(self.online, self.target, before, now)
 
     def state_dict(self) -> State:
@@ -110,5 +154,5 @@ class DQN:
 
 
 def _of_action(values: Tensor, action: Tensor) -> Tensor:
-    """Pick each row's action: (B, A, M), (B,) -> (B, M)."""
+    """Pick each row's action: (B, A, ...), (B,) -> (B, ...)."""
     return values[torch.arange(len(action), device=action.device), action]

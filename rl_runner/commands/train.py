@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rl_runner.checkpoint import Checkpoints
 from rl_runner.evaluate import Evaluation
-from rl_runner.loops.replay import ReplayLoop
+from rl_runner.exact import Exact
 from rl_runner.metrics import MetricsLog
 from rl_runner.runs import RunDirectory
 from rl_runner.terminal import Terminal
 from rl_runner.trainer import Plan, Trainer
-from rl_runner.types import State, UserError
+from rl_runner.types import Loop, State, UserError
 
 
 @dataclass
@@ -27,6 +27,7 @@ class TrainJob:
         run: its directory, claimed.
         loop: takes the steps.
         evaluation: evaluates the agent as it is, given the step and a function that says when to stop early.
+        exact: measures the agent where the environment's dynamics are known.
         plan: when things happen.
         checkpoints: where states go.
         facts: what was built, to show.
@@ -35,8 +36,9 @@ class TrainJob:
     """
 
     run: RunDirectory
-    loop: ReplayLoop
+    loop: Loop
     evaluation: Callable[[int, Callable[[], bool]], Evaluation | None]
+    exact: Exact | None
     plan: Plan
     checkpoints: Checkpoints
     facts: list[tuple[str, str]]
@@ -78,6 +80,7 @@ def train(job: TrainJob, resume: bool = False) -> None:
                 terminal,
                 job.plan,
                 stopped=lambda: bool(received),
+                diagnostics=job.exact or dict,
             )
             if resumed:
                 trainer.load_state_dict(resumed)
@@ -100,7 +103,7 @@ def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_ov
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise UserError(f"resume: {path} does not fit the configuration: {' '.join(str(e).split())[:300]}") from e
     terminal.say(f"resumed from {path} at step {job.loop.clock.steps:,}")
-    if state["replay"] is None:
+    if "replay" in state and state["replay"] is None:
         terminal.say("it holds no replay memory: that is filled again before learning goes on, so this is not exact")
     for i in job.loop.envs.lost.nonzero()[0]:
         terminal.say(f"environment {i} is not deterministic: its running episode was ended as truncated")
@@ -118,6 +121,9 @@ def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrup
     terminal.say(f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}")
     if progress.best is not None:
         terminal.say(f"best evaluation: {progress.best:.2f} at step {progress.best_step:,}")
+    if job.exact:
+        for line in job.exact.report():
+            terminal.say(line)
     if interrupted:
         saved = "saved" if trainer.saved == clock else "not saved since the last whole checkpoint"
         terminal.say(f"stopped and {saved}; go on with:  rlrun train resume={run}{trust}")

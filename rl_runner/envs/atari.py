@@ -140,6 +140,9 @@ class AtariBackend:
         frames, self._frames = self._frames, []
         return frames
 
+    def mdp(self) -> None:
+        """See `Backend`: nobody knows them."""
+
     def close(self) -> None:
         """See `Backend`."""
         self._envs.close()

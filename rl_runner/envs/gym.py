@@ -15,7 +15,10 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rl_runner.envs.vector import Step
+from rl_runner.mdp import MDP
 from rl_runner.types import Array, BoolArray, UserError
+
+gym.register("rlrun/GridWorld-v0", "rl_runner.envs.gridworld:GridWorld", max_episode_steps=100)
 
 
 class GymBackend:
@@ -105,6 +108,22 @@ class GymBackend:
         """See `Backend`: one frame a step."""
         frames, self._frames = self._frames, []
         return frames
+
+    def mdp(self) -> MDP | None:
+        """See `Backend`: known where the environment has a table of them, as Gymnasium's small text ones do."""
+        if isinstance(self._envs, AsyncVectorEnv):
+            return None
+        env = self._envs.envs[0]
+        inner = env.unwrapped
+        table, start = getattr(inner, "P", None), getattr(inner, "initial_state_distrib", None)
+        if not isinstance(table, dict) or start is None or not isinstance(env.observation_space, Discrete):
+            return None
+        shape = getattr(inner, "shape", None) or getattr(getattr(inner, "desc", None), "shape", None)
+        grid = shape if shape and shape[0] * shape[1] == len(table) else None
+        try:
+            return MDP.from_table(table, start, env.spec.max_episode_steps, grid)
+        except (LookupError, TypeError, ValueError):  # an environment of somebody's own, with another kind of table
+            return None
 
     def close(self) -> None:
         """See `Backend`."""

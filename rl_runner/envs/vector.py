@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_runner import rng
+from rl_runner.mdp import MDP
 from rl_runner.types import Array, BoolArray, Episode, FloatArray, State, Transition, UserError
 
 
@@ -43,6 +44,7 @@ class Backend(Protocol):
     def send(self, action: Array) -> None: ...
     def recv(self) -> Step: ...
     def frames(self) -> list[Array]: ...  # colour frames (H, W, 3) of environment 0 since the last call
+    def mdp(self) -> MDP | None: ...  # the dynamics of one environment, where they are known
     def close(self) -> None: ...
 
 

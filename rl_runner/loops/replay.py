@@ -8,7 +8,7 @@ from rl_runner.metrics import Meter
 from rl_runner.replay.replay import Replay
 from rl_runner.rng import load_torch_state, torch_state
 from rl_runner.schedules import Every
-from rl_runner.types import Agent, Array, Clock, State
+from rl_runner.types import Array, Clock, ReplayAgent, State
 
 
 class ReplayLoop:
@@ -25,11 +25,13 @@ class ReplayLoop:
         updates_per_learn: gradient updates each time.
     """
 
+    done = False  # there is always more to learn
+
     def __init__(
         self,
         envs: EpisodicVectorEnv,
         actor: Actor,
-        agent: Agent,
+        agent: ReplayAgent,
         replay: Replay,
         batch_size: int,
         learning_starts: int,
@@ -62,6 +64,12 @@ class ReplayLoop:
         before, self.clock = self.clock, self.clock.plus(steps, updates, episodes)
         self.agent.sync(before, self.clock)  # sync
         return before
+
+    def scalars(self) -> dict[str, float]:
+        """Give what happened since the last call: means over the updates, and where exploration and replay stand."""
+        learned = {**self.meter.drain(), "updates": self.clock.updates, **self.replay.metrics()}
+        explored = self.actor.metrics(self.clock.steps)
+        return {**{f"learn/{k}": v for k, v in learned.items()}, **{f"explore/{k}": v for k, v in explored.items()}}
 
     def state_dict(self) -> State:
         """Give everything that a step changes."""

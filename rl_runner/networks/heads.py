@@ -57,7 +57,8 @@ class Linear(nn.Module):
 class Dueling(nn.Module):
     """Two streams, state value and advantages: Q(s,a) = V(s) + A(s,a) - mean_a' A(s,a') (Wang et al. 2016, eq. 9).
 
-    Arguments as for `Linear`; each stream has hidden layers of its own.
+    Arguments as for `Linear`; each stream has hidden layers of its own. `noisy_value` says whether those of the state
+    value are noisy too; None: as `noisy` says.
     """
 
     def __init__(
@@ -68,12 +69,13 @@ class Dueling(nn.Module):
         size: int,
         noisy: bool = False,
         sigma0: float = 0.5,
+        noisy_value: bool | None = None,
     ) -> None:
         super().__init__()
         self.shape = (actions, size)
-        linear = _linear(noisy, sigma0)
-        self.value = _Stream(in_features, fc, size, linear)
-        self.advantage = _Stream(in_features, fc, actions * size, linear)
+        noisy_value = noisy if noisy_value is None else noisy_value
+        self.value = _Stream(in_features, fc, size, _linear(noisy_value, sigma0))
+        self.advantage = _Stream(in_features, fc, actions * size, _linear(noisy, sigma0))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, F) -> (B, A, M)."""

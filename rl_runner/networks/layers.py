@@ -91,6 +91,37 @@ def _scaled_noise(size: int, device: torch.device) -> Tensor:
     return x.sign() * x.abs().sqrt()
 
 
+class QuantileLevels(nn.Module):
+    """Lets a head answer for quantile levels: features times an embedding of each level (Dabney et al. 2018b, eq. 4).
+
+    In training mode each forward pass draws its own levels, uniform in (0, 1), from torch's global generator; in
+    evaluation mode they are the middles of equal parts, 32 at least.
+
+    Args:
+        features: F.
+        levels: K, for each sample, in training mode.
+        cosines: numbers that a level is described by, cos(pi i level).
+    """
+
+    def __init__(self, features: int, levels: int, cosines: int = 64) -> None:
+        super().__init__()
+        self.levels = levels
+        self.embedding = nn.Sequential(nn.Linear(cosines, features), nn.ReLU())
+        self.frequency: Tensor
+        self.register_buffer("frequency", math.pi * torch.arange(cosines), persistent=False)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, F) -> (B K, F), a row for each level, and the levels (B, K)."""
+        if self.training:
+            level = torch.rand(len(features), self.levels, device=features.device)
+        else:
+            count = max(self.levels, 32)
+            middles = (torch.arange(count, device=features.device) + 0.5) / count
+            level = middles.expand(len(features), count)
+        embedded = self.embedding(torch.cos(level[..., None] * self.frequency))  # (B, K, F)
+        return (features[:, None, :] * embedded).flatten(0, 1), level
+
+
 class OneHot(nn.Module):
     """Discrete states (B,) -> (B, n), or (B, k) -> (B, sum of sizes) for several; `starts` number the first states."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl_runner.networks.layers import FullyConnected, linear_layers
+from rl_runner.networks.layers import FullyConnected, QuantileLevels, linear_layers
 from rl_runner.types import UserError
 
 INITS = ("default", "xavier")
@@ -22,7 +22,8 @@ class QNetwork(nn.Module):
     Args:
         observation_space: of one observation.
         actions: A.
-        size: M, numbers per action value.
+        size: numbers that the head gives per action.
+        levels: K, quantile levels drawn in each pass (IQN); the head answers for each of them. 0: none.
         torso: makes the torso from the observation space.
         head: makes the head from (in_features, fc, actions, size).
         hidden: sizes of the head's hidden layers; None takes those that the torso asks for.
@@ -39,6 +40,7 @@ class QNetwork(nn.Module):
         observation_space: gym.Space[Any],
         actions: int,
         size: int,
+        levels: int,
         torso: Callable[[gym.Space[Any]], nn.Module],
         head: Callable[..., nn.Module],
         hidden: Sequence[int] | None = None,
@@ -54,15 +56,22 @@ class QNetwork(nn.Module):
             fc = FullyConnected()
         if hidden is not None:
             fc = FullyConnected(tuple(hidden), fc.activation, fc.layer_norm)
-        self.head = head(_features(self.torso, observation_space), fc, actions, size)
+        features = _features(self.torso, observation_space)
+        self.levels = QuantileLevels(features, levels) if levels else None
+        self.head = head(features, fc, actions, size)
         if init == "xavier":
             self.apply(_xavier)
         if last_layer_std is not None:
             _small_outputs(self.head, last_layer_std)
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(B, *O) -> (B, A, M)."""
-        return cast(Tensor, self.head(self.torso(obs)))
+        """(B, *O) -> (B, A, M); with levels M = 2 K: K quantiles, then their levels."""
+        features = self.torso(obs)
+        if self.levels is None:
+            return cast(Tensor, self.head(features))
+        features, level = self.levels(features)
+        quantiles: Tensor = self.head(features).unflatten(0, level.shape).squeeze(-1).transpose(1, 2)  # (B, A, K)
+        return torch.cat([quantiles, level[:, None, :].expand_as(quantiles)], dim=-1)
 
 
 @torch.no_grad()

@@ -51,12 +51,12 @@ class Replay:
 
     def sample(self, batch_size: int) -> Batch:
         """Draw a batch. Rows that no window can start at (final ones, for example) are drawn again."""
-        ids, weight = self.sampler.sample(batch_size, self._rng)
+        ids = self.sampler.sample(batch_size, self._rng)
         bad = np.flatnonzero(~self.storage.startable(ids))
         while len(bad):
-            ids[bad], weight[bad] = self.sampler.sample(len(bad), self._rng)
+            ids[bad] = self.sampler.sample(len(bad), self._rng)
             bad = bad[~self.storage.startable(ids[bad])]
-        return self.read(ids, weight)
+        return self.read(ids, self.sampler.weight(ids))
 
     def read(self, ids: IntArray, weight: FloatArray) -> Batch:
         """Give the n-step transitions that start at rows `ids` (B,), as tensors on the device."""
@@ -79,6 +79,10 @@ class Replay:
     def update(self, ids: IntArray, priority: Tensor | None) -> None:
         """Write priorities (B,) back."""
         self.sampler.update(ids, priority)
+
+    def metrics(self) -> dict[str, float]:
+        """Give what the sampler reports."""
+        return self.sampler.metrics()
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -18,7 +18,8 @@ from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
 from rl_runner.sync import Hard, NoTarget, Soft
 from rl_runner.types import Batch, Clock, UserError
-from rl_runner.values import Scalar
+from rl_runner.values import Categorical, ImplicitQuantile, Quantile, Scalar
+from tests import oracle
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -164,10 +165,13 @@ def test_the_target_learns_nothing_in_the_optimizer() -> None:
 class TwoNumbers:
     """A value made of two numbers, their mean; records what it is asked."""
 
-    size = 2
+    size, levels = 2, 0
 
     def mean(self, values: Tensor) -> Tensor:
         return values.mean(dim=-1)
+
+    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+        return torch.stack([sum(p * v for p, v in zip(*row, strict=True)) for row in zip(policy, values, strict=True)])
 
     def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
         self.asked = [x.detach().clone() for x in (values, next_values, reward, discount)]
@@ -196,7 +200,7 @@ SPACE = Box(-1, 1, (3,), np.float32)
 
 def noisy_agent(double: bool = False, sync: Any = None, head: Any = Linear, **optimizer: Any) -> DQN:
     torch.manual_seed(0)
-    net = QNetwork(SPACE, 4, 1, partial(MLP, sizes=(8,)), partial(head, noisy=True, sigma0=2.0))
+    net = QNetwork(SPACE, 4, 1, 0, partial(MLP, sizes=(8,)), partial(head, noisy=True, sigma0=2.0))
     return DQN(net, Scalar(), partial(torch.optim.Adam, lr=1e-2), sync or Hard(every_updates=5), double)
 
 
@@ -276,3 +280,264 @@ def test_a_restored_agent_learns_on_bit_for_bit(sync: Any) -> None:
     for mine, wanted in ((fresh.online, whole.online), (fresh.target, whole.target)):
         for a, b in zip(mine.state_dict().values(), wanted.state_dict().values(), strict=True):
             assert torch.equal(a, b)
+
+
+# Every representation with every switch, against float64 numpy.
+
+LOW, HIGH, M, KAPPA = -2.0, 2.5, 5, 0.5
+REPRESENTATIONS: dict[str, Any] = {
+    "scalar": Scalar("mse"),
+    "c51": Categorical(LOW, HIGH, M),
+    "qr_dqn": Quantile(M, KAPPA),
+    "iqn": ImplicitQuantile(M, KAPPA),
+}
+ALPHA, TEMPERATURE, CLIP = 0.8, 0.3, -0.5
+MUNCHAUSEN = {
+    "munchausen": True,
+    "munchausen_alpha": ALPHA,
+    "munchausen_temperature": TEMPERATURE,
+    "munchausen_clip": CLIP,
+}
+SWITCHES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "double": {"double": True},
+    "munchausen": MUNCHAUSEN,
+    "munchausen-double": {**MUNCHAUSEN, "double": True},
+}
+every_representation = pytest.mark.parametrize("name", REPRESENTATIONS)
+every_switch = pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+
+
+class Numbers(nn.Module):
+    """Numbers for each of 6 states and 3 actions: (B,) -> (B, 3, M). Implicit quantiles have fixed levels per state."""
+
+    def __init__(self, value: Any, seed: int) -> None:
+        super().__init__()
+        rng = np.random.default_rng(seed)
+        self.q = nn.Parameter(torch.from_numpy(rng.normal(size=(6, 3, max(value.size, value.levels)))).float())
+        self.level = torch.from_numpy(rng.uniform(size=(6, value.levels))).float()
+
+    def forward(self, obs: Tensor) -> Tensor:
+        q = self.q[obs]
+        if not self.level.shape[1]:
+            return q
+        return torch.cat([q, self.level[obs][:, None, :].expand_as(q)], dim=-1)
+
+
+def numbers_agent(name: str, sync: Any = None, **switches: Any) -> DQN:
+    """Online and target numbers differ, and what they make of it is not learned."""
+    value = REPRESENTATIONS[name]
+    agent = DQN(Numbers(value, 1), value, partial(torch.optim.SGD, lr=0.0), sync or Hard(every_updates=1), **switches)
+    if sync is None:
+        agent.target.load_state_dict(Numbers(value, 2).state_dict())
+    return agent
+
+
+# States 0 to 3 are learned from, 4 and 5 follow; weights differ, and one window ended by termination.
+NUMBERS_BATCH = ([0, 1, 2, 3], [2, 0, 1, 2], [0.5, -0.25, 0.1, 0.3], [0.9, 0.81, 0.0, 0.5], [4, 5, 4, 0])
+WEIGHT = [0.5, 1.0, 0.125, 0.75]
+
+
+def means(name: str, numbers: np.ndarray) -> np.ndarray:
+    """(A, M) -> (A,)."""
+    if name == "c51":
+        return oracle.softmax(numbers) @ np.linspace(LOW, HIGH, M)
+    return numbers.mean(axis=1)
+
+
+def by_hand(
+    name: str, agent: DQN, double: bool = False, munchausen: bool = False, alpha: float = ALPHA, **_: Any
+) -> tuple[list[float], list[float]]:
+    """Loss and priority of each sample of NUMBERS_BATCH, unweighted."""
+    losses, priorities = [], []
+    online, target = (net.q.detach().double().numpy() for net in (agent.online, agent.target))
+    for s, a, reward, discount, following in zip(*NUMBERS_BATCH, strict=True):
+        q = means(name, (online if double else target)[following])
+        policy = np.eye(3)[q.argmax()]
+        if munchausen:
+            policy = oracle.softmax(q / TEMPERATURE)
+            log_pi = np.log(oracle.softmax(means(name, target[s]) / TEMPERATURE))[a]
+            reward += alpha * min(max(TEMPERATURE * log_pi, CLIP), 0.0)
+            reward += discount * -TEMPERATURE * sum(p * math.log(p) for p in policy)
+        numbers = oracle.softmax(target[following]) if name == "c51" else target[following]
+        after = sum(policy[i] * numbers[i] for i in range(3))
+        value = online[s, a]
+        if name == "scalar":
+            error = reward + discount * after[0] - value[0]
+            losses.append(error**2)
+            priorities.append(abs(error))
+        elif name == "c51":
+            projected = oracle.project(after, reward, discount, LOW, HIGH)
+            losses.append(oracle.cross_entropy(projected, value))
+            priorities.append(oracle.divergence(projected, value))
+        else:
+            level = (np.arange(M) + 0.5) / M if name == "qr_dqn" else agent.online.level[s].double().numpy()
+            backup = reward + discount * after
+            losses.append(oracle.quantile_huber(value, level, backup, KAPPA))
+            priorities.append(abs(backup.mean() - value.mean()))
+    return losses, priorities
+
+
+@every_switch
+@every_representation
+def test_loss_and_priority_of_each_sample(name: str, switches: dict[str, Any]) -> None:
+    agent = numbers_agent(name, **switches)
+    losses, priorities = by_hand(name, agent, **switches)
+    out = agent.learn(batch(*NUMBERS_BATCH, WEIGHT))
+    weighted = sum(w * x for w, x in zip(WEIGHT, losses, strict=True)) / 4
+    assert out.metrics["loss"].item() == pytest.approx(weighted, rel=1e-4)
+    assert out.priority is not None
+    assert out.priority.tolist() == pytest.approx(priorities, rel=1e-4, abs=1e-5)  # not weighted
+
+
+@every_representation
+def test_switches_matter_in_the_case_above(name: str) -> None:
+    """Or it would show nothing: all four give other losses."""
+    agent = numbers_agent(name)
+    losses = [sum(by_hand(name, agent, **switches)[0]) for switches in SWITCHES.values()]
+    assert len({round(x, 3) for x in losses}) == 4
+
+
+def two_states(q_now: list[float], q_next: list[float], **switches: Any) -> DQN:
+    agent = DQN(Table([[0.0, 0.0], [0.0, 0.0]]), Scalar("mse"), SGD, Hard(every_updates=1), munchausen=True, **switches)
+    with torch.no_grad():
+        agent.target.q.copy_(torch.tensor([q_now, q_next]))
+    return agent
+
+
+@pytest.mark.parametrize(
+    ("q_now", "action", "discount", "target"),
+    [
+        # pi(.|s) = 1/4, 3/4 and pi(.|s') = 1/2, 1/2: 1 + 0.9 ln pi(a|s) + 0.5 (2 + ln 2)
+        ([0.0, math.log(3)], 1, 0.5, 1 + 0.9 * math.log(0.75) + 0.5 * (2 + math.log(2))),
+        ([0.0, math.log(3)], 0, 0.5, 1 + 0.9 * -1.0 + 0.5 * (2 + math.log(2))),  # ln 0.25 < -1 is clipped
+        ([0.0, 500.0], 0, 0.5, 1 + 0.9 * -1.0 + 0.5 * (2 + math.log(2))),
+        ([0.0, 500.0], 1, 0.5, 1 + 0.5 * (2 + math.log(2))),  # ln 1 = 0
+        ([0.0, math.log(3)], 1, 0.0, 1 + 0.9 * math.log(0.75)),  # a termination: no value and no entropy
+    ],
+)
+def test_munchausen_target_by_hand(q_now: list[float], action: int, discount: float, target: float) -> None:
+    """Equation 1 of Vieillard et al. 2020 with temperature 1, alpha 0.9, clip -1; the online value is 0."""
+    agent = two_states(q_now, [2.0, 2.0], munchausen_temperature=1.0)
+    out = agent.learn(batch([0], [action], [1.0], [discount], [1]))
+    assert out.priority is not None
+    assert out.priority.item() == pytest.approx(abs(target), rel=1e-5)
+    assert out.metrics["loss"].item() == pytest.approx(target**2, rel=1e-5)
+
+
+def test_the_clip_is_of_the_temperature_times_the_log_probability() -> None:
+    """Temperature 0.5, q 1 apart: 0.5 ln pi = -0.5 ln(1 + e^2) = -1.06 stays with clip -2, not with -0.75."""
+    for clip, counted in [(-2.0, -0.5 * math.log(1 + math.e**2)), (-0.75, -0.75)]:
+        agent = two_states([0.0, 1.0], [0.0, 0.0], munchausen_temperature=0.5, munchausen_clip=clip)
+        out = agent.learn(batch([0], [0], [0.0], [0.0], [1]))
+        assert out.priority is not None
+        assert out.priority.item() == pytest.approx(0.9 * -counted, rel=1e-5)
+
+
+@pytest.mark.parametrize("double", [False, True])
+@every_representation
+def test_munchausen_without_bonus_and_temperature_is_plain(name: str, double: bool) -> None:
+    cold = {"munchausen": True, "munchausen_alpha": 0.0, "munchausen_temperature": 1e-5}
+    one, other = (numbers_agent(name, double=double, **more).learn(batch(*NUMBERS_BATCH)) for more in (cold, {}))
+    torch.testing.assert_close(one.metrics["loss"], other.metrics["loss"], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(one.priority, other.priority, rtol=1e-3, atol=1e-4)
+
+
+@every_switch
+@every_representation
+def test_after_a_termination_nothing_of_the_next_state_counts(name: str, switches: dict[str, Any]) -> None:
+    obs, action, reward, *_ = NUMBERS_BATCH
+    outs = []
+    for shift in (1.0, 30.0):
+        agent = numbers_agent(name, **switches)
+        with torch.no_grad():
+            for net in (agent.online, agent.target):
+                net.q[4:] *= shift
+        outs.append(agent.learn(batch(obs, action, reward, [0.0] * 4, [4, 5, 4, 5])))
+    torch.testing.assert_close(outs[0].metrics["loss"], outs[1].metrics["loss"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(outs[0].priority, outs[1].priority, rtol=1e-6, atol=1e-6)
+
+
+@every_switch
+@every_representation
+def test_gradient_flows_through_the_taken_action_of_the_online_network_alone(
+    name: str, switches: dict[str, Any]
+) -> None:
+    """Without a target network too, where the same numbers are the target: it is what a frozen copy of them gives."""
+    gradients = []
+    for sync in (NoTarget(), Hard(every_updates=1)):
+        agent = numbers_agent(name, sync=sync, **switches)
+        assert torch.equal(agent.target.q, agent.online.q)
+        agent.learn(batch(*NUMBERS_BATCH))
+        gradients.append(agent.online.q.grad)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+    taken = torch.zeros(6, 3, dtype=torch.bool)
+    taken[NUMBERS_BATCH[0], NUMBERS_BATCH[1]] = True
+    assert torch.all(gradients[0][~taken] == 0)
+    assert torch.all(gradients[0][taken].abs().sum(dim=-1) > 0)
+
+
+@every_switch
+@every_representation
+def test_importance_weights_multiply_the_losses_of_their_samples(name: str, switches: dict[str, Any]) -> None:
+    agent, total, gradient = numbers_agent(name, **switches), 0.0, torch.zeros(())
+    for i, weight in enumerate(WEIGHT):
+        out = agent.learn(batch(*([x[i]] for x in NUMBERS_BATCH)))
+        total += weight * out.metrics["loss"].item() / 4
+        gradient = gradient + weight * agent.online.q.grad / 4
+    out = agent.learn(batch(*NUMBERS_BATCH, WEIGHT))
+    assert out.metrics["loss"].item() == pytest.approx(total, rel=1e-5)
+    torch.testing.assert_close(agent.online.q.grad, gradient)
+
+
+def network_agent(name: str, head: Any = Linear, **switches: Any) -> DQN:
+    torch.manual_seed(0)
+    value = REPRESENTATIONS[name]
+    net = QNetwork(SPACE, 4, value.size, value.levels, partial(MLP, sizes=(8,)), head)
+    return DQN(net, value, partial(torch.optim.Adam, lr=1e-2), Hard(every_updates=5), **switches)
+
+
+@pytest.mark.parametrize("n", [1, M, 2 * M, 32])
+@every_switch
+@every_representation
+def test_every_combination_learns_and_gives_priorities(name: str, switches: dict[str, Any], n: int) -> None:
+    agent = network_agent(name, partial(Dueling, noisy=True), **switches)
+    out = agent.learn(random_batch(n=n))
+    assert out.priority is not None
+    assert out.priority.shape == (n,)
+    assert out.priority.isfinite().all()
+    assert (out.priority >= 0).all()
+    assert all(x.isfinite() and x.shape == () for x in out.metrics.values())
+    assert not any(x.requires_grad for x in (*out.metrics.values(), out.priority))
+    assert agent.policy(torch.ones(7, 3)).shape == (7, 4)
+
+
+@every_representation
+def test_munchausen_stands_values_that_lie_far_apart(name: str) -> None:
+    """At the paper's temperature of 0.03 all probabilities but one are 0 in single precision."""
+    agent = numbers_agent(name, munchausen=True)
+    with torch.no_grad():
+        for net in (agent.online, agent.target):
+            net.q *= 1e4
+    out = agent.learn(batch(*NUMBERS_BATCH))
+    assert out.priority is not None
+    assert out.priority.isfinite().all()
+    assert agent.online.q.grad.isfinite().all()
+
+
+def test_greedy_values_of_implicit_quantiles_do_not_depend_on_chance() -> None:
+    agent, obs = network_agent("iqn"), torch.ones(2, 3)
+    state = torch.get_rng_state()
+    assert torch.equal(agent.greedy_policy(obs), agent.greedy_policy(obs))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.any(agent.policy(obs) == agent.policy(obs))  # levels of their own
+
+
+@pytest.mark.parametrize(
+    ("key", "number", "wanted"),
+    [("munchausen_temperature", 0.0, "above"), ("munchausen_clip", 0.0, "below")],
+)
+def test_munchausen_numbers_out_of_range_are_told(key: str, number: float, wanted: str) -> None:
+    with pytest.raises(UserError, match=rf"agent\.{key}: must be {wanted} 0, got 0"):
+        DQN(Matrix(W), Scalar(), SGD, NoTarget(), munchausen=True, **{key: number})
+    DQN(Matrix(W), Scalar(), SGD, NoTarget(), **{key: number})  # not asked for: not looked at

@@ -53,10 +53,13 @@ class Recorder:
         self.calls.append("priorities")
         self.priorities.append((ids, priority))
 
+    def metrics(self):
+        return {"beta": 0.5}
+
     # agent
     def learn(self, batch):
         self.calls.append("learn")
-        return LearnOutput({"loss": torch.tensor(1.0)}, torch.tensor([7.0]))
+        return LearnOutput({"loss": torch.tensor(float(self.t))}, torch.tensor([7.0]))
 
     def sync(self, before, now):
         self.syncs.append((before, now))
@@ -69,11 +72,15 @@ class _Batch:
 def make(num_envs=1, episode_length=1000, learning_starts=0, learn_every=1, updates_per_learn=1):
     parts = Recorder(num_envs, episode_length)
 
-    def actor(obs, step):
-        parts.calls.append(f"act@{step}")
-        return np.zeros(num_envs, dtype=np.int64)
+    class Actor:
+        def __call__(self, obs, step):
+            parts.calls.append(f"act@{step}")
+            return np.zeros(num_envs, dtype=np.int64)
 
-    loop = ReplayLoop(parts, actor, parts, parts, 32, learning_starts, Every(learn_every), updates_per_learn)
+        def metrics(self, step):
+            return {"epsilon": 1 / (1 + step)}
+
+    loop = ReplayLoop(parts, Actor(), parts, parts, 32, learning_starts, Every(learn_every), updates_per_learn)
     return loop, parts
 
 
@@ -84,6 +91,24 @@ def test_one_step_in_the_textbooks_order():
     assert parts.calls == order
     assert parts.priorities == [(_Batch.ids, torch.tensor([7.0]))]
     assert loop.clock == Clock(steps=1, updates=1, episodes=0)
+
+
+def test_scalars_are_means_since_the_last_call_and_where_things_stand():
+    loop, _ = make(learn_every=2)
+    seen = []
+    for _ in range(6):
+        loop.step()
+        seen.append(loop.scalars() if loop.clock.steps in (4, 5, 6) else None)
+    standing = {"learn/updates": 2, "learn/beta": 0.5, "explore/epsilon": 0.2}
+    assert seen[3] == {"learn/loss": 3.0, **standing}  # updates after steps 2 and 4, whose losses are 2 and 4
+    assert seen[4] == {**standing, "explore/epsilon": 1 / 6}  # none since
+    assert seen[5] == {"learn/loss": 6.0, "learn/updates": 3, "learn/beta": 0.5, "explore/epsilon": 1 / 7}
+
+
+def test_there_is_always_more_to_learn():
+    loop, _ = make()
+    loop.step()
+    assert loop.done is False
 
 
 def test_the_target_is_told_of_every_advance_of_the_clock():

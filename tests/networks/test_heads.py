@@ -26,7 +26,7 @@ def features() -> torch.Tensor:
     return torch.randn(B, F, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("size", [1, 4, 51])
 @pytest.mark.parametrize("noisy", [False, True])
 def test_linear(features: torch.Tensor, size: int, noisy: bool) -> None:
     head = Linear(F, FullyConnected((7,)), A, size, noisy).eval()
@@ -34,7 +34,7 @@ def test_linear(features: torch.Tensor, size: int, noisy: bool) -> None:
     np.testing.assert_allclose(head(features).detach(), wanted, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("size", [1, 4, 51])
 @pytest.mark.parametrize("noisy", [False, True])
 def test_dueling(features: torch.Tensor, size: int, noisy: bool) -> None:
     head = Dueling(F, FullyConnected((7,)), A, size, noisy).eval()
@@ -47,10 +47,12 @@ def test_dueling(features: torch.Tensor, size: int, noisy: bool) -> None:
     np.testing.assert_allclose(head(features).detach(), wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_dueling_values_average_to_the_state_value_for_each_sample(features: torch.Tensor) -> None:
-    head = Dueling(F, FullyConnected((7,)), A, 1)
-    value = head.value(features)[:, 0]
-    torch.testing.assert_close(head(features)[..., 0].mean(dim=1), value)
+@pytest.mark.parametrize("size", [1, 51])
+def test_dueling_values_average_to_the_state_value_for_each_sample(features: torch.Tensor, size: int) -> None:
+    """For each number of a value by itself too: the mean is over actions alone."""
+    head = Dueling(F, FullyConnected((7,)), A, size)
+    value = head.value(features)
+    torch.testing.assert_close(head(features).mean(dim=1), value)
     assert value.std() > 1e-3  # or a mean over the whole batch would pass as well
     torch.testing.assert_close(head(features[:1]), head(features)[:1])  # other samples do not matter
 
@@ -82,3 +84,12 @@ def test_dueling_streams_have_hidden_layers_of_their_own() -> None:
     assert head.value.hidden[0].weight.data_ptr() != head.advantage.hidden[0].weight.data_ptr()
     # value: 6*7+7 + 7+1 = 57, advantage: 6*7+7 + 7*3+3 = 73
     assert sum(p.numel() for p in head.parameters()) == 130
+
+
+@pytest.mark.parametrize(("noisy", "noisy_value", "wanted"), [(True, False, (0, 2)), (False, True, (2, 0))])
+def test_the_streams_of_a_dueling_head_are_noisy_as_told(
+    noisy: bool, noisy_value: bool, wanted: tuple[int, int]
+) -> None:
+    head = Dueling(F, FullyConnected((7,)), A, 1, noisy, noisy_value=noisy_value)
+    count = [sum(isinstance(m, NoisyLinear) for m in s.modules()) for s in (head.value, head.advantage)]
+    assert tuple(count) == wanted

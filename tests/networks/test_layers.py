@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from rl_runner.networks.layers import ACTIVATIONS, FullyConnected, NoisyLinear, OneHot, Pixels, linear_layers
+from rl_runner.networks.layers import (
+    ACTIVATIONS,
+    FullyConnected,
+    NoisyLinear,
+    OneHot,
+    Pixels,
+    QuantileLevels,
+    linear_layers,
+)
 from rl_runner.types import UserError
 
 C = math.sqrt(2 / math.pi)  # E[f(z)^2] = E|z| of f(z) = sign(z) sqrt|z|, z standard normal
@@ -144,6 +152,59 @@ def test_gradients_reach_sigma() -> None:
     )
     assert torch.equal(layer.weight.grad, x.expand(2, 3))
     assert torch.equal(layer.bias.grad, torch.ones(2))
+
+
+def embedded(layer: QuantileLevels, features: np.ndarray, level: float) -> list[float]:
+    """Equation 4 of Dabney et al. 2018b, slowly: psi_f relu(sum_i cos(pi i level) w_if + b_f), i from 0."""
+    w, b = (p.detach().double().numpy() for p in layer.embedding[0].parameters())
+    return [
+        x * max(0.0, b[f] + sum(math.cos(math.pi * i * level) * w[f, i] for i in range(w.shape[1])))
+        for f, x in enumerate(features)
+    ]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_levels_are_embedded_as_the_paper_says(training: bool) -> None:
+    layer, features = QuantileLevels(5, 3, cosines=16).train(training), torch.randn(4, 5)
+    out, level = layer(features)
+    count = 3 if training else 32
+    assert level.shape == (4, count)
+    assert out.shape == (4 * count, 5)
+    wanted = [embedded(layer, features[b].numpy(), level[b, k].item()) for b in range(4) for k in range(count)]
+    np.testing.assert_allclose(out.detach(), wanted, atol=1e-5)
+    assert out.abs().max() > 0.1
+
+
+def test_levels_are_drawn_anew_for_each_sample_and_pass_and_the_seed_decides() -> None:
+    layer, features = QuantileLevels(5, 8), torch.ones(3, 5)
+    torch.manual_seed(4)
+    first, second = layer(features)[1], layer(features)[1]
+    assert len(torch.cat([first, second]).unique()) == 2 * 3 * 8
+    torch.manual_seed(4)
+    assert torch.equal(layer(features)[1], first)
+
+
+def test_levels_are_uniform() -> None:
+    level = QuantileLevels(2, 50)(torch.zeros(400, 2))[1].flatten().sort().values
+    assert level.min() >= 0
+    assert level.max() < 1
+    ranks = (torch.arange(len(level)) + 0.5) / len(level)
+    assert (level - ranks).abs().max() < 1.63 / math.sqrt(len(level))  # Kolmogorov and Smirnov, 1 in 100
+
+
+@pytest.mark.parametrize(("levels", "count"), [(1, 32), (8, 32), (32, 32), (64, 64)])
+def test_levels_of_an_evaluation_are_the_middles_of_equal_parts(levels: int, count: int) -> None:
+    layer, before = QuantileLevels(5, levels).eval(), torch.get_rng_state()
+    level = layer(torch.randn(2, 5, generator=torch.Generator()))[1]
+    np.testing.assert_allclose(level, [[(k + 0.5) / count for k in range(count)]] * 2, atol=1e-7)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_embedding_is_learned_and_its_frequencies_are_not_saved() -> None:
+    layer = QuantileLevels(5, 3, cosines=16)
+    layer(torch.randn(4, 5))[0].sum().backward()
+    assert all(torch.any(p.grad != 0) for p in layer.parameters())
+    assert [v.shape for v in layer.state_dict().values()] == [(5, 16), (5,)]
 
 
 def test_one_hot() -> None:

@@ -39,7 +39,7 @@ def samples(space: gym.Space[Any], n: int = 3) -> Tensor:
 @pytest.mark.parametrize("head", HEADS, ids=HEAD_IDS)
 @pytest.mark.parametrize(("torso", "space"), TORSOS, ids=lambda x: getattr(x, "__name__", str(x)))
 def test_every_combination(torso: Any, space: gym.Space[Any], head: Any) -> None:
-    net = QNetwork(space, 5, 2, torso, head, hidden=(8,))
+    net = QNetwork(space, 5, 2, 0, torso, head, hidden=(8,))
     obs = samples(space)
     before = obs.clone()
     q = net(obs)
@@ -50,29 +50,74 @@ def test_every_combination(torso: Any, space: gym.Space[Any], head: Any) -> None
     assert all(p.grad is not None for p in net.parameters())
 
 
+@pytest.mark.parametrize("head", HEADS, ids=HEAD_IDS)
+@pytest.mark.parametrize("space", [VECTOR, Discrete(6), SMALL], ids=str)
+def test_with_levels_each_number_is_the_heads_answer_for_that_sample_action_and_level(
+    space: gym.Space[Any], head: Any
+) -> None:
+    net: Any = QNetwork(space, 5, 1, 3, auto, partial(head), hidden=(8,))
+    obs = samples(space, 4)
+    trained = net(obs)
+    assert trained.shape == (4, 5, 2 * 3)
+    trained[..., :3].sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    net.eval()  # without noise
+    values = net(obs)
+    assert values.shape == (4, 5, 2 * 32)
+    assert torch.equal(net(obs), values)
+    for b in range(4):
+        features = net.torso(obs[b : b + 1])[0]
+        for k in range(32):
+            level = (k + 0.5) / 32
+            cosines = torch.tensor([math.cos(math.pi * i * level) for i in range(64)])
+            wanted = net.head((features * net.levels.embedding(cosines))[None])[0, :, 0]
+            torch.testing.assert_close(values[b, :, k], wanted, atol=1e-5, rtol=1e-4)
+            assert values[b, :, 32 + k].tolist() == pytest.approx([level] * 5)
+
+
+def test_with_levels_all_actions_of_a_sample_have_the_same_and_samples_have_their_own() -> None:
+    level = QNetwork(VECTOR, 5, 1, 3, MLP, Linear)(torch.ones(4, 4))[..., 3:]
+    assert torch.equal(level, level[:, :1].expand(4, 5, 3))
+    assert len(level.unique()) == 4 * 3
+
+
+def test_noise_is_one_draw_for_all_levels_of_a_pass() -> None:
+    """Else two levels of one sample would come from two networks."""
+    net: Any = QNetwork(VECTOR, 5, 1, 16, MLP, partial(Dueling, noisy=True, sigma0=2.0), hidden=())
+    with torch.no_grad():
+        for p in net.levels.parameters():
+            p.zero_()
+        net.levels.embedding[0].bias.fill_(1.0)  # the same embedding for every level
+    quantiles = net(torch.ones(1, 4))[0, :, :16]
+    torch.testing.assert_close(quantiles, quantiles[:, :1].expand(5, 16))
+
+
 def test_parameter_counts_of_the_papers() -> None:
     # 2015: 4*64*32+32 + 32*16*64+64 + 64*9*64+64 + 3136*512+512 + 512*6+6
-    assert parameters(QNetwork(ATARI, 6, 1, NatureCNN, Linear)) == 1_687_206
+    assert parameters(QNetwork(ATARI, 6, 1, 0, NatureCNN, Linear)) == 1_687_206
     # 2013: 4*64*16+16 = 4112, 16*16*32+32 = 8224, 2592*256+256 = 663808, 256*4+4 = 1028
-    assert parameters(QNetwork(ATARI, 4, 1, NipsCNN, Linear)) == 677_172
+    assert parameters(QNetwork(ATARI, 4, 1, 0, NipsCNN, Linear)) == 677_172
     # Dueling: convolutions 8224+32832+36928, two hidden layers of 1606144, 513 for V, 3078 for A
-    assert parameters(QNetwork(ATARI, 6, 1, NatureCNN, Dueling)) == 77_984 + 2 * 1_606_144 + 513 + 3078
+    assert parameters(QNetwork(ATARI, 6, 1, 0, NatureCNN, Dueling)) == 77_984 + 2 * 1_606_144 + 513 + 3078
     # MLP: 4*256+256 + 256*256+256 + 256*2+2
-    assert parameters(QNetwork(VECTOR, 2, 1, MLP, Linear)) == 67_586
+    assert parameters(QNetwork(VECTOR, 2, 1, 0, MLP, Linear)) == 67_586
+    # IQN: an embedding more, 64*3136+3136, whatever the number of levels
+    assert parameters(QNetwork(ATARI, 6, 1, 8, NatureCNN, Linear)) == 1_687_206 + 203_840
+    assert parameters(QNetwork(ATARI, 6, 1, 64, NatureCNN, Linear)) == 1_687_206 + 203_840
 
 
 def test_hidden_replaces_what_the_torso_asks_for() -> None:
     # the torso keeps 4*256+256; the head: 256*10+10, 10*20+20, 20*2+2
-    assert parameters(QNetwork(VECTOR, 2, 1, MLP, Linear, hidden=(10, 20))) == 1280 + 2570 + 220 + 42
-    assert parameters(QNetwork(VECTOR, 2, 1, MLP, Linear, hidden=())) == 1280 + 514
-    net: Any = QNetwork(VECTOR, 2, 1, partial(MLP, activation="tanh", layer_norm=True), Linear, hidden=(10,))
+    assert parameters(QNetwork(VECTOR, 2, 1, 0, MLP, Linear, hidden=(10, 20))) == 1280 + 2570 + 220 + 42
+    assert parameters(QNetwork(VECTOR, 2, 1, 0, MLP, Linear, hidden=())) == 1280 + 514
+    net: Any = QNetwork(VECTOR, 2, 1, 0, partial(MLP, activation="tanh", layer_norm=True), Linear, hidden=(10,))
     assert [type(m) for m in net.head.values.hidden] == [nn.Linear, nn.LayerNorm, nn.Tanh]
 
 
 @pytest.mark.parametrize("head", HEADS, ids=HEAD_IDS)
 def test_xavier(head: Any) -> None:
     torch.manual_seed(0)
-    net = QNetwork(SMALL, 6, 1, NatureCNN, head, init="xavier")
+    net = QNetwork(SMALL, 6, 1, 0, NatureCNN, head, init="xavier")
     layers = [m for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     assert len(layers) == (3 if isinstance(head, partial) else 3 + (2 if head is Linear else 4))
     for layer in layers:
@@ -90,7 +135,7 @@ def test_xavier(head: Any) -> None:
 @pytest.mark.parametrize("head", HEADS, ids=HEAD_IDS)
 def test_small_outputs(head: Any, init: str) -> None:
     torch.manual_seed(0)
-    net: Any = QNetwork(VECTOR, 6, 1, MLP, head, init=init, last_layer_std=1e-3)
+    net: Any = QNetwork(VECTOR, 6, 1, 0, MLP, head, init=init, last_layer_std=1e-3)
     streams = list(net.head.children())
     assert len(streams) == (2 if hasattr(net.head, "advantage") else 1)
     for stream in streams:
@@ -104,7 +149,7 @@ def test_small_outputs(head: Any, init: str) -> None:
 
 def test_last_layer_std_null_leaves_the_weights() -> None:
     torch.manual_seed(0)
-    net: Any = QNetwork(VECTOR, 6, 1, MLP, Linear)
+    net: Any = QNetwork(VECTOR, 6, 1, 0, MLP, Linear)
     assert net.head.values.out.weight.std().item() == pytest.approx(1 / 16 / math.sqrt(3), rel=0.1)
     assert torch.any(net.head.values.out.bias != 0)
 
@@ -134,14 +179,14 @@ class MineWithFc(nn.Module):
 
 @pytest.mark.parametrize("torso", [Mine, MineWithFc])
 def test_a_torso_of_the_users_own(torso: Any) -> None:
-    net: Any = QNetwork(VECTOR, 3, 1, torso, Linear)
+    net: Any = QNetwork(VECTOR, 3, 1, 0, torso, Linear)
     assert net(samples(VECTOR)).shape == (3, 3, 1)
     assert parameters(net.head) == 9 * 3 + 3  # nothing between torso and output
-    assert parameters(QNetwork(VECTOR, 3, 1, torso, Linear, hidden=(5,)).head) == 9 * 5 + 5 + 5 * 3 + 3
+    assert parameters(QNetwork(VECTOR, 3, 1, 0, torso, Linear, hidden=(5,)).head) == 9 * 5 + 5 + 5 * 3 + 3
 
 
 def test_measuring_the_features_leaves_no_trace() -> None:
-    net: Any = QNetwork(VECTOR, 3, 1, Mine, Linear)
+    net: Any = QNetwork(VECTOR, 3, 1, 0, Mine, Linear)
     assert all(m.training for m in net.modules())
     assert torch.all(net.torso.norm.running_mean == 0)
     assert net.torso.norm.num_batches_tracked == 0
@@ -162,12 +207,12 @@ class WrongWidth(Mine):
 
 def test_wrong_fits_are_told() -> None:
     with pytest.raises(UserError, match=r"network\.torso: NatureCNN needs uint8 images .*network=mlp"):
-        QNetwork(VECTOR, 2, 1, NatureCNN, Linear)
+        QNetwork(VECTOR, 2, 1, 0, NatureCNN, Linear)
     with pytest.raises(UserError, match=r"network\.torso: Shapeless must give features \(B, F\), it gave \(1, 1, 4\)"):
-        QNetwork(VECTOR, 2, 1, Shapeless, Linear)
+        QNetwork(VECTOR, 2, 1, 0, Shapeless, Linear)
     with pytest.raises(UserError, match=r"network\.torso: WrongWidth cannot read observations Box"):
-        QNetwork(VECTOR, 2, 1, WrongWidth, Linear)
+        QNetwork(VECTOR, 2, 1, 0, WrongWidth, Linear)
     with pytest.raises(UserError, match=r"network\.init: 'he' is unknown; one of default, xavier"):
-        QNetwork(VECTOR, 2, 1, MLP, Linear, init="he")
+        QNetwork(VECTOR, 2, 1, 0, MLP, Linear, init="he")
     with pytest.raises(UserError, match=r"activation 'x' is unknown"):
-        QNetwork(VECTOR, 2, 1, partial(MLP, activation="x"), Linear)
+        QNetwork(VECTOR, 2, 1, 0, partial(MLP, activation="x"), Linear)

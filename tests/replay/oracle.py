@@ -20,6 +20,7 @@ class Log:
     obs: list = field(default_factory=list)
     steps: list = field(default_factory=list)  # (action, reward, terminal)
     rows: list = field(default_factory=list)
+    priority: list = field(default_factory=list)  # of each step, to the alpha
 
 
 class NaiveReplay:
@@ -29,6 +30,7 @@ class NaiveReplay:
         self.episodes: list[list[Log]] = [[] for _ in range(num_envs)]
         self.running = [False] * num_envs
         self.count = [0] * num_envs
+        self.highest, self.added = 1.0, 0
 
     def add(self, tr: Transition) -> None:
         for i in range(self.num_envs):
@@ -39,6 +41,8 @@ class NaiveReplay:
             np.testing.assert_array_equal(log.obs[-1], tr.obs[i], err_msg="obs is not the last next_obs")
             terminal = bool(tr.terminated[i]) or bool(tr.life_lost[i])
             log.steps.append((np.array(tr.action[i]), float(np.float32(tr.reward[i])), terminal))
+            log.priority.append(self.highest)
+            self.added += 1
             self._observe(i, tr.next_obs[i])
             self.running[i] = not (tr.terminated[i] or tr.truncated[i])
 
@@ -57,6 +61,17 @@ class NaiveReplay:
                     if log.rows[oldest_frame] >= self.count[i] - self.rows:  # not overwritten yet
                         found[log.rows[t] % self.rows * self.num_envs + i] = (log, t)
         return found
+
+    def prioritize(self, ids, priorities, alpha, epsilon) -> None:
+        starts = self.starts()
+        for i, priority in zip(ids, priorities, strict=True):
+            log, t = starts[i]
+            log.priority[t] = (priority + epsilon) ** alpha
+            self.highest = max(self.highest, log.priority[t])
+
+    def priorities(self) -> dict[int, float]:
+        """Of every row that a window may start at."""
+        return {i: log.priority[t] for i, (log, t) in self.starts().items()}
 
     def read(self, log: Log, t: int):
         """Give obs, action, n-step reward, discount and next_obs of the window that starts at step t."""

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_runner.replay.replay import Replay
-from rl_runner.replay.samplers import Uniform
+from rl_runner.replay.samplers import Prioritized, Uniform
 from rl_runner.replay.storage import RowStorage
 from rl_runner.types import Batch
 from tests.replay.oracle import KINDS, OUTCOMES, NaiveReplay, World, random_script
 
 
-def pair(world: World, rows: int, n_step: int, gamma: float, clip: float | None, seed: int = 0):
+def pair(world: World, rows: int, n_step: int, gamma: float, clip: float | None, seed: int = 0, sampler=None):
     """Give the replay and its oracle."""
     storage = RowStorage(
         rows * world.num_envs,
@@ -26,7 +26,8 @@ def pair(world: World, rows: int, n_step: int, gamma: float, clip: float | None,
         world.action_dtype,
         world.stack,
     )
-    replay = Replay(storage, Uniform(), gamma, n_step, clip, np.random.default_rng(seed), torch.device("cpu"))
+    rng, cpu = np.random.default_rng(seed), torch.device("cpu")
+    replay = Replay(storage, sampler or Uniform(), gamma, n_step, clip, rng, cpu)
     return replay, NaiveReplay(rows, world.num_envs, world.stack, n_step, gamma, clip)
 
 
@@ -224,6 +225,109 @@ def test_the_random_stream_of_a_state_does_not_move_with_the_replay():
     np.testing.assert_array_equal(replay.sample(50).ids, first)
 
 
+ALPHA, BETA, BETA_STEPS, EPSILON = 0.7, 0.4, 60, 0.01
+
+
+def prioritized_pair(world: World, rows: int, n_step: int, seed: int = 0):
+    sampler = Prioritized(rows * world.num_envs, ALPHA, BETA, BETA_STEPS, EPSILON)
+    return pair(world, rows, n_step, 0.9, None, seed, sampler)
+
+
+def learn(replay: Replay, naive: NaiveReplay, rng: np.random.Generator, size: int = 8) -> None:
+    """Draw a batch, check its rows and weights against the oracle, write priorities to both."""
+    batch, wanted = replay.sample(size), naive.priorities()
+    ids = batch.ids.tolist()
+    assert set(ids) <= set(wanted)
+    beta = BETA + (1 - BETA) * min(1.0, naive.added / BETA_STEPS)
+    weights = [wanted[i] ** -beta for i in ids]
+    np.testing.assert_allclose(batch.weight, [w / max(weights) for w in weights], rtol=1e-5)
+    assert batch.weight.max() == 1  # over the whole batch, whatever was drawn again
+    priority = dict.fromkeys(ids, 0.0) | {
+        i: float(p) for i, p in zip(ids, rng.exponential(size=size) ** 3, strict=True)
+    }
+    replay.update(batch.ids, torch.tensor([priority[i] for i in ids], dtype=torch.float64))
+    naive.prioritize(priority.keys(), priority.values(), ALPHA, EPSILON)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(cases(), st.integers(1, 3), st.integers(0, 1000))
+def test_priorities_are_those_of_a_list_of_whole_episodes(case, every, seed):
+    world, script, rows, n_step, *_ = case
+    replay, naive = prioritized_pair(world, rows, n_step, seed)
+    rng = np.random.default_rng(seed)
+    for step, outcomes in enumerate(script):
+        fill(world, [outcomes], replay, naive)
+        if step % every == 0:
+            learn(replay, naive, rng)
+    wanted = naive.priorities()  # of all rows, not only of those drawn
+    ids = np.array(list(wanted))
+    np.testing.assert_allclose(replay.sampler.state_dict()["priority"][ids], list(wanted.values()), rtol=1e-12)
+
+
+def prioritized_world(seed: int) -> tuple[Replay, NaiveReplay]:
+    """Rings that have wrapped more than once, with priorities all over: 3 environments, many ends."""
+    world, rng = World(3, 2), np.random.default_rng(seed)
+    replay, naive = prioritized_pair(world, 12, 3, seed)
+    for outcomes in random_script(seed, 60, 3):
+        fill(world, [outcomes], replay, naive)
+        learn(replay, naive, rng)
+    return replay, naive
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("size", [1, 16])
+def test_rows_that_can_start_a_window_are_drawn_in_proportion_to_their_priorities(seed, size):
+    replay, naive = prioritized_world(seed)
+    wanted = naive.priorities()
+    assert len(wanted) < 3 * 12 - 3
+    ids = np.concatenate([replay.sample(size).ids for _ in range(6400 // size)])
+    expected = 6400 * np.array(list(wanted.values())) / sum(wanted.values())
+    counts = np.bincount(ids, minlength=36)[list(wanted)]
+    assert counts.sum() == 6400
+    often = expected >= 5
+    chi2 = ((counts - expected)[often] ** 2 / expected[often]).sum()
+    assert chi2 < often.sum() + 4 * np.sqrt(2 * often.sum())
+    rare, below = counts[~often].sum(), expected[~often].sum()
+    assert rare < below + 4 * np.sqrt(below) + 4
+
+
+def test_rows_drawn_again_are_weighted_with_the_others(monkeypatch):
+    replay, naive = prioritized_world(0)
+    asked, sample = [], replay.sampler.sample
+
+    def record(n, rng):
+        asked.append(n)
+        return sample(n, rng)
+
+    monkeypatch.setattr(replay.sampler, "sample", record)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        learn(replay, naive, rng)
+    assert asked.count(8) >= 50
+    assert sum(asked) > 50 * 8  # some were drawn again
+
+
+def test_a_loaded_prioritized_replay_gives_the_very_samples_that_the_saved_one_gives():
+    world, rng = World(3, 4), np.random.default_rng(0)
+    replay, naive = prioritized_pair(world, 20, 3)
+    for outcomes in random_script(3, 60, 3):
+        fill(world, [outcomes], replay, naive)
+        learn(replay, naive, rng)
+    state = replay.state_dict()
+    assert is_plain(state)
+    other, _ = prioritized_pair(world, 20, 3, seed=8)
+    other.load_state_dict(copy.deepcopy(state))
+    assert other.metrics() == replay.metrics()
+    for outcomes in random_script(4, 50, 3):
+        fill(world, [outcomes], replay, other)
+        a, b = replay.sample(11), other.sample(11)
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+        priority = torch.from_numpy(rng.exponential(size=11))
+        replay.update(a.ids, priority)
+        other.update(b.ids, priority)
+
+
 def test_priorities_go_to_the_sampler():
     class Recorder(Uniform):
         def update(self, ids, priority):
@@ -236,3 +340,9 @@ def test_priorities_go_to_the_sampler():
     ids = np.array([1, 2])
     replay.update(ids, None)
     assert replay.sampler.seen == (ids, None)
+
+
+def test_metrics_are_the_samplers():
+    replay, _ = prioritized_pair(World(1, 1), 20, 1)
+    assert replay.metrics() == {"beta": BETA}
+    assert pair(World(1, 1), 20, 1, 0.9, None)[0].metrics() == {}

@@ -1,0 +1,115 @@
+"""Dynamic programming: agents that know the dynamics and plan with them (Sutton & Barto 2018, chapter 4).
+
+Their tables stay on the host, in double precision; observations may come from any device.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_runner.mdp import MDP, action_values, policy_values, settled
+from rl_runner.types import State, UserError
+
+
+class ValueIteration:
+    """Value iteration (section 4.4): each sweep replaces all values by their optimal backup, from zeros.
+
+    Args:
+        mdp: the dynamics.
+        gamma: discount per step.
+        tolerance: the values have converged when they are known to be this near to the optimal ones.
+        first_state: the observation that shows state 0.
+    """
+
+    def __init__(self, mdp: MDP, gamma: float, tolerance: float = 1e-10, first_state: int = 0) -> None:
+        _check_tolerance(tolerance)
+        self.mdp, self.gamma, self.tolerance, self.first_state = mdp, gamma, tolerance, first_state
+        self.table = torch.zeros(mdp.reward.shape, dtype=torch.float64)  # (S, A)
+        self.converged = False
+        self._q = self.table.numpy()  # the same memory
+
+    def learn(self) -> dict[str, Tensor]:
+        """Do one sweep. The Bellman error is the greatest change that it made."""
+        q = action_values(self.mdp, self._q.max(axis=1), self.gamma)
+        error = np.abs(q - self._q).max()
+        self.converged = settled(self._q, q, self.gamma, self.tolerance)
+        self._q[:] = q
+        return {"bellman_error": torch.tensor(error)}
+
+    def policy(self, obs: Tensor) -> Tensor:
+        """Give action values (N, A) of states (N,)."""
+        return self.table[obs.cpu() - self.first_state]
+
+    greedy_policy = policy
+
+    def state_dict(self) -> State:
+        """Give the table."""
+        return {"table": self.table.clone(), "converged": self.converged}
+
+    def load_state_dict(self, state: State) -> None:
+        """Put the table back."""
+        self.table.copy_(state["table"])
+        self.converged = state["converged"]
+
+
+class PolicyIteration:
+    """Policy iteration (section 4.3): each sweep values a policy exactly, then makes it greedy; first it is random.
+
+    Where the policy's action is as good as any, it is kept. So equally good policies do not take turns forever.
+
+    Args:
+        mdp: the dynamics.
+        gamma: discount per step. With 1 the result is sure to be optimal only where every policy ends at last.
+        tolerance: an action is better if it is so by more than this share of the greatest value (or of 1).
+        first_state: the observation that shows state 0.
+    """
+
+    def __init__(self, mdp: MDP, gamma: float, tolerance: float = 1e-10, first_state: int = 0) -> None:
+        _check_tolerance(tolerance)
+        self.mdp, self.gamma, self.tolerance, self.first_state = mdp, gamma, tolerance, first_state
+        states, actions = mdp.reward.shape
+        self.table = torch.zeros(states, actions, dtype=torch.float64)  # (S, A) values of the policy
+        self.converged = False
+        self._pi = np.full((states, actions), 1 / actions)
+
+    def learn(self) -> dict[str, Tensor]:
+        """Evaluate the policy, improve it. The Bellman error is what the best action adds at most.
+
+        Raises:
+            UserError: a policy that goes on forever, for an infinite return.
+        """
+        values = policy_values(self.mdp, self._pi, self.gamma)  # (S,)
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"agent.gamma: with {self.gamma} a policy that never ends is worth infinitely much; lower it"
+            )
+        q = action_values(self.mdp, values, self.gamma)
+        gain = q.max(axis=1) - values
+        better = gain > self.tolerance * max(1.0, np.abs(values).max())
+        self._pi[better] = np.eye(q.shape[1])[q[better].argmax(axis=1)]
+        self.converged = not better.any()
+        self.table.copy_(torch.from_numpy(q))
+        return {"bellman_error": torch.tensor(np.abs(gain).max())}
+
+    def policy(self, obs: Tensor) -> Tensor:
+        """Give action values (N, A) of states (N,)."""
+        return self.table[obs.cpu() - self.first_state]
+
+    greedy_policy = policy
+
+    def state_dict(self) -> State:
+        """Give table and policy."""
+        return {"table": self.table.clone(), "policy": self._pi.copy(), "converged": self.converged}
+
+    def load_state_dict(self, state: State) -> None:
+        """Put table and policy back."""
+        self.table.copy_(state["table"])
+        self._pi[:] = state["policy"]
+        self.converged = state["converged"]
+
+
+def _check_tolerance(tolerance: float) -> None:
+    if not tolerance > 0:
+        raise UserError(f"agent.tolerance: must be above 0, got {tolerance}")

@@ -1,0 +1,75 @@
+"""Temporal-difference control with a table of action values (Sutton & Barto 2018, chapter 6)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rl_runner.types import IntArray, State, Transition, UserError
+
+
+class QLearning:
+    """Q-learning (Watkins 1989; section 6.5): the next state is worth its best action.
+
+    The table stays on the host, in double precision; observations may come from any device.
+
+    Args:
+        states: S, the number of states.
+        actions: A, the number of actions.
+        gamma: discount per step.
+        lr: the step size alpha, the share of an error that is learned at once.
+        initial: all values at the start; above what can be earned, it makes the agent try everything.
+        first_state: the observation that shows state 0.
+    """
+
+    def __init__(
+        self, states: int, actions: int, gamma: float, lr: float = 0.1, initial: float = 0.0, first_state: int = 0
+    ) -> None:
+        if not 0.0 < lr <= 1.0:
+            raise UserError(f"agent.lr: a share in (0, 1] is wanted, got {lr}")
+        self.gamma, self.lr, self.first_state = gamma, lr, first_state
+        self.table = torch.full((states, actions), initial, dtype=torch.float64)  # (S, A)
+        self._q = self.table.numpy()  # the same memory: single numbers are read and written faster here
+
+    def learn(self, tr: Transition, next_action: IntArray) -> dict[str, Tensor]:
+        """Learn from one step of N environments, one after the other.
+
+        Args:
+            tr: the step; the observations are states (N,).
+            next_action: (N,) what will be done in `tr.next_obs`. It was chosen before this update.
+        """
+        q, total = self._q, 0.0
+        state, next_state = (tr.obs - self.first_state).tolist(), (tr.next_obs - self.first_state).tolist()
+        steps = (state, tr.action.tolist(), tr.reward.tolist(), tr.terminal.tolist(), next_state, next_action.tolist())
+        for s, a, reward, terminal, s_next, a_next in zip(*steps, strict=True):
+            value = 0.0 if terminal else self._next_value(s_next, a_next)
+            error = reward + self.gamma * value - q[s, a]
+            q[s, a] += self.lr * error
+            total += abs(error)
+        return {"td_error": torch.tensor(total / len(state), dtype=torch.float64)}
+
+    def _next_value(self, state: int, action: int) -> float:
+        """Give what the next state counts for."""
+        return float(self._q[state].max())
+
+    def policy(self, obs: Tensor) -> Tensor:
+        """Give action values (N, A) of states (N,)."""
+        return self.table[obs.cpu() - self.first_state]
+
+    greedy_policy = policy
+
+    def state_dict(self) -> State:
+        """Give the table."""
+        return {"table": self.table.clone()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Put the table back."""
+        self.table.copy_(state["table"])
+
+
+class Sarsa(QLearning):
+    """SARSA (Rummery & Niranjan 1994; section 6.4): the next state is worth the action that will be done there."""
+
+    def _next_value(self, state: int, action: int) -> float:
+        """Give what the next state counts for."""
+        return float(self._q[state, action])

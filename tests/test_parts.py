@@ -1,0 +1,117 @@
+"""Configuration nodes become objects, given what their signatures ask for."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from rl_runner import build, usage
+from rl_runner.agents.dqn import DQN
+from rl_runner.loops.online import OnlineLoop
+from rl_runner.loops.replay import ReplayLoop
+from rl_runner.parts import Parts, make
+from rl_runner.types import UserError
+
+CPU = torch.device("cpu")
+
+
+def parts(*words: str) -> Parts:
+    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
+        cfg = build.plain(compose("train", list(words)))
+    return Parts(cfg, build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "test"), CPU)
+
+
+def test_wrong_parts_are_named() -> None:
+    wrong: dict[str, dict[str, Any]] = {
+        "part._target_: .*nowhere": {"_target_": "nowhere.Net"},
+        "part._target_: ": {"_target_": "rl_runner.sync.Harder"},
+        "part.every_steps: a whole number or null": {"_target_": "rl_runner.sync.Hard", "every_steps": "often"},
+        "sync.every_steps: must be at least 1": {"_target_": "rl_runner.sync.Hard", "every_steps": 0},
+        "part: .*'every_day'": {"_target_": "rl_runner.sync.Hard", "every_day": 1},
+        "part: .*'tau'": {"_target_": "rl_runner.sync.Soft"},
+        "part.inner.tau: a number": {
+            "_target_": "rl_runner.sync.Soft",
+            "inner": {"_target_": "rl_runner.sync.Soft", "tau": "a"},
+        },
+    }
+    for says, node in wrong.items():
+        with pytest.raises(UserError, match=says):
+            make("part", node)
+
+
+def test_facts_are_passed_on() -> None:
+    space = gym.spaces.Box(-1, 1, (3,))
+    torso = make("part", {"_target_": "rl_runner.networks.torsos.MLP", "sizes": [5, 4]}, space)
+    assert torso(torch.zeros(2, 3)).shape == (2, 5)
+
+
+class Asks:
+    """Takes parts by their names, a value of the configuration, and something with a default."""
+
+    def __init__(self, actions: int, observation_space: Any, gamma: float, mine: int, other: str = "left alone"):
+        self.given = (actions, observation_space.shape, gamma, mine, other)
+
+
+class AsksForAnything:
+    def __init__(self, **everything: Any):
+        self.given = everything
+
+
+def agent(name: str, **values: Any) -> Any:
+    """Build an agent of this file's on CartPole."""
+    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
+        cfg = build.plain(compose("train"))
+    cfg["agent"] = {"_target_": f"{__name__}.{name}", "name": "mine", "gamma": 0.5, "n_step": 2, **values}
+    return Parts(cfg, build.environments(cfg["env"], 1, 0, "test"), CPU).agent
+
+
+def test_a_signature_is_given_the_parts_that_it_names_and_nothing_else() -> None:
+    assert agent("Asks", mine=3).given == (2, (4,), 0.5, 3, "left alone")
+    assert agent("AsksForAnything").given == {}
+    with pytest.raises(UserError, match=r"agent: .*'mine'"):
+        agent("Asks")
+    with pytest.raises(UserError, match=r"agent: .*'yours'"):
+        agent("Asks", mine=3, yours=4)
+
+
+def test_the_configuration_comes_before_the_parts() -> None:
+    assert agent("Asks", mine=3, actions=7).given[0] == 7
+
+
+def test_only_what_is_asked_for_is_built() -> None:
+    table = parts("agent=q_learning", "env=frozenlake")
+    assert isinstance(table.loop, OnlineLoop)
+    assert table.built("network") is None
+    assert table.built("replay") is None
+    deep = parts("env=cartpole")
+    assert isinstance(deep.loop, ReplayLoop)
+    assert isinstance(deep.agent, DQN)
+    assert deep.built("network") is deep.agent.online
+    assert deep.loop.replay is deep.replay
+
+
+def test_each_part_is_built_once() -> None:
+    made = parts("env=cartpole", "agent=rainbow", "replay.capacity=500")
+    assert made.loop.agent is made.agent  # type: ignore[attr-defined]
+    assert made.actor.policy == made.agent.policy
+    assert made.replay.sampler._tree.size == 500  # type: ignore[attr-defined]
+
+
+def test_what_an_environment_cannot_give_is_said() -> None:
+    with pytest.raises(UserError, match=r"env: CartPole-v1 has observations Box.*a table needs numbered states"):
+        _ = parts("agent=q_learning", "env=cartpole").agent
+    with pytest.raises(UserError, match=r"env: planning needs the dynamics, and CartPole-v1 does not tell them"):
+        _ = parts("agent=value_iteration", "env=cartpole").agent
+    with pytest.raises(UserError, match=r"env: Pendulum-v1 has actions Box.*finite number"):
+        _ = parts("env=gym", "env.id=Pendulum-v1").agent
+
+
+def test_planning_knows_the_lake() -> None:
+    mdp = parts("agent=value_iteration", "env=frozenlake").mdp
+    assert mdp.reward.shape == (16, 4)
+    assert mdp.horizon == 100
+    assert mdp.grid == (4, 4)
+    np.testing.assert_allclose(mdp.reward.sum(), 3 * 1 / 3)  # three actions of the cell beside the goal may reach it

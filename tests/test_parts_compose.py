@@ -1,0 +1,123 @@
+"""Every pair of parts trains, is saved, is put back into fresh objects, and goes on with the same bits."""
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from rl_runner import build, checkpoint, usage
+from rl_runner.runs import RunDirectory
+from tests.test_resume import assert_same
+
+SWITCHES = {  # name: words of the command line; two that set the same key exclude each other
+    "double": ["agent.double=true"],
+    "n_step": ["agent.n_step=3"],
+    "munchausen": ["agent.munchausen=true"],
+    "clip_value": ["agent.clip_grad_value=1.0"],
+    "prioritized": ["replay=prioritized"],
+    "c51": ["value=c51"],
+    "qr_dqn": ["value=qr_dqn", "value.quantiles=11"],
+    "iqn": ["value=iqn"],
+    "mse": ["value.loss=mse"],
+    "dueling": ["network=dueling"],
+    "noisy": ["network=noisy"],
+    "dueling_noisy": ["network=dueling_noisy"],
+    "soft": ["sync=soft"],
+    "no_target": ["sync=none"],
+    "per_episode": ["sync.every_episodes=2"],
+    "boltzmann": ["exploration=boltzmann"],
+    "greedy": ["exploration=greedy"],
+    "rmsprop": ["optimizer=rmsprop"],
+}
+CARTPOLE = ["env=cartpole", "env.num_envs=2", "network/torso=mlp", "network.torso.sizes=[16,16]"]
+FROZENLAKE = ["env=frozenlake", "env.num_envs=2", "network.hidden=[8]"]
+PONG = ["env=pong", "env.num_envs=2", "env.max_frames=60", "network/torso=nips_cnn", "network.torso.fc=[8]"]
+SHORT = ["learning_starts=20", "learn_every_steps=2", "updates_per_learn=1", "batch_size=4", "replay.capacity=64"]
+
+
+def exclude_each_other(a: str, b: str) -> bool:
+    """Two options of one group; and `mse` is of one value representation, `per_episode` of one sync."""
+    keys = [{word.split("=")[0].split(".")[0] for word in SWITCHES[s] if not word.startswith("agent.")} for s in (a, b)]
+    return bool(keys[0] & keys[1])
+
+
+PAIRS = [pair for pair in combinations(SWITCHES, 2) if not exclude_each_other(*pair)]
+
+
+def config(words: list[str]) -> dict[str, Any]:
+    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
+        return build.plain(compose("train", words))
+
+
+def goes_on_with_the_same_bits(words: list[str], directory: Path, steps: int = 20) -> None:
+    cfg = config([*words, *SHORT])
+
+    def loop() -> Any:
+        return build.train_job(cfg, RunDirectory(directory)).loop
+
+    uninterrupted = loop()
+    for _ in range(steps):
+        uninterrupted.step()
+    checkpoint.save(directory / "saved", uninterrupted.state_dict(), {})
+    for _ in range(steps):
+        uninterrupted.step()
+    resumed = loop()
+    resumed.load_state_dict(checkpoint.load(directory / "saved"))
+    assert resumed.clock.updates > 0
+    for _ in range(steps):
+        resumed.step()
+    assert resumed.clock.updates > 15
+    assert_same(resumed.state_dict(), uninterrupted.state_dict())
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
+def test_every_pair_of_parts(pair: tuple[str, str], tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([*CARTPOLE, *SWITCHES[pair[0]], *SWITCHES[pair[1]]], tmp_path)
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_part_on_numbered_states(switch: str, tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([*FROZENLAKE, *SWITCHES[switch]], tmp_path)
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_part_on_pixels(switch: str, tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([*PONG, *SWITCHES[switch]], tmp_path)
+
+
+@pytest.mark.parametrize("agent", ["q_learning", "sarsa", "value_iteration", "policy_iteration"])
+def test_tables(agent: str, tmp_path: Path) -> None:
+    cfg = config([f"agent={agent}", "env=frozenlake"])
+    steps = 3 if agent == "policy_iteration" else 20
+    first, second = (build.train_job(cfg, RunDirectory(tmp_path)).loop for _ in range(2))
+    for _ in range(steps):
+        first.step()
+    checkpoint.save(tmp_path / "saved", first.state_dict(), {})
+    second.load_state_dict(checkpoint.load(tmp_path / "saved"))
+    for loop in (first, second):
+        for _ in range(steps):
+            loop.step()
+    assert_same(second.state_dict(), first.state_dict())
+
+
+@pytest.mark.parametrize("env", ["cartpole", "lunarlander", "frozenlake", "pong", "breakout"])
+def test_rainbow_is_dqn_with_six_switches(env: str) -> None:
+    words = ["agent.double=true", "agent.n_step=3", "replay=prioritized", "value=c51", "network=dueling_noisy"]
+    switched = config([f"env={env}", "agent=dqn", *words, "exploration=greedy"])
+    rainbow = config([f"env={env}", "agent=rainbow"])
+    assert switched["agent"].pop("name") == "dqn"
+    assert rainbow["agent"].pop("name") == "rainbow"
+    assert switched == rainbow
+
+
+@pytest.mark.parametrize("part", ["double", "n_step", "prioritized", "c51", "dueling", "noisy"])
+def test_the_ablation_adds_and_takes_away_one_part(part: str) -> None:
+    """Each variant differs from its whole in the keys of that part, and DQN plus all parts is Rainbow minus none."""
+    groups = {"prioritized": "replay", "c51": "value", "dueling": "network", "noisy": "network"}
+    for whole, variant in [("dqn", f"dqn_{part}"), ("rainbow", f"rainbow_no_{part}")]:
+        a, b = config([f"ablation={whole}"]), config([f"ablation={variant}"])
+        changed = {key for key in a if a[key] != b[key]}
+        assert changed == {groups.get(part, "agent")} | ({"exploration"} if part == "noisy" else set())
+    assert config(["ablation=rainbow"]) == config(["agent=rainbow"])
