@@ -100,6 +100,12 @@ def test_each_part_is_built_once() -> None:
     assert made.replay.sampler._tree.size == 500  # type: ignore[attr-defined]
 
 
+def test_the_learning_rate_falls_only_where_that_is_asked_for() -> None:
+    assert parts("env=cartpole").lr is None
+    agent: Any = parts("env=cartpole", "optimizer.lr=0.5", "optimizer.lr_end=0.1", "total_steps=200").agent
+    assert [agent.lr(step) for step in (0, 100, 200, 300)] == pytest.approx([0.5, 0.3, 0.1, 0.1])
+
+
 def test_what_an_environment_cannot_give_is_said() -> None:
     with pytest.raises(UserError, match=r"env: CartPole-v1 has observations Box.*a table needs numbered states"):
         _ = parts("agent=q_learning", "env=cartpole").agent

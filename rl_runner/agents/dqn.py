@@ -28,7 +28,7 @@ class DQN:
         double: the online network chooses the next action, the target network values it.
         munchausen: reward the agent with its own log-probability of the action taken, and value the next state under
             the softmax of its values, entropy included (equation 1 of the paper). With n-step windows this is done for
-            the window's first action and for its last state.
+            the window's first action and for its last state. With `double` the online network's values make the softmax.
         munchausen_alpha: share of the log-probability that is added.
         munchausen_temperature: of the softmax.
         munchausen_clip: the temperature times the log-probability is not counted below this.
@@ -55,6 +55,8 @@ class DQN:
         for key, clip in [("clip_grad_value", clip_grad_value), ("clip_grad_norm", clip_grad_norm)]:
             if clip is not None and clip <= 0:
                 raise UserError(f"agent.{key}: must be above 0, or null for no clipping, got {clip}")
+        if munchausen and not 0.0 <= munchausen_alpha <= 1.0:
+            raise UserError(f"agent.munchausen_alpha: must be in [0, 1], got {munchausen_alpha}")
         if munchausen and not munchausen_temperature > 0:
             raise UserError(f"agent.munchausen_temperature: must be above 0, got {munchausen_temperature}")
         if munchausen and not munchausen_clip < 0:

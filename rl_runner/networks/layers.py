@@ -94,8 +94,9 @@ def _scaled_noise(size: int, device: torch.device) -> Tensor:
 class QuantileLevels(nn.Module):
     """Lets a head answer for quantile levels: features times an embedding of each level (Dabney et al. 2018b, eq. 4).
 
-    In training mode each forward pass draws its own levels, uniform in (0, 1), from torch's global generator; in
-    evaluation mode they are the middles of equal parts, 32 at least.
+    In training mode each forward pass draws its own levels from torch's global generator: one in each of K equal parts
+    of (0, 1), so that means over them are less noisy than with independent ones. In evaluation mode they are the middles
+    of equal parts, 32 at least.
 
     Args:
         features: F.
@@ -113,7 +114,8 @@ class QuantileLevels(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, F) -> (B K, F), a row for each level, and the levels (B, K)."""
         if self.training:
-            level = torch.rand(len(features), self.levels, device=features.device)
+            part = torch.arange(self.levels, device=features.device)
+            level = (part + torch.rand(len(features), self.levels, device=features.device)) / self.levels
         else:
             count = max(self.levels, 32)
             middles = (torch.arange(count, device=features.device) + 0.5) / count

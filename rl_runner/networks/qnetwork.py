@@ -57,7 +57,7 @@ class QNetwork(nn.Module):
         if hidden is not None:
             fc = FullyConnected(tuple(hidden), fc.activation, fc.layer_norm)
         features = _features(self.torso, observation_space)
-        self.levels = QuantileLevels(features, levels) if levels else None
+        self.embedding = QuantileLevels(features, levels) if levels else None
         self.head = head(features, fc, actions, size)
         if init == "xavier":
             self.apply(_xavier)
@@ -67,9 +67,9 @@ class QNetwork(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """(B, *O) -> (B, A, M); with levels M = 2 K: K quantiles, then their levels."""
         features = self.torso(obs)
-        if self.levels is None:
+        if self.embedding is None:
             return cast(Tensor, self.head(features))
-        features, level = self.levels(features)
+        features, level = self.embedding(features)
         quantiles: Tensor = self.head(features).unflatten(0, level.shape).squeeze(-1).transpose(1, 2)  # (B, A, K)
         return torch.cat([quantiles, level[:, None, :].expand_as(quantiles)], dim=-1)
 

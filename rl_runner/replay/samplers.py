@@ -183,8 +183,8 @@ class SumTree:
         """Put numbers back that were saved; the rest become 0. Raises ValueError where they are too many."""
         if len(leaves) > self.size:
             raise ValueError(f"replay priorities: saved {len(leaves)}, configured {self.size}")
-        self._levels[0][:] = 0.0
         self._levels[0][: len(leaves)] = leaves
+        self._levels[0][len(leaves) :] = 0.0
         for parts, sums in pairwise(self._levels):
             groups = parts.reshape(-1, self.FAN).sum(axis=1)
             sums[: len(groups)] = groups

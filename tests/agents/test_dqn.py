@@ -11,6 +11,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
+from rl_runner import schedules
 from rl_runner.agents.dqn import DQN
 from rl_runner.networks.heads import Dueling, Linear
 from rl_runner.networks.layers import NoisyLinear
@@ -541,3 +542,15 @@ def test_munchausen_numbers_out_of_range_are_told(key: str, number: float, wante
     with pytest.raises(UserError, match=rf"agent\.{key}: must be {wanted} 0, got 0"):
         DQN(Matrix(W), Scalar(), SGD, NoTarget(), munchausen=True, **{key: number})
     DQN(Matrix(W), Scalar(), SGD, NoTarget(), **{key: number})  # not asked for: not looked at
+
+
+def test_the_learning_rate_falls_with_the_steps_and_stays() -> None:
+    agent = DQN(Table([[0.0, 0.0]]), Scalar(), SGD, Hard(), lr=schedules.Linear(1e-2, 1e-3, 100))
+    rates = []
+    for steps in (0, 50, 100, 500):
+        agent.sync(Clock(), Clock(steps=steps))
+        rates.append(agent.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-2, 5.5e-3, 1e-3, 1e-3])
+    agent = DQN(Table([[0.0, 0.0]]), Scalar(), SGD, Hard())
+    agent.sync(Clock(), Clock(steps=50))
+    assert agent.optimizer.param_groups[0]["lr"] == 0.1

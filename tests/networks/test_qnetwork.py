@@ -70,7 +70,7 @@ def test_with_levels_each_number_is_the_heads_answer_for_that_sample_action_and_
         for k in range(32):
             level = (k + 0.5) / 32
             cosines = torch.tensor([math.cos(math.pi * i * level) for i in range(64)])
-            wanted = net.head((features * net.levels.embedding(cosines))[None])[0, :, 0]
+            wanted = net.head((features * net.embedding.embedding(cosines))[None])[0, :, 0]
             torch.testing.assert_close(values[b, :, k], wanted, atol=1e-5, rtol=1e-4)
             assert values[b, :, 32 + k].tolist() == pytest.approx([level] * 5)
 
@@ -85,9 +85,9 @@ def test_noise_is_one_draw_for_all_levels_of_a_pass() -> None:
     """Else two levels of one sample would come from two networks."""
     net: Any = QNetwork(VECTOR, 5, 1, 16, MLP, partial(Dueling, noisy=True, sigma0=2.0), hidden=())
     with torch.no_grad():
-        for p in net.levels.parameters():
+        for p in net.embedding.parameters():
             p.zero_()
-        net.levels.embedding[0].bias.fill_(1.0)  # the same embedding for every level
+        net.embedding.embedding[0].bias.fill_(1.0)  # the same embedding for every level
     quantiles = net(torch.ones(1, 4))[0, :, :16]
     torch.testing.assert_close(quantiles, quantiles[:, :1].expand(5, 16))
 
