@@ -28,7 +28,7 @@ class DQN:
         double: the online network chooses the next action, the target network values it.
         munchausen: reward the agent with its own log-probability of the action taken, and value the next state under
             the softmax of its values, entropy included (equation 1 of the paper). With n-step windows this is done for
-            the window's first action and for its last state. With `double` the online network's values make the softmax.
+            the window's first action and for its last state. With `double` the softmax is the online network's.
         munchausen_alpha: share of the log-probability that is added.
         munchausen_temperature: of the softmax.
         munchausen_clip: the temperature times the log-probability is not counted below this.

@@ -95,8 +95,8 @@ class QuantileLevels(nn.Module):
     """Lets a head answer for quantile levels: features times an embedding of each level (Dabney et al. 2018b, eq. 4).
 
     In training mode each forward pass draws its own levels from torch's global generator: one in each of K equal parts
-    of (0, 1), so that means over them are less noisy than with independent ones. In evaluation mode they are the middles
-    of equal parts, 32 at least.
+    of (0, 1), so that means over them are less noisy than with independent ones. In evaluation mode they are the middle
+    of each part, of 32 parts at least.
 
     Args:
         features: F.
