@@ -362,6 +362,9 @@ def _explain(verb: str, args: list[str], e: Exception) -> str:
         return f"{several[1]}: one run for each of {several[2]} needs -m; a list is written [{several[2]}]"
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{missing[1]}: a value is needed"
+    group_of_others = re.search(r"Could not override '([^']+)'\. No match in the defaults list", text)
+    if group_of_others and verb == "train":
+        return f"{group_of_others[1]}: the chosen agent has none; leave it out"
     if key := re.search(r"Could not override '([^']+)'", text):
         if ".kwargs." in key[1]:
             return f"there is no key {key[1]!r} yet; to add it: +{key[1]}=..."

@@ -1,7 +1,8 @@
 """Configuration nodes -> objects. What an algorithm is made of is said by the signatures of its classes.
 
 A constructor asks for parts by the names of its arguments: an agent that takes `network` and `sync` is given both, one
-that takes `states` is given their number. So a new algorithm, with its own loop and needs, changes nothing here.
+that takes `states` is given their number. So a new algorithm, with its own loop and needs, changes nothing here. A
+class of somebody's own keeps the defaults that it has: only what it cannot do without is given.
 """
 
 from __future__ import annotations
@@ -70,8 +71,15 @@ class Parts:
         if "_target_" not in node:
             raise UserError(f"{key}: nothing is chosen; {key}=NAME is wanted")
         wanted = inspect.signature(_named(key, node["_target_"])).parameters
-        open_names = [name for name in wanted if name not in node and isinstance(_PARTS.get(name), cached_property)]
-        return make(key, node, **{name: getattr(self, name) for name in open_names})
+        ours = node["_target_"].startswith("rl_runner.")
+        given = [
+            name
+            for name, parameter in wanted.items()
+            if isinstance(_PARTS.get(name), cached_property)
+            and name not in node
+            and (ours or parameter.default is parameter.empty)
+        ]
+        return make(key, node, **{name: getattr(self, name) for name in given})
 
     def _node(self, group: str) -> State:
         return cast(State, self._cfg.get(group) or {})

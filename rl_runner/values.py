@@ -7,6 +7,8 @@ backup, reward + discount * next (`loss`, one per sample, and the priority that 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss, log_softmax, mse_loss
@@ -69,6 +71,9 @@ class Categorical:
     levels = 0
 
     def __init__(self, low: float = -10.0, high: float = 10.0, atoms: int = 51) -> None:
+        for key, bound in [("low", low), ("high", high)]:
+            if not math.isfinite(bound):
+                raise UserError(f"value.{key}: a finite number is wanted, got {bound}")
         if not low < high:
             raise UserError(f"value.high: must be above value.low, {low}, got {high}")
         if atoms < 2:

@@ -157,6 +157,11 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "-m", "seed=1,2", "bath_size=3"], "did you mean batch_size?"),
         (["eval", "latest", "episode=3"], "did you mean episodes?"),
         (["play", "env=cartpole", "network=mlp"], "there is no key 'network'"),
+        (["train", "agent=q_learning", "env=frozenlake", "network=dueling"], "network: the chosen agent has none"),
+        (["train", "agent=q_learning"], "env: CartPole-v1 has observations .* a table needs numbered states"),
+        (["train", "env=frozenlake", "env.kwargs.map_name=5x5"], "env.id: FrozenLake-v1 cannot be made"),
+        (["train", "value=c51", "value.low=5", "value.high=1"], "value.high: must be above value.low"),
+        (["train", "value=c51", "value.high=inf"], "value.high: a finite number"),
         # what is no override
         (["train", "foo"], "'foo': key=value is wanted"),
         (["train", "cartpole"], "did you mean env=cartpole?"),

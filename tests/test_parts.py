@@ -121,3 +121,14 @@ def test_planning_knows_the_lake() -> None:
     assert mdp.horizon == 100
     assert mdp.grid == (4, 4)
     np.testing.assert_allclose(mdp.reward.sum(), 3 * 1 / 3)  # three actions of the cell beside the goal may reach it
+
+
+class HasDefaults:
+    """A class of somebody's own, whose defaults have the names of parts."""
+
+    def __init__(self, actions: int, size: int = 64, lr: float = 0.5):
+        self.given = (actions, size, lr)
+
+
+def test_the_defaults_of_somebodys_own_class_are_left_alone() -> None:
+    assert agent("HasDefaults").given == (2, 64, 0.5)

@@ -33,7 +33,7 @@ MEASURES: dict[str, Callable[[Series], float]] = {
 RETURNS = ("last", "best", "area")
 CAPTION = """\
 raw returns: mean over seeds ± its 95 % confidence interval (Student's t)
-last: the evaluation at a run's end, the number to trust
+last: the evaluation at a run's end, the number to trust, unless stop.eval_return ended the run
 best: a run's highest evaluation, picked afterwards, so it flatters
 area: mean of a run's evaluations (area under its curve): how fast it learned"""
 

@@ -18,6 +18,8 @@ from rl_runner.envs.vector import Step
 from rl_runner.mdp import MDP
 from rl_runner.types import Array, BoolArray, UserError
 
+ENDLESS = 10_000  # time limit where the environment has none: a policy that knows nothing may never end an episode
+
 gym.register("rlrun/GridWorld-v0", "rl_runner.envs.gridworld:GridWorld", max_episode_steps=100)
 
 
@@ -29,6 +31,7 @@ class GymBackend:
         num_envs: how many.
         imports: modules to import first, so that they can register environments of the user's own.
         kwargs: passed to `gymnasium.make`.
+        max_steps: time limit of an episode; None: the environment's own, or 10,000 where it has none.
         processes: step each environment in a process of its own (pays when a step takes milliseconds).
         sticky: not offered here (Atari only); accepted as 0 so that `env.sticky` is a key of every environment.
         render: draw every step, for `frames`.
@@ -45,6 +48,7 @@ class GymBackend:
         num_envs: int = 1,
         imports: Sequence[str] = (),
         kwargs: Mapping[str, Any] | None = None,
+        max_steps: int | None = None,
         processes: bool = False,
         sticky: float = 0.0,
         render: bool = False,
@@ -53,7 +57,9 @@ class GymBackend:
             _import(module)
         if sticky:
             raise UserError("env.sticky: sticky actions are for Atari games only; leave it at 0 here")
-        extra = dict(kwargs or {})
+        if max_steps is not None and max_steps < 1:
+            raise UserError(f"env.max_steps: must be at least 1, or null, got {max_steps}")
+        extra = {"max_episode_steps": max_steps, **(kwargs or {})}
         spec = _spec(id)
         if render:
             extra["render_mode"] = "rgb_array"
@@ -62,18 +68,22 @@ class GymBackend:
             if multiprocessing.parent_process():  # Ctrl-C is the run's to answer, which then asks us to end
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
             env = gym.make(id, disable_env_checker=True, **extra)
+            if _limit(env) is None:
+                env = gym.wrappers.TimeLimit(env, ENDLESS)
             return gym.wrappers.FlattenObservation(env) if isinstance(env.observation_space, (Dict, Tuple)) else env
 
         vector = AsyncVectorEnv if processes else SyncVectorEnv
         try:
             self._envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-        except (gym.error.Error, TypeError, AttributeError, ImportError) as e:
+        except (gym.error.Error, TypeError, ValueError, KeyError, AttributeError, ImportError) as e:
             raise UserError(f"env.id: {id} cannot be made: {_one_line(e)}") from e
         self.name = spec.id if spec else id
         self.num_envs = num_envs
         self.observation_space = _observation_space(self.name, self._envs.single_observation_space)
         self.action_space = self._envs.single_action_space
-        self.protocol: dict[str, Any] = {}
+        limit = extra["max_episode_steps"]
+        own = limit is None and (spec is None or spec.max_episode_steps is not None)
+        self.protocol: dict[str, Any] = {} if own else {"max_steps": limit or ENDLESS}
         self.fps = float(self._envs.metadata.get("render_fps") or 30)
         self._render = render
         self._offset = self.action_space.start if isinstance(self.action_space, Discrete) else 0
@@ -121,7 +131,7 @@ class GymBackend:
         shape = getattr(inner, "shape", None) or getattr(getattr(inner, "desc", None), "shape", None)
         grid = shape if shape and shape[0] * shape[1] == len(table) else None
         try:
-            return MDP.from_table(table, start, env.spec.max_episode_steps, grid)
+            return MDP.from_table(table, start, _limit(env), grid)
         except (LookupError, TypeError, ValueError):  # an environment of somebody's own, with another kind of table
             return None
 
@@ -136,6 +146,11 @@ class GymBackend:
     def _draw(self) -> None:
         if self._render:
             self._frames.append(np.asarray(self._envs.render()[0]))
+
+
+def _limit(env: gym.Env[Any, Any]) -> int | None:
+    """Give the time limit of an environment's episodes in steps; None: it has none."""
+    return env.spec.max_episode_steps if env.spec else None
 
 
 def _import(module: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.metrics import Meter
 from rl_runner.replay.replay import Replay
 from rl_runner.rng import load_torch_state, torch_state
 from rl_runner.schedules import Every
-from rl_runner.types import Array, Clock, ReplayAgent, State
+from rl_runner.types import Array, Clock, ReplayAgent, State, UserError
 
 
 class ReplayLoop:
@@ -66,8 +68,14 @@ class ReplayLoop:
         return before
 
     def scalars(self) -> dict[str, float]:
-        """Give what happened since the last call: means over the updates, and where exploration and replay stand."""
+        """Give what happened since the last call: means over the updates, and where exploration and replay stand.
+
+        Raises:
+            UserError: a loss that is not finite; nothing that is learned after it is worth having.
+        """
         learned = {**self.meter.drain(), "updates": self.clock.updates, **self.replay.metrics()}
+        if not math.isfinite(learned.get("loss", 0.0)):
+            raise UserError("optimizer.lr: the network has diverged (the loss is not finite); a smaller one is wanted")
         explored = self.actor.metrics(self.clock.steps)
         return {**{f"learn/{k}": v for k, v in learned.items()}, **{f"explore/{k}": v for k, v in explored.items()}}
 

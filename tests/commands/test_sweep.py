@@ -206,7 +206,7 @@ def test_a_large_sweep_reads_well_in_100_columns(
             a_job(tmp_path / f"{i}_{seed}", job, {100: -100.0, 200: 200.0 + i + 9 * seed})
     sweep.report(tmp_path)
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 100
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100  # a path is as long as it is
     rows = [line.split("│")[1:-1] for line in lines if line.startswith("│")]
     assert [row[0].strip() for row in rows] == names
     assert {row[2].index("±") for row in rows} == {rows[0][2].index("±")}

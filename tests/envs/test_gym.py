@@ -446,3 +446,16 @@ def test_an_action_out_of_range_raises():
         with pytest.raises((AssertionError, ValueError, UserError)):  # noqa: PT012 - wherever the backend notices
             backend.send(np.array([wrong]))
             backend.recv()
+
+
+@pytest.mark.parametrize(("id", "limit", "steps"), [("CliffWalking-v1", None, 10_000), ("CliffWalking-v1", 9, 9)])
+def test_no_episode_is_endless(id: str, limit: int | None, steps: int) -> None:
+    backend = GymBackend(id, max_steps=limit)
+    backend.reset(np.array([True]), [0])
+    for step in range(1, steps + 1):
+        backend.send(np.array([0]))  # up, into the wall, for ever
+        assert backend.recv().truncated[0] == (step == steps)
+    assert backend.protocol == {"max_steps": steps}
+    assert GymBackend("CartPole-v1").protocol == {}
+    with pytest.raises(UserError, match=r"env.max_steps: must be at least 1"):
+        GymBackend(id, max_steps=0)

@@ -6,7 +6,7 @@ import torch
 
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.schedules import Every
-from rl_runner.types import Clock, LearnOutput, Transition
+from rl_runner.types import Clock, LearnOutput, Transition, UserError
 
 
 class Recorder:
@@ -148,3 +148,10 @@ def test_an_ended_environment_alone_is_reset_before_the_next_step():
         *["act@3", "send", "recv", "store", "reset[1, 0, 0]"],
         *["act@6", "send", "recv", "store"],
     ]
+
+
+def test_a_network_that_has_diverged_is_said():
+    loop, _ = make()
+    loop.meter.add({"loss": torch.tensor(float("nan"))})
+    with pytest.raises(UserError, match=r"optimizer.lr: the network has diverged"):
+        loop.scalars()
