@@ -91,6 +91,7 @@ class Trainer:
         self.progress = Progress(recent=deque(maxlen=plan.stop_window))
         self.saved: Clock | None = None  # the clock at the last checkpoint of this process
         self._started = self._logged_at = time.perf_counter()
+        self._counted = loop.clock  # where the clock stood then: a resumed run is not credited with what it did before
 
     @property
     def solved(self) -> bool:
@@ -143,10 +144,10 @@ class Trainer:
         scalars |= self.loop.scalars()
         scalars |= self.diagnostics()
         elapsed = max(now - self._logged_at, 1e-9)
-        scalars["time/steps_per_s"] = (clock.steps - progress.logged.steps) / elapsed
-        scalars["time/updates_per_s"] = (clock.updates - progress.logged.updates) / elapsed
+        scalars["time/steps_per_s"] = (clock.steps - self._counted.steps) / elapsed
+        scalars["time/updates_per_s"] = (clock.updates - self._counted.updates) / elapsed
         scalars["time/seconds"] = self.seconds
-        progress.interval, progress.logged, self._logged_at = [], clock, now
+        progress.interval, progress.logged, self._logged_at, self._counted = [], clock, now, clock
         self.log.write(clock.steps, scalars)
         self.terminal.update(clock, scalars)
 

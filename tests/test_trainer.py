@@ -193,3 +193,17 @@ def test_never_stops_short_of_its_steps(tmp_path, total_steps):
     trainer, *_ = make(tmp_path, total_steps=total_steps)
     trainer.run()
     assert total_steps <= trainer.loop.clock.steps < total_steps + 3
+
+
+def test_a_resumed_run_is_credited_with_its_own_steps_alone(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("rl_runner.trainer.time.perf_counter", lambda: now[0])
+    before, *_ = make(tmp_path)
+    before.loop.clock = Clock(steps=600)
+    log = MetricsLog(tmp_path)
+    resumed = Trainer(before.loop, before.evaluation, before.checkpoints, log, Said(), before.plan)
+    resumed.load_state_dict({**before._state(), "logged": vars(Clock(steps=500))})
+    resumed.loop.step()
+    now[0] += 2.0
+    resumed.write_scalars()
+    assert scalars(tmp_path, "time/steps_per_s") == {603: 1.5}
