@@ -115,10 +115,11 @@ class Categorical:
         """
         returns = self.returns(reward.device)
         moved = (reward[:, None] + discount[:, None] * returns).clamp(self.low, self.high)  # (B, M)
-        distance = (moved[:, None, :] - returns[:, None]).abs() / self.spacing  # (B, to, from), 1: the neighbour
-        nearness = (1 - distance).clamp(min=0)
-        nearness /= nearness.sum(dim=1, keepdim=True)  # 1 but for rounding, so that no probability is lost
-        return (nearness @ probability[:, :, None]).squeeze(-1)
+        position = (moved - self.low) / self.spacing  # (B, M) in atoms, 0 to M - 1
+        distance = position[:, None, :] - torch.arange(self.size, device=reward.device)[:, None]  # (B, to, from)
+        nearness = distance.abs_().neg_().add_(1).clamp_(min=0)  # in place: this is most of the memory of an update
+        shared = (nearness @ probability[:, :, None]).squeeze(-1)
+        return shared / shared.sum(dim=1, keepdim=True)  # 1 but for rounding, so that no probability is lost
 
 
 class Quantile:

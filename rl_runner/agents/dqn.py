@@ -128,7 +128,9 @@ class DQN:
     def _clip_gradients(self) -> Tensor:
         """Clip as configured; give the norm as it was before."""
         parameters = list(self.online.parameters())
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf"))
+        norm = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+        if self.clip_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
         if self.clip_grad_value is not None:
             nn.utils.clip_grad_value_(parameters, self.clip_grad_value)
         return norm

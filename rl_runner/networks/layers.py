@@ -76,14 +76,13 @@ class NoisyLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_features) -> (B, out_features)."""
-        mean = nn.functional.linear(x, self.weight, self.bias)
         if not self.training:
-            return mean
+            return nn.functional.linear(x, self.weight, self.bias)
         noise_in = _scaled_noise(self.in_features, x.device)
         noise_out = _scaled_noise(self.out_features, x.device)
-        # (W_sigma * (noise_out noise_in^T)) x = noise_out * (W_sigma (noise_in * x)): no noise matrix is ever made.
-        spread = nn.functional.linear(x * noise_in, self.weight_sigma) * noise_out + self.bias_sigma * noise_out
-        return mean + spread
+        weight = torch.addcmul(self.weight, self.weight_sigma, noise_out[:, None] * noise_in)
+        bias = torch.addcmul(self.bias, self.bias_sigma, noise_out)
+        return nn.functional.linear(x, weight, bias)
 
 
 def _scaled_noise(size: int, device: torch.device) -> Tensor:
