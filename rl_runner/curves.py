@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-TABLE = "metrics.csv"  # as rl_runner.metrics, which loads torch, writes it
+TABLE = "metrics.csv"
 UNITS = ("steps", "frames", "minutes")  # of the horizontal axis
 TRAIN, EVAL = "train", "eval"
 MAX_POINTS = 200  # of a training curve; more would not be seen

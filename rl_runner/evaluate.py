@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rl_runner.actor import Actor
+from rl_runner.curves import t_quantile
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.types import Episode, State
 
@@ -59,7 +60,7 @@ def evaluate(
 def _statistics(values: Sequence[float]) -> dict[str, float | list[float]]:
     x = np.asarray(values, dtype=np.float64)
     std = float(x.std(ddof=1)) if len(x) > 1 else 0.0
-    half = 1.96 * std / math.sqrt(len(x))  # normal approximation of the mean's 95 % confidence interval
+    half = t_quantile(len(x) - 1) * std / math.sqrt(len(x)) if len(x) > 1 else 0.0  # 95 % confidence interval
     mean = float(x.mean())
     return {
         "mean": mean,

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from rl_runner.curves import TABLE
 from rl_runner.types import State
 
-TABLE = "metrics.csv"
 CURVES = "tensorboard"
 
 
@@ -42,6 +42,11 @@ class Meter:
     def load_state_dict(self, state: State) -> None:
         """Put sums and count back."""
         self._sums, self._count = dict(state["sums"]), state["count"]
+
+
+def grouped(**groups: Mapping[str, float]) -> dict[str, float]:
+    """Give scalars under their groups' names, as TensorBoard shows them: loss of `learn` becomes learn/loss."""
+    return {f"{group}/{name}": value for group, scalars in groups.items() for name, value in scalars.items()}
 
 
 class MetricsLog:

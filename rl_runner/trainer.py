@@ -133,7 +133,7 @@ class Trainer:
 
     def write_scalars(self) -> None:
         """Write what happened since the last call."""
-        progress, clock, now = self.progress, self.loop.clock, time.perf_counter()
+        progress, clock = self.progress, self.loop.clock
         scalars: dict[str, float] = {}
         if progress.interval:
             count = len(progress.interval)
@@ -142,14 +142,15 @@ class Trainer:
             scalars[f"train/return_last_{progress.recent.maxlen}"] = sum(progress.recent) / len(progress.recent)
         scalars["train/episodes"] = clock.episodes
         scalars |= self.loop.scalars()
+        elapsed = max(time.perf_counter() - self._logged_at, 1e-9)
         scalars |= self.diagnostics()
-        elapsed = max(now - self._logged_at, 1e-9)
         scalars["time/steps_per_s"] = (clock.steps - self._counted.steps) / elapsed
         scalars["time/updates_per_s"] = (clock.updates - self._counted.updates) / elapsed
         scalars["time/seconds"] = self.seconds
-        progress.interval, progress.logged, self._logged_at, self._counted = [], clock, now, clock
+        progress.interval, progress.logged, self._counted = [], clock, clock
         self.log.write(clock.steps, scalars)
         self.terminal.update(clock, scalars)
+        self._logged_at = time.perf_counter()  # steps/s are those of training, without what was measured here
 
     def _evaluate_if_due(self) -> None:
         if self.plan.evaluate.crossings(self.progress.evaluated, self.loop.clock):

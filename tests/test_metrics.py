@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from rl_runner.metrics import Meter, MetricsLog
+from rl_runner.metrics import Meter, MetricsLog, grouped
 
 Scalars = list[tuple[int, str, float]]
 
@@ -190,3 +190,8 @@ def test_hyperparameters_reach_tensorboard(tmp_path: Path) -> None:
     events.Reload()
     assert "_hparams_/session_start_info" in events.summary_metadata
     assert curves(tmp_path) == [(1, "eval/return_mean", 3.0)]
+
+
+def test_scalars_stand_under_their_groups():
+    assert grouped(learn={"loss": 1.0, "q": 2.0}, explore={}) == {"learn/loss": 1.0, "learn/q": 2.0}
+    assert grouped(learn={"x": 1.0}, explore={"x": 3.0}) == {"learn/x": 1.0, "explore/x": 3.0}

@@ -207,3 +207,20 @@ def test_a_resumed_run_is_credited_with_its_own_steps_alone(tmp_path, monkeypatc
     now[0] += 2.0
     resumed.write_scalars()
     assert scalars(tmp_path, "time/steps_per_s") == {603: 1.5}
+
+
+def test_steps_per_second_leave_out_what_diagnostics_take(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("rl_runner.trainer.time.perf_counter", lambda: now[0])
+
+    def diagnostics() -> dict[str, float]:
+        now[0] += 50.0
+        return {"exact/value": 1.0}
+
+    trainer, *_ = make(tmp_path)
+    trainer.diagnostics = diagnostics
+    for _ in range(2):
+        trainer.loop.step()
+        now[0] += 2.0
+        trainer.write_scalars()
+    assert scalars(tmp_path, "time/steps_per_s") == {3: 1.5, 6: 1.5}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.metrics import Meter
+from rl_runner.metrics import Meter, grouped
 from rl_runner.rng import load_torch_state, torch_state
 from rl_runner.types import Agent, BoolArray, Clock, IntArray, State, Transition
 
@@ -58,8 +58,7 @@ class OnlineLoop:
     def scalars(self) -> dict[str, float]:
         """Give what happened since the last call: means over the updates, and where exploration stands."""
         learned = {**self.meter.drain(), "updates": self.clock.updates}
-        explored = self.actor.metrics(self.clock.steps)
-        return {**{f"learn/{k}": v for k, v in learned.items()}, **{f"explore/{k}": v for k, v in explored.items()}}
+        return grouped(learn=learned, explore=self.actor.metrics(self.clock.steps))
 
     def state_dict(self) -> State:
         """Give everything that a step changes."""

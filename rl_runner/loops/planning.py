@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.metrics import Meter
+from rl_runner.metrics import Meter, grouped
 from rl_runner.types import Agent, Clock, State
 
 
@@ -44,8 +44,7 @@ class PlanningLoop:
 
     def scalars(self) -> dict[str, float]:
         """Give what happened since the last call: means over the sweeps."""
-        learned = {**self.meter.drain(), "updates": self.clock.updates}
-        return {f"learn/{k}": v for k, v in learned.items()}
+        return grouped(learn={**self.meter.drain(), "updates": self.clock.updates})
 
     def state_dict(self) -> State:
         """Give everything that a step changes."""

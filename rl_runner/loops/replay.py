@@ -6,7 +6,7 @@ import math
 
 from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.metrics import Meter
+from rl_runner.metrics import Meter, grouped
 from rl_runner.replay.replay import Replay
 from rl_runner.rng import load_torch_state, torch_state
 from rl_runner.schedules import Every
@@ -76,8 +76,7 @@ class ReplayLoop:
         learned = {**self.meter.drain(), "updates": self.clock.updates, **self.replay.metrics()}
         if not math.isfinite(learned.get("loss", 0.0)):
             raise UserError("optimizer.lr: the network has diverged (the loss is not finite); a smaller one is wanted")
-        explored = self.actor.metrics(self.clock.steps)
-        return {**{f"learn/{k}": v for k, v in learned.items()}, **{f"explore/{k}": v for k, v in explored.items()}}
+        return grouped(learn=learned, explore=self.actor.metrics(self.clock.steps))
 
     def state_dict(self) -> State:
         """Give everything that a step changes."""
