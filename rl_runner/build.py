@@ -48,6 +48,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     """
     checks.training(cfg)
     device = compute.device(cfg["device"])
+    compute.keep_freed_memory()
     seed = cfg["seed"]
     envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
     cfg["num_threads"] = compute.set_threads(cfg["num_threads"], envs.observation_space)

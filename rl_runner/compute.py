@@ -1,7 +1,9 @@
-"""What computes: the device, and how many CPU threads."""
+"""What computes: the device, how many CPU threads, and where their memory comes from."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -9,6 +11,7 @@ import torch
 
 from rl_runner.types import UserError
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 ALL_THREADS = torch.get_num_threads()  # as torch finds the machine, before any run says otherwise
 
 
@@ -43,3 +46,18 @@ def set_threads(wanted: int | str, space: gym.Space[Any]) -> int:
     threads = int(wanted) if wanted != "auto" else ALL_THREADS if image else 1
     torch.set_num_threads(threads)
     return threads
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed for the next tensors of that size, where it is glibc; else do nothing.
+
+    By default it hands large blocks back to the system at once, and each update pays for fresh pages: 10 to 15 % of
+    an update on images.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return
+    mallopt(M_TRIM_THRESHOLD, 1 << 30)
+    # Larger blocks, the replay memory's, stay apart. Older versions refuse more than 32 MB.
+    if not mallopt(M_MMAP_THRESHOLD, 256 << 20):
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)

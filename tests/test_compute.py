@@ -1,4 +1,8 @@
-"""Devices and threads."""
+"""Devices, threads and memory."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
 
 import gymnasium as gym
 import numpy as np
@@ -9,6 +13,13 @@ from rl_runner import compute
 from rl_runner.types import UserError
 
 VECTOR, IMAGE = gym.spaces.Box(0, 1, (4,)), gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
@@ -25,3 +36,25 @@ def test_devices():
     for name in ("cuda:99", "gpu", "meta", ""):
         with pytest.raises(UserError, match=r"device: .* is not here; there is cpu"):
             compute.device(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_freed_memory_is_kept_for_the_next_tensor():
+    """In a process of its own: pages of 20 tensors of 8 MB, 2,048 pages each."""
+    code = """
+import resource, torch
+from rl_runner import compute
+if not hasattr(compute.ctypes.CDLL(None), "mallopt"):
+    raise SystemExit
+compute.keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+a, b = torch.ones(2_000_000), torch.ones(2_000_000)
+del a, b
+before = faults()
+for _ in range(10):
+    a, b = torch.ones(2_000_000), torch.ones(2_000_000)
+    del a, b
+assert faults() - before < 1000, faults() - before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -138,7 +138,7 @@ class OneHot(nn.Module):
 
 
 class Pixels(nn.Module):
-    """uint8 images -> floats in [0, 1], channels first."""
+    """uint8 images -> floats in [0, 1], channels first in shape, last in memory: convolutions are fastest so."""
 
     def __init__(self, channels_last: bool) -> None:
         super().__init__()
@@ -146,8 +146,9 @@ class Pixels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), or (B, H, W, C) where channels_last -> (B, C, H, W) floats."""
-        x = x.float().div_(255)  # float() made a copy: the observation itself is left alone
-        return x.permute(0, 3, 1, 2) if self.channels_last else x
+        x = x.permute(0, 3, 1, 2) if self.channels_last else x
+        x = x.contiguous(memory_format=torch.channels_last)  # while it is bytes: a quarter of the work
+        return x.float().div_(255)  # float() made a copy: the observation itself is left alone
 
 
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
