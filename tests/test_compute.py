@@ -40,21 +40,22 @@ def test_devices():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
 def test_freed_memory_is_kept_for_the_next_tensor():
-    """In a process of its own: pages of 20 tensors of 8 MB, 2,048 pages each."""
+    """In a process of its own, which takes and frees six tensors of 1, of 8 and of 40 MB again and again."""
     code = """
 import resource, torch
 from rl_runner import compute
 if not hasattr(compute.ctypes.CDLL(None), "mallopt"):
     raise SystemExit
 compute.keep_freed_memory()
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-a, b = torch.ones(2_000_000), torch.ones(2_000_000)
-del a, b
-before = faults()
-for _ in range(10):
-    a, b = torch.ones(2_000_000), torch.ones(2_000_000)
-    del a, b
-assert faults() - before < 1000, faults() - before
+def rounds(n, megabytes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(n):
+        tensors = [torch.ones(megabytes * 250_000) for _ in range(6)]
+        del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+for megabytes in (1, 8, 40):
+    rounds(20, megabytes)
+    faults = rounds(10, megabytes)
+    assert faults < 1000, (megabytes, faults)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

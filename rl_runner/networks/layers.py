@@ -137,7 +137,15 @@ class OneHot(nn.Module):
         return torch.cat(hot, dim=1).float()
 
 
-class Pixels(nn.Module):
+class Bytes(nn.Module):
+    """uint8 -> floats in [0, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...)."""
+        return x.float().div_(255)  # float() made a copy: the observation itself is left alone
+
+
+class Pixels(Bytes):
     """uint8 images -> floats in [0, 1], channels first in shape, last in memory: convolutions are fastest so."""
 
     def __init__(self, channels_last: bool) -> None:
@@ -147,8 +155,7 @@ class Pixels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), or (B, H, W, C) where channels_last -> (B, C, H, W) floats."""
         x = x.permute(0, 3, 1, 2) if self.channels_last else x
-        x = x.contiguous(memory_format=torch.channels_last)  # while it is bytes: a quarter of the work
-        return x.float().div_(255)  # float() made a copy: the observation itself is left alone
+        return super().forward(x.contiguous(memory_format=torch.channels_last))  # as bytes: a quarter of the work
 
 
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:

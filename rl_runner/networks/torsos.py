@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor, nn
 
-from rl_runner.networks.layers import FullyConnected, OneHot, Pixels
+from rl_runner.networks.layers import Bytes, FullyConnected, OneHot, Pixels
 from rl_runner.types import UserError
 
 Space = gym.Space[Any]
@@ -121,7 +121,7 @@ def _flat_input(space: Space) -> tuple[nn.Module, int]:
         return OneHot(sizes, [int(s) for s in space.start.ravel()]), sum(sizes)
     if space.shape is None:
         raise UserError(f"network.torso: no network here reads observations of type {type(space).__name__}")
-    scale = Pixels(channels_last=False) if space.dtype == np.uint8 else _Float()
+    scale = Bytes() if space.dtype == np.uint8 else _Float()
     return nn.Sequential(scale, _Flatten(len(space.shape))), int(np.prod(space.shape))
 
 

@@ -229,6 +229,8 @@ def test_pixels_move_channels_first() -> None:
     x = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)  # (B, H, W, C)
     y = Pixels(channels_last=True)(x)
     assert y.shape == (2, 5, 3, 4)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert Pixels(channels_last=False)(x).is_contiguous(memory_format=torch.channels_last)
     assert y[1, 4, 2, 0].item() == pytest.approx(x[1, 2, 0, 4].item() / 255)
 
 
