@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import types
@@ -125,16 +126,21 @@ def _check(cfg: State, checks: dict[str, Check], optional: bool = False) -> None
 
 
 def arguments(key: str, target: Any, node: State) -> None:
-    """Check a node's values against the annotations of the class or function that it names: signatures are the schema.
+    """Check a node against the signature of the class or function that it names: signatures are the schema.
 
     Raises:
-        UserError: the first value of another type.
+        UserError: the first key that it does not take, or the first value of another type.
     """
     try:
+        parameters = inspect.signature(target).parameters
         hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
     except Exception:  # somebody else's code, annotated in ways of its own
         return
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for name, value in node.items():
+        if not (open_ended or name in parameters or name.startswith("_")):  # _target_ and the like are Hydra's
+            taken = ", ".join(parameters)
+            raise UserError(f"{key}.{name}: {target.__name__} takes no such argument; it takes {taken}")
         if name in hints and not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hints[name]):
             raise UserError(f"{key}.{name}: {_in_words(hints[name])} is wanted, got {value!r}")
 

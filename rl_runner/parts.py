@@ -187,7 +187,7 @@ class Parts:
         return optimizer
 
     @cached_property
-    def lr(self) -> Linear | None:
+    def lr_schedule(self) -> Linear | None:
         """The learning rate by environment step; None: it stays as it is."""
         node = self._node("optimizer")
         if node.get("lr_end") is None:
@@ -271,7 +271,6 @@ _PARTS = vars(Parts)
 def _offered(node: State) -> State:
     """Leave out our schedule, and what Adam's defaults say and another class, named by its `_target_`, lacks."""
     node = {k: v for k, v in node.items() if k not in ("lr_end", "lr_steps")}
-    _check_arguments("optimizer", node)
     offers = inspect.signature(_named("optimizer", node["_target_"])).parameters
     return {k: v for k, v in node.items() if k not in ("eps", "fused") or k in offers}
 

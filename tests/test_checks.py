@@ -27,7 +27,7 @@ def function(group: Mapping[str, int], any_: Any, call: Callable[[int], int]) ->
         {"n": 1, "x": 1, "b": False, "s": "a", "many": [1]},
         {"x": 1.5},
         {"x": None, "many": []},
-        {"unknown": object(), "_target_": 3},
+        {"_target_": 3, "_partial_": True},
         {"n": {"_target_": "made later"}},
     ],
 )
@@ -47,6 +47,7 @@ def test_values_that_fit(node: dict[str, Any]) -> None:
         ({"many": 3}, r"part.many: a list \[a whole number, ...\] is wanted, got 3"),
         ({"many": ["a"]}, "part.many: "),
         ({"many": "abc"}, "part.many: "),
+        ({"unknown": 1}, "part.unknown: Part takes no such argument; it takes n, x, b, s, many"),
     ],
 )
 def test_values_that_do_not_fit(node: dict[str, Any], says: str) -> None:
@@ -59,12 +60,17 @@ def test_functions_and_what_cannot_be_known() -> None:
     with pytest.raises(UserError, match=r"f.group: a group of keys is wanted, got 3"):
         checks.arguments("f", function, {"group": 3})
 
+    def open_ended(**more: int) -> None:
+        pass
+
+    checks.arguments("f", open_ended, {"unknown": object()})
+
     class Elsewhere:
         def __init__(self, n: "a name that is not here") -> None:  # type: ignore[name-defined]  # noqa: F722
             pass
 
     checks.arguments("part", Elsewhere, {"n": object()})
-    checks.arguments("part", len, {"n": object()})
+    checks.arguments("part", len, {"obj": object()})
 
 
 # Memory.

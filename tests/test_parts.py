@@ -30,11 +30,14 @@ def test_wrong_parts_are_named() -> None:
         "part._target_: ": {"_target_": "rl_runner.sync.Harder"},
         "part.every_steps: a whole number or null": {"_target_": "rl_runner.sync.Hard", "every_steps": "often"},
         "sync.every_steps: must be at least 1": {"_target_": "rl_runner.sync.Hard", "every_steps": 0},
-        "part: .*'every_day'": {"_target_": "rl_runner.sync.Hard", "every_day": 1},
+        "part.every_day: Hard takes no such argument; it takes every_updates, every_steps, every_episodes": {
+            "_target_": "rl_runner.sync.Hard",
+            "every_day": 1,
+        },
         "part: .*'tau'": {"_target_": "rl_runner.sync.Soft"},
-        "part.inner.tau: a number": {
-            "_target_": "rl_runner.sync.Soft",
-            "inner": {"_target_": "rl_runner.sync.Soft", "tau": "a"},
+        "part.head.tau: a number": {
+            "_target_": "rl_runner.networks.qnetwork.QNetwork",
+            "head": {"_target_": "rl_runner.sync.Soft", "tau": "a"},
         },
     }
     for says, node in wrong.items():
@@ -73,7 +76,7 @@ def test_a_signature_is_given_the_parts_that_it_names_and_nothing_else() -> None
     assert agent("AsksForAnything").given == {}
     with pytest.raises(UserError, match=r"agent: .*'mine'"):
         agent("Asks")
-    with pytest.raises(UserError, match=r"agent: .*'yours'"):
+    with pytest.raises(UserError, match=r"agent.yours: Asks takes no such argument"):
         agent("Asks", mine=3, yours=4)
 
 
@@ -101,9 +104,9 @@ def test_each_part_is_built_once() -> None:
 
 
 def test_the_learning_rate_falls_only_where_that_is_asked_for() -> None:
-    assert parts("env=cartpole").lr is None
+    assert parts("env=cartpole").lr_schedule is None
     agent: Any = parts("env=cartpole", "optimizer.lr=0.5", "optimizer.lr_end=0.1", "total_steps=200").agent
-    assert [agent.lr(step) for step in (0, 100, 200, 300)] == pytest.approx([0.5, 0.3, 0.1, 0.1])
+    assert [agent.lr_schedule(step) for step in (0, 100, 200, 300)] == pytest.approx([0.5, 0.3, 0.1, 0.1])
 
 
 def test_what_an_environment_cannot_give_is_said() -> None:

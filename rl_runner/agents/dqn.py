@@ -34,7 +34,7 @@ class DQN:
         munchausen_clip: the temperature times the log-probability is not counted below this.
         clip_grad_value: clip each gradient component to [-x, x]; None: no clipping.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
-        lr: learning rate by environment step; None leaves the optimizer's own.
+        lr_schedule: learning rate by environment step; None leaves the optimizer's own.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class DQN:
         munchausen_clip: float = -1.0,
         clip_grad_value: float | None = None,
         clip_grad_norm: float | None = None,
-        lr: Linear | None = None,
+        lr_schedule: Linear | None = None,
     ) -> None:
         for key, clip in [("clip_grad_value", clip_grad_value), ("clip_grad_norm", clip_grad_norm)]:
             if clip is not None and clip <= 0:
@@ -63,7 +63,7 @@ class DQN:
             raise UserError(f"agent.munchausen_clip: must be below 0, got {munchausen_clip}")
         self.online, self.target = network, sync.make_target(network)
         self.value, self.optimizer, self._sync = value, optimizer(network.parameters()), sync
-        self.lr, self.double, self.munchausen, self.alpha = lr, double, munchausen, munchausen_alpha
+        self.lr_schedule, self.double, self.munchausen, self.alpha = lr_schedule, double, munchausen, munchausen_alpha
         self.temperature, self.least_bonus = munchausen_temperature, munchausen_clip
         self.clip_grad_value, self.clip_grad_norm = clip_grad_value, clip_grad_norm
 
@@ -137,9 +137,9 @@ class DQN:
 
     def sync(self, before: Clock, now: Clock) -> None:
         """Let the target network and the learning rate follow, told that the clock went from `before` to `now`."""
-        if self.lr is not None:
+        if self.lr_schedule is not None:
             for group in self.optimizer.param_groups:
-                group["lr"] = self.lr(now.steps)
+                group["lr"] = self.lr_schedule(now.steps)
         self._sync(self.online, self.target, before, now)
 
     def state_dict(self) -> State:

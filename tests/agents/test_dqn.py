@@ -545,7 +545,7 @@ def test_munchausen_numbers_out_of_range_are_told(key: str, number: float, wante
 
 
 def test_the_learning_rate_falls_with_the_steps_and_stays() -> None:
-    agent = DQN(Table([[0.0, 0.0]]), Scalar(), SGD, Hard(), lr=schedules.Linear(1e-2, 1e-3, 100))
+    agent = DQN(Table([[0.0, 0.0]]), Scalar(), SGD, Hard(), lr_schedule=schedules.Linear(1e-2, 1e-3, 100))
     rates = []
     for steps in (0, 50, 100, 500):
         agent.sync(Clock(), Clock(steps=steps))
