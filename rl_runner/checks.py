@@ -65,7 +65,8 @@ TRAINING: dict[str, Check] = {
     "stop.eval_return": _or_null(_number(-math.inf, math.inf, "a number")),
     "trust": _names,
 }
-WHERE_GIVEN: dict[str, Check] = {  # not every agent has these
+WHERE_GIVEN: dict[str, Check] = {  # not every agent, or not every older run, has these
+    "precision": (lambda x: x in ("fp32", "bf16"), "fp32 or bf16"),
     "agent.n_step": _integer(1),
     "replay.capacity": _integer(2),
     "optimizer.lr": _positive,

@@ -169,6 +169,11 @@ class Parts:
         return self.value.levels
 
     @cached_property
+    def precision(self) -> str:
+        """What the network's torso computes in."""
+        return str(self._cfg.get("precision", "fp32"))  # runs from before there was a choice
+
+    @cached_property
     def network(self) -> nn.Module:
         """The online network, on the device."""
         return cast(nn.Module, self._make("network", self._node("network")).to(self._device))

@@ -91,7 +91,11 @@ def assert_same_run(a: str, b: str) -> None:
     assert curves(a) == curves(b)
 
 
-@pytest.mark.parametrize(("arguments", "at_step"), [(CARTPOLE, 403), (PONG, 275)], ids=["cartpole", "pong"])
+@pytest.mark.parametrize(
+    ("arguments", "at_step"),
+    [(CARTPOLE, 403), (PONG, 275), ([*PONG, "precision=bf16"], 275)],
+    ids=["cartpole", "pong", "pong-bf16"],
+)
 def test_interrupted_and_resumed_is_uninterrupted(monkeypatch, tmp_path, arguments, at_step):
     monkeypatch.chdir(tmp_path)
     assert train("whole", *arguments) == 0

@@ -28,6 +28,8 @@ class QNetwork(nn.Module):
         head: makes the head from (in_features, fc, actions, size).
         hidden: sizes of the head's hidden layers; None takes those that the torso asks for.
         init: "default" (torch's) or "xavier" (uniform weights, zero biases) for linear and convolutional layers.
+        precision: "fp32", or "bf16": the torso computes in bfloat16. Weights, gradients and optimizer stay in float32,
+            and so does the head, because action values differ by less than bfloat16 can tell apart.
         last_layer_std: standard deviation of the output layers' weights, their biases 0; None leaves them as `init`
             made them. 1e-3 starts all values near zero.
 
@@ -46,8 +48,10 @@ class QNetwork(nn.Module):
         hidden: Sequence[int] | None = None,
         init: str = "default",
         last_layer_std: float | None = None,
+        precision: str = "fp32",
     ) -> None:
         super().__init__()
+        self.precision = precision
         if init not in INITS:
             raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
         self.torso = torso(observation_space)
@@ -66,7 +70,9 @@ class QNetwork(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """(B, *O) -> (B, A, M); with levels M = 2 K: K quantiles, then their levels."""
-        features = self.torso(obs)
+        with torch.autocast(obs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            features = self.torso(obs)
+        features = features.float()
         if self.embedding is None:
             return cast(Tensor, self.head(features))
         features, level = self.embedding(features)

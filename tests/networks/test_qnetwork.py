@@ -216,3 +216,30 @@ def test_wrong_fits_are_told() -> None:
         QNetwork(VECTOR, 2, 1, 0, MLP, Linear, init="he")
     with pytest.raises(UserError, match=r"activation 'x' is unknown"):
         QNetwork(VECTOR, 2, 1, 0, partial(MLP, activation="x"), Linear)
+
+
+@pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])
+def test_bf16_is_fp32_but_for_rounding_of_the_torso(torso: Any) -> None:
+    torch.manual_seed(0)
+    exact: Any = QNetwork(SMALL, 6, 1, 0, torso, Dueling)
+    rounded: Any = QNetwork(SMALL, 6, 1, 0, torso, Dueling, precision="bf16")
+    rounded.load_state_dict(exact.state_dict())
+    obs = samples(SMALL, 8)
+    a, b = exact(obs), rounded(obs)
+    assert b.dtype == torch.float32
+    assert not torch.equal(a, b)
+    assert (a - b).abs().max() < 0.02 * a.abs().max()  # bfloat16 has 8 bits: 1/256 a layer
+    a.square().sum().backward()
+    b.square().sum().backward()
+    for p, q in zip(exact.parameters(), rounded.parameters(), strict=True):
+        assert q.grad.dtype == torch.float32
+        assert torch.cosine_similarity(p.grad.flatten(), q.grad.flatten(), dim=0) > 0.99
+
+
+def test_the_head_is_never_rounded() -> None:
+    """Values that bfloat16 could not tell apart: its numbers next to 2 are 2 +- 1/128."""
+    net: Any = QNetwork(SMALL, 6, 1, 0, NipsCNN, Linear, precision="bf16")
+    with torch.no_grad():
+        net.head.values.out.weight.zero_()
+        net.head.values.out.bias.copy_(2 + torch.arange(6) / 1000)
+    assert net(samples(SMALL, 1))[0, :, 0].tolist() == pytest.approx([2, 2.001, 2.002, 2.003, 2.004, 2.005], abs=1e-6)
