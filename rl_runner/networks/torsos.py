@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor, nn
 
-from rl_runner.networks.layers import Bytes, FullyConnected, OneHot, Pixels
+from rl_runner.networks.layers import Bytes, FullyConnected, OneHot, PixelConvolution, Pixels
 from rl_runner.types import UserError
 
 Space = gym.Space[Any]
@@ -67,7 +67,7 @@ class NatureCNN(_Convolutions):
     def __init__(self, space: Space, fc: Sequence[int] = (512,)) -> None:
         super().__init__(space, fc)
         self.convolutions = nn.Sequential(
-            nn.Conv2d(self.channels, 32, 8, stride=4),
+            PixelConvolution(self.channels, 32, 8, stride=4),
             nn.ReLU(),
             nn.Conv2d(32, 64, 4, stride=2),
             nn.ReLU(),
@@ -82,7 +82,7 @@ class NipsCNN(_Convolutions):
     def __init__(self, space: Space, fc: Sequence[int] = (256,)) -> None:
         super().__init__(space, fc)
         self.convolutions = nn.Sequential(
-            nn.Conv2d(self.channels, 16, 8, stride=4), nn.ReLU(), nn.Conv2d(16, 32, 4, stride=2), nn.ReLU()
+            PixelConvolution(self.channels, 16, 8, stride=4), nn.ReLU(), nn.Conv2d(16, 32, 4, stride=2), nn.ReLU()
         )
 
 
@@ -97,10 +97,11 @@ class Conv3x3(_Convolutions):
 
     def __init__(self, space: Space, widths: Sequence[int] = (32, 64, 64, 64), fc: Sequence[int] = (512,)) -> None:
         super().__init__(space, fc)
+        kind: type[nn.Conv2d] = PixelConvolution
         channels = self.channels
         for width in widths:
-            self.convolutions.extend([nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)])
-            channels = width
+            self.convolutions.extend([kind(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)])
+            kind, channels = nn.Conv2d, width
 
 
 def auto(space: Space) -> nn.Module:

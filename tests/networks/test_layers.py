@@ -9,9 +9,11 @@ from torch import nn
 
 from rl_runner.networks.layers import (
     ACTIVATIONS,
+    Bytes,
     FullyConnected,
     NoisyLinear,
     OneHot,
+    PixelConvolution,
     Pixels,
     QuantileLevels,
     linear_layers,
@@ -215,23 +217,42 @@ def test_one_hot() -> None:
     assert two.dtype == torch.float32
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_pixels_scale_once_and_leave_the_observation_alone(channels_last: bool) -> None:
-    x = torch.tensor([0, 51, 255, 102], dtype=torch.uint8).reshape((1, 2, 2, 1) if channels_last else (1, 1, 2, 2))
+def test_bytes_become_0_to_1_and_are_left_alone() -> None:
+    x = torch.tensor([[0, 51], [255, 102]], dtype=torch.uint8)
     before = x.clone()
-    y = Pixels(channels_last)(x)
-    assert y.shape == (1, 1, 2, 2)
-    assert y.flatten().tolist() == pytest.approx([0.0, 0.2, 1.0, 0.4])
+    assert Bytes()(x).flatten().tolist() == pytest.approx([0.0, 0.2, 1.0, 0.4])
     assert torch.equal(x, before)
 
 
-def test_pixels_move_channels_first() -> None:
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_convolution_of_pixels_is_one_of_their_share_of_255(channels_last: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(256, (2, 9, 9, 3) if channels_last else (2, 3, 9, 9), dtype=torch.uint8)
+    before = x.clone()
+    layer = PixelConvolution(3, 4, 4, stride=2)
+    y = layer(Pixels(channels_last)(x))
+    y.square().sum().backward()
+    weight, bias = (p.detach().double().requires_grad_() for p in (layer.weight, layer.bias))
+    images = x.permute(0, 3, 1, 2) if channels_last else x
+    expected = nn.functional.conv2d(images.double() / 255, weight, bias, stride=2)
+    expected.square().sum().backward()
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6)
+    assert layer.bias is not None
+    torch.testing.assert_close(layer.weight.grad.double(), weight.grad, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(layer.bias.grad.double(), bias.grad, rtol=1e-5, atol=1e-6)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_pixels_move_channels_first_and_where_there_is_a_backward_pass_last_in_memory(grad: bool) -> None:
     x = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)  # (B, H, W, C)
-    y = Pixels(channels_last=True)(x)
+    with torch.set_grad_enabled(grad):
+        y, z = Pixels(channels_last=True)(x), Pixels(channels_last=False)(x)
     assert y.shape == (2, 5, 3, 4)
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    assert Pixels(channels_last=False)(x).is_contiguous(memory_format=torch.channels_last)
-    assert y[1, 4, 2, 0].item() == pytest.approx(x[1, 2, 0, 4].item() / 255)
+    assert y[1, 4, 2, 0].item() == x[1, 2, 0, 4].item()
+    assert torch.equal(z, x.float())
+    assert z.is_contiguous(memory_format=torch.channels_last) == grad
+    assert z.is_contiguous() != grad
 
 
 def test_linear_layers_in_order() -> None:

@@ -104,12 +104,15 @@ def test_channels_last_is_the_same_image(torso: Any) -> None:
 @pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])
 def test_images_are_scaled_exactly_once_and_left_alone(torso: Any) -> None:
     net = torso(image(2, 40, 40))
+    first = net.convolutions[0]
     seen: list[Tensor] = []
-    net.convolutions[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    first.register_forward_hook(lambda *call: seen.append(call[2]))
     obs = samples(image(2, 40, 40))
     before = obs.clone()
     net(obs)
-    np.testing.assert_allclose(seen[0].numpy(), before.numpy().astype(np.float64) / 255, rtol=1e-6)
+    weight, bias = first.weight.double(), first.bias.double()
+    expected = nn.functional.conv2d(before.double() / 255, weight, bias, first.stride, first.padding)
+    torch.testing.assert_close(seen[0].double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(obs, before)
 
 
