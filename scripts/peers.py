@@ -8,6 +8,7 @@ seconds that they took.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ TURN = {"pong": 400, "cartpole": 2_048}  # steps
 
 def rlrun(task: str) -> Iterator[None]:
     """Train with the runner of this repository, loop and all."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it, before torch is loaded
     import torch
     from hydra import compose, initialize_config_dir
 
