@@ -172,7 +172,7 @@ def test_statistics_by_hand() -> None:
         "median": 2.5,
         "min": 1.0,
         "max": 10.0,
-        "ci95": pytest.approx([4 - 3.1824 / 2 * std, 4 + 3.1824 / 2 * std], rel=1e-3),  # t with 3 degrees of freedom,
+        "ci95": pytest.approx([4 - 3.1824 / 2 * std, 4 + 3.1824 / 2 * std], rel=1e-3),  # t with 3 degrees of freedom
     }
     # lengths 10, 10, 10, 30: mean 15, squares 25 * 3 + 225 = 300
     assert summary["length"]["mean"] == 15.0
