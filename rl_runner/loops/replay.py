@@ -25,6 +25,8 @@ class ReplayLoop:
         learning_starts: steps to collect before the first update.
         learn_every: learn once per period.
         updates_per_learn: gradient updates each time.
+        overlap: learn while the environments take the step rather than after it, so that emulator threads and network
+            work side by side; what the step gives can be replayed one step later.
     """
 
     done = False  # there is always more to learn
@@ -39,27 +41,38 @@ class ReplayLoop:
         learning_starts: int,
         learn_every: Every,
         updates_per_learn: int = 1,
+        overlap: bool = False,
     ) -> None:
         self.envs, self.actor, self.agent, self.replay = envs, actor, agent, replay
         self.batch_size, self.learning_starts, self.learn_every = batch_size, learning_starts, learn_every
-        self.updates_per_learn = updates_per_learn
+        self.updates_per_learn, self.overlap = updates_per_learn, overlap
         self.clock, self.meter = Clock(), Meter()
         self.obs: Array = envs.reset()  # (N, *O)
 
     def step(self) -> None:
         """Take one step in every environment and learn as much as is due."""
         self.envs.send(self.actor(self.obs, self.clock.steps))  # collect
+        before = self._advance(steps=self.envs.num_envs)
+        if self.overlap:
+            self._learn(before)
         tr = self.envs.recv()
         self.replay.add(tr)  # store
-        before = self._advance(steps=self.envs.num_envs, episodes=len(self.envs.finished))
-        if self.replay.added >= self.learning_starts:
-            for _ in range(self.learn_every.crossings(before, self.clock) * self.updates_per_learn):
-                batch = self.replay.sample(self.batch_size)  # sample
-                out = self.agent.learn(batch)  # learn
-                self.replay.update(batch.ids, out.priority)
-                self.meter.add(out.metrics)
-                self._advance(updates=1)
+        if self.envs.finished:
+            self._advance(episodes=len(self.envs.finished))
+        if not self.overlap:
+            self._learn(before)
         self.obs = self.envs.reset(tr.ended) if tr.ended.any() else tr.next_obs
+
+    def _learn(self, before: Clock) -> None:
+        """Do the updates that are due since the clock stood at `before`."""
+        if self.replay.added < max(self.learning_starts, 1):
+            return
+        for _ in range(self.learn_every.crossings(before, self.clock) * self.updates_per_learn):
+            batch = self.replay.sample(self.batch_size)  # sample
+            out = self.agent.learn(batch)  # learn
+            self.replay.update(batch.ids, out.priority)
+            self.meter.add(out.metrics)
+            self._advance(updates=1)
 
     def _advance(self, steps: int = 0, updates: int = 0, episodes: int = 0) -> Clock:
         """Move the clock on, let the target network follow, give the clock as it was."""

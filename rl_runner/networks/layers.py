@@ -155,6 +155,8 @@ class Pixels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), or (B, H, W, C) where channels_last -> (B, C, H, W) floats."""
         x = x.permute(0, 3, 1, 2) if self.channels_last else x
+        if torch.is_autocast_enabled(x.device.type):
+            return x.to(torch.get_autocast_dtype(x.device.type))  # bfloat16 holds whole numbers up to 256
         if torch.is_grad_enabled():
             # On CPUs the backward pass of strided convolutions is many times faster with channels last in memory. The
             # forward pass gains nothing. Moved while they are bytes: a quarter of the work.

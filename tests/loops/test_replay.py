@@ -69,7 +69,7 @@ class _Batch:
     ids = np.array([3])
 
 
-def make(num_envs=1, episode_length=1000, learning_starts=0, learn_every=1, updates_per_learn=1):
+def make(num_envs=1, episode_length=1000, learning_starts=0, learn_every=1, updates_per_learn=1, overlap=False):
     parts = Recorder(num_envs, episode_length)
 
     class Actor:
@@ -80,7 +80,8 @@ def make(num_envs=1, episode_length=1000, learning_starts=0, learn_every=1, upda
         def metrics(self, step):
             return {"epsilon": 1 / (1 + step)}
 
-    loop = ReplayLoop(parts, Actor(), parts, parts, 32, learning_starts, Every(learn_every), updates_per_learn)
+    learn = (learning_starts, Every(learn_every), updates_per_learn)
+    loop = ReplayLoop(parts, Actor(), parts, parts, 32, *learn, overlap)
     return loop, parts
 
 
@@ -91,6 +92,16 @@ def test_one_step_in_the_textbooks_order():
     assert parts.calls == order
     assert parts.priorities == [(_Batch.ids, torch.tensor([7.0]))]
     assert loop.clock == Clock(steps=1, updates=1, episodes=0)
+
+
+def test_overlapped_learning_happens_while_the_environments_step():
+    loop, parts = make(learning_starts=1, overlap=True)
+    loop.step()
+    assert parts.calls == ["reset", "act@0", "send", "recv", "store"]  # nothing to learn from yet
+    parts.calls.clear()
+    loop.step()
+    assert parts.calls == ["act@1", "send", "sample32", "learn", "priorities", "recv", "store"]
+    assert loop.clock == Clock(steps=2, updates=1, episodes=0)
 
 
 def test_scalars_are_means_since_the_last_call_and_where_things_stand():
@@ -121,12 +132,14 @@ def test_the_target_is_told_of_every_advance_of_the_clock():
     assert parts.syncs[-1][1] == loop.clock == Clock(steps=20, updates=10, episodes=2)
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize(("num_envs", "every", "updates"), [(1, 4, 1), (3, 4, 2), (8, 4, 1), (5, 2, 3)])
-def test_updates_per_step_do_not_depend_on_the_number_of_environments(num_envs, every, updates):
-    loop, _ = make(num_envs=num_envs, learn_every=every, updates_per_learn=updates)
+def test_updates_per_step_do_not_depend_on_the_number_of_environments(num_envs, every, updates, overlap):
+    loop, _ = make(num_envs=num_envs, learn_every=every, updates_per_learn=updates, overlap=overlap)
     for _ in range(120 // num_envs):
         loop.step()
-    assert loop.clock.updates == loop.clock.steps // every * updates
+    missed = num_envs // every * updates if overlap else 0  # of the first step, before which nothing is stored
+    assert loop.clock.updates == loop.clock.steps // every * updates - missed
 
 
 def test_learning_starts_after_that_many_steps_and_not_before():
