@@ -1,0 +1,154 @@
+"""One library that trains DQN on one task by one recipe, in turns: what `scripts/benchmark peers` starts and times.
+
+    python scripts/peers.py LIBRARY TASK        # rlrun, sb3 or tianshou; pong or cartpole
+
+It prints "ready" once learning is under way; then for each line of standard input it trains TURN steps and prints the
+seconds that they took.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# The recipe of all. pong: RL Zoo's and CleanRL's batch of 32 every 4 steps on the network of Mnih et al. 2015, one
+# environment. cartpole: RL Zoo's two layers of 256, batch 64, 128 updates every 256 steps.
+WARM_UP = {"pong": 1_500, "cartpole": 2_048}  # steps before the first turn; the first 1,000 of them without learning
+TURN = {"pong": 400, "cartpole": 2_048}  # steps
+
+
+def rlrun(task: str) -> Iterator[None]:
+    """Train with the runner of this repository, loop and all."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line has it, before torch is loaded
+    import torch
+    from hydra import compose, initialize_config_dir
+
+    from rl_runner import build, compute, usage
+    from rl_runner.parts import Parts
+
+    words = ["env=cartpole", "agent.double=false", "agent.n_step=1"]
+    if task == "pong":
+        words = [
+            "env=pong",
+            "env.num_envs=1",
+            "network=nature_cnn",
+            "network.init=default",
+            "batch_size=32",
+            *words[1:],
+        ]
+        words += ["learning_starts=1_000", "replay.capacity=10_000", "sync.every_updates=1_000", "exploration.end=0.01"]
+    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
+        cfg = build.plain(compose("train", words))
+    compute.keep_freed_memory()
+    envs = build.environments(cfg["env"], 1, 0, "train")
+    compute.set_threads(cfg["num_threads"], envs.observation_space)
+    loop = Parts(cfg, envs, torch.device("cpu")).loop
+    while True:
+        loop.step()
+        yield
+
+
+def sb3(task: str) -> Iterator[None]:
+    """Train with Stable-Baselines3; its loop is not ours to step, so it runs in a thread of its own."""
+    import threading
+
+    import ale_py  # noqa: F401 - registers the games
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    go, done = threading.Semaphore(0), threading.Semaphore(0)
+
+    class Turns(BaseCallback):
+        def _on_step(self) -> bool:
+            done.release()
+            go.acquire()
+            return True
+
+    if task == "pong":
+        envs: Any = VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=1, seed=0), 4)
+        recipe: dict[str, Any] = {"buffer_size": 10_000, "batch_size": 32, "train_freq": 4, "gradient_steps": 1}
+        recipe |= {"learning_rate": 1e-4, "target_update_interval": 1_000, "policy": "CnnPolicy"}
+    else:
+        envs = make_vec_env("CartPole-v1", n_envs=1, seed=0)
+        recipe = {"buffer_size": 100_000, "batch_size": 64, "train_freq": 256, "gradient_steps": 128}
+        recipe |= {"learning_rate": 2.3e-3, "policy": "MlpPolicy", "policy_kwargs": {"net_arch": [256, 256]}}
+    model = DQN(env=envs, learning_starts=1_000, seed=0, device="cpu", **recipe)
+
+    def train() -> None:
+        go.acquire()
+        model.learn(10**9, callback=Turns())
+
+    threading.Thread(target=train, daemon=True).start()
+    while True:
+        go.release()
+        done.acquire()
+        yield
+
+
+def tianshou(task: str) -> Iterator[None]:
+    """Train with Tianshou's collector and algorithm, as its trainer does."""
+    import gymnasium as gym
+    from tianshou.algorithm.algorithm_base import policy_within_training_step
+    from tianshou.algorithm.modelfree.dqn import DQN, DiscreteQLearningPolicy
+    from tianshou.algorithm.optim import AdamOptimizerFactory
+    from tianshou.data import Collector, VectorReplayBuffer
+    from tianshou.env import DummyVectorEnv
+    from tianshou.env.atari.atari_network import DQNet, ScaledObsInputActionReprNet
+    from tianshou.utils.net.common import Net
+
+    pong = task == "pong"
+    if pong:
+        envs = DummyVectorEnv([_stacked_pong])
+        model: Any = ScaledObsInputActionReprNet(DQNet(4, 84, 84, 6))
+        buffer = VectorReplayBuffer(10_000, 1, ignore_obs_next=True, save_only_last_obs=True, stack_num=4)
+        every, updates, batch_size, period, lr = 4, 1, 32, 1_000, 1e-4
+    else:
+        envs = DummyVectorEnv([lambda: gym.make("CartPole-v1")])
+        model, buffer = Net(state_shape=4, action_shape=2, hidden_sizes=[256, 256]), VectorReplayBuffer(100_000, 1)
+        every, updates, batch_size, period, lr = 256, 128, 64, 128, 2.3e-3
+    policy = DiscreteQLearningPolicy(model=model, action_space=envs.action_space[0], eps_training=0.1)
+    algorithm = DQN(policy=policy, optim=AdamOptimizerFactory(lr=lr), gamma=0.99, target_update_freq=period)
+    collector = Collector(policy, envs, buffer, exploration_noise=True)
+    collector.reset()
+    collector.collect(n_step=1_000, random=True)
+    yield from [None] * 1_000
+    with policy_within_training_step(policy):
+        while True:
+            collector.collect(n_step=every)
+            for _ in range(updates):
+                algorithm.update(buffer=buffer, sample_size=batch_size)
+            yield from [None] * every
+
+
+def _stacked_pong() -> Any:
+    """Make Pong with Gymnasium's own wrappers; Tianshou's do not run on every version of NumPy."""
+    import ale_py  # noqa: F401 - registers the games
+    import gymnasium as gym
+
+    env = gym.make("PongNoFrameskip-v4")
+    env = gym.wrappers.AtariPreprocessing(env, noop_max=30, frame_skip=4, terminal_on_life_loss=True)
+    return gym.wrappers.FrameStackObservation(env, 4)
+
+
+def main() -> None:
+    """Warm up, then take turns."""
+    library, task = sys.argv[1:]
+    libraries: dict[str, Callable[[str], Iterator[None]]] = {"rlrun": rlrun, "sb3": sb3, "tianshou": tianshou}
+    steps = libraries[library](task)
+    for _ in range(WARM_UP[task]):
+        next(steps)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        for _ in range(TURN[task]):
+            next(steps)
+        print(time.perf_counter() - started, flush=True)
+
+
+if __name__ == "__main__":
+    main()
