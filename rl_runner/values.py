@@ -70,7 +70,12 @@ class Categorical:
 
     levels = 0
 
-    def __init__(self, low: float = -10.0, high: float = 10.0, atoms: int = 51) -> None:
+    def __init__(self, low: float | None = -10.0, high: float | None = 10.0, atoms: int = 51) -> None:
+        if low is None or high is None:  # env=gym cannot know them, and returns outside would be cut off unseen
+            raise UserError(
+                "value.low, value.high: nobody has said between which numbers discounted returns lie here; "
+                "choose them, for example value.low=-100 value.high=100"
+            )
         for key, bound in [("low", low), ("high", high)]:
             if not math.isfinite(bound):
                 raise UserError(f"value.{key}: a finite number is wanted, got {bound}")

@@ -311,6 +311,12 @@ def test_supports_that_are_none_are_told(low: float, high: float, atoms: int, ke
         Categorical(low, high, atoms)
 
 
+@pytest.mark.parametrize("bounds", [(None, 1.0), (0.0, None)])
+def test_a_support_that_nobody_has_chosen_is_asked_for(bounds: Any) -> None:
+    with pytest.raises(UserError, match=r"value\.low, value\.high: .*choose them"):
+        Categorical(*bounds)
+
+
 # Quantiles.
 
 
