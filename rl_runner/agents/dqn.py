@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from rl_runner.schedules import Linear
 from rl_runner.types import Batch, Clock, LearnOutput, State, Sync, UserError, ValueRepresentation
@@ -107,8 +106,7 @@ class DQN:
         q = self.value.mean(self.online(batch.next_obs) if self.double else target)  # (B, A)
         if self.munchausen:
             return self._munchausen_backup(batch, target, q)
-        greedy = one_hot(q.argmax(dim=1), q.shape[1]).to(q)
-        return batch.reward, self.value.under(target, greedy)
+        return batch.reward, _of_action(target, q.argmax(dim=1))
 
     def _munchausen_backup(self, batch: Batch, target: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         """Give reward (B,) and next values (B, M) of the Munchausen target, where pi = softmax(q / T).
