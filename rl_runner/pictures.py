@@ -63,7 +63,7 @@ def draw(
         unit: of the horizontal axis, one of curves.UNITS.
         path: the picture; its suffix says which kind.
         goal: a return to draw a dashed line at.
-        goal_label: what that line is.
+        goal_label: what that line is, for the legend.
         title: of the picture.
         ylabel: of the vertical axis.
     """
@@ -71,12 +71,15 @@ def draw(
         labels = list(dict.fromkeys(c.label for c in curves))
         for curve in curves:
             draw_curve(axes, curve, COLOURS[labels.index(curve.label) % len(COLOURS)], main_kind(curves, curve.label))
+        handles = legend_handles(curves, labels)
         if goal is not None:
-            draw_goal(axes, goal, goal_label)
+            aim = axes.axhline(goal, color="#555555", linewidth=0.9, linestyle=(0, (5, 4)), zorder=3)
+            aim.set_label(goal_label or f"goal: {goal:g}")
+            handles.append(aim)
         axes.set(ylabel=ylabel, title=title)
         draw_axis(axes, unit, max(c.x[-1] for c in curves))
-        handles = legend_handles(curves, labels)
-        axes.legend(handles=handles, frameon=False, fontsize=8.5, loc="best", labelcolor="#333333")
+        paper = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.9}  # no line through the words
+        axes.legend(handles=handles, fontsize=8.5, loc="best", labelcolor="#333333", **paper)
 
 
 def compare(path: Path, curves: Sequence[Curve], scores: Mapping[str, Sequence[float]], xlabel: str) -> None:
@@ -149,15 +152,6 @@ def draw_curve(axes: Axes, curve: Curve, colour: str, main: str, shade: float = 
     if main == EVAL:
         line.set(marker="o", markersize=3.5, markeredgecolor="white", markeredgewidth=0.5)
     axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=shade, linewidth=0, zorder=1)
-
-
-def draw_goal(axes: Axes, goal: float, label: str | None) -> None:
-    """Draw the return that is aimed at."""
-    axes.axhline(goal, color="#555555", linewidth=0.9, linestyle=(0, (5, 4)), zorder=3)
-    if label:
-        where: dict[str, Any] = {"xy": (0.005, goal), "xycoords": axes.get_yaxis_transform(), "xytext": (0, 3)}
-        paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85}
-        axes.annotate(label, **where, textcoords="offset points", fontsize=8.5, color="#555555", bbox=paper)
 
 
 def legend_handles(curves: Sequence[Curve], labels: Sequence[str]) -> list[Line2D]:
