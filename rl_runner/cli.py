@@ -195,7 +195,7 @@ def _report(failures: list[Failure], multirun: bool) -> int:
     if multirun and failures:
         print(f"\nrlrun: {len(failures)} job(s) failed:", file=sys.stderr)
         for failure in failures:
-            print(f"  {failure.job}: {failure.line}", file=sys.stderr)
+            print(f"  {failure.job or 'in another process'}: {failure.line}", file=sys.stderr)
         return 1
     if not failures:
         return 0
