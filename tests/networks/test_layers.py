@@ -260,3 +260,11 @@ def test_linear_layers_in_order() -> None:
         nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Sequential(NoisyLinear(1, 1), nn.LayerNorm(1)), nn.Linear(1, 1)
     )
     assert [type(m) for m in linear_layers(net)] == [nn.Conv2d, NoisyLinear, nn.Linear]
+
+
+def test_every_byte_is_exact_in_bfloat16() -> None:
+    every_byte = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = Pixels(channels_last=False)(every_byte)
+    assert y.dtype == torch.bfloat16
+    assert y.flatten().tolist() == list(range(256))
