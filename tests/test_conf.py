@@ -1,11 +1,13 @@
 """Every configuration composes, and the user's words win."""
 
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from rl_runner import build, checks, usage
@@ -13,9 +15,24 @@ from rl_runner.parts import make
 from tests.commandline import SHORT, SHORT_ATARI, only_run, rlrun
 
 CONF = usage.conf_dir()
-ATARI = ["atari", "beam_rider", "breakout", "enduro", "ms_pacman", "pong", "qbert", "seaquest", "space_invaders"]
+ATARI = [
+    "atari",
+    "atari_cpu",
+    "beam_rider",
+    "breakout",
+    "enduro",
+    "ms_pacman",
+    "pong",
+    "qbert",
+    "seaquest",
+    "space_invaders",
+]
 CLASSIC = ["acrobot", "cartpole", "frozenlake", "frozenlake8x8", "gridworld", "gym", "lunarlander", "mountaincar"]
-NEEDED = {"atari": ["env.game=tennis"], "gym": ["env.id=Taxi-v4"]}  # what these two cannot choose themselves
+NEEDED = {
+    "atari": ["env.game=tennis"],
+    "atari_cpu": ["env.game=tennis"],
+    "gym": ["env.id=Taxi-v4"],
+}  # what these cannot choose themselves
 
 
 def options(group: str) -> list[str]:
@@ -102,11 +119,28 @@ def test_every_environment_sets_values_of_its_own() -> None:
         cfg = config(*needed(env))
         assert cfg["env"]["name"] == env
         assert cfg["total_steps"] <= 1_000_000
-    for env in set(ATARI) - {"atari"}:
+    for env in set(ATARI) - {"atari", "atari_cpu"}:
         cfg = config(*needed(env))
         assert cfg["env"]["game"] == cfg["env"]["name"] == env
         assert cfg["reward_clip"] == 1.0
         assert cfg["env"]["frame_skip"] == cfg["env"]["stack"] == 4
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-5, 1e3])
+def test_rmsprop_steps_as_the_paper_does(size: float) -> None:
+    """Mnih et al. 2015: G / sqrt(mean G^2 - (mean G)^2 + 0.01), G summed over 32 samples; a mean over them comes in."""
+    node = config("optimizer=rmsprop", "optimizer.lr=2.5e-4")["optimizer"]
+    settings = {k: v for k, v in node.items() if k not in ("_target_", "lr_end", "lr_steps")}
+    w = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.RMSprop([w], **settings)
+    mean = square = expected = 0.0
+    for k in range(50):
+        g = size * math.sin(k)
+        w.grad = torch.tensor([g], dtype=torch.float64)
+        optimizer.step()
+        mean, square = 0.95 * mean + 0.05 * 32 * g, 0.95 * square + 0.05 * (32 * g) ** 2
+        expected -= 2.5e-4 * 32 * g / math.sqrt(square - mean**2 + 0.01)
+    assert w.item() == pytest.approx(expected, rel=0.01)  # between these sizes eps after the root is not quite the same
 
 
 @pytest.mark.parametrize("env", ["pong", "cartpole"])
