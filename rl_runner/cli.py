@@ -38,9 +38,9 @@ class WrongLine(Exception):
 
 def main() -> None:
     """Run the command line; exits with 0, with 2 for what the user can put right, with 1 for a bug."""
-    # Threads that wait for each other should spin for a moment, then sleep. Sleeping at once makes steps
-    # on images a quarter slower on two idle cores; spinning for long, which is GNU OpenMP's default, made an update
-    # take 550 ms instead of 30 beside other work. Read when torch is loaded.
+    # Threads that wait for each other should spin for a moment, then sleep. Sleeping at once makes steps on images a
+    # quarter slower on two idle cores; spinning for long, which is GNU OpenMP's default, made an update take 550 ms
+    # instead of 30 beside other work. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     sys.exit(run(sys.argv[1:]))
 
