@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rl_runner.types import State, UserError
 
 Check = tuple[Callable[[Any], bool], str]
@@ -170,18 +168,21 @@ def _in_words(hint: Any) -> str:
     return words.get(origin, "a group of keys" if origin in (Mapping, dict) else str(hint))
 
 
-def memory_for_replay(capacity: int, shape: tuple[int, ...], dtype: Any, stack: int) -> None:
-    """Check that the replay memory will fit, before training fills it.
+def memory_for_replay(capacity: int, per_row: int) -> None:
+    """Check that the host's memory will hold the replay, before training fills it.
+
+    Args:
+        capacity: rows.
+        per_row: bytes of a row.
 
     Raises:
         UserError: with both numbers.
     """
-    per_frame = math.prod(shape[1:] if stack > 1 else shape) * np.dtype(dtype).itemsize
-    wanted, free = capacity * (per_frame + 18), free_memory()  # 18: action, reward, flags, age
+    wanted, free = capacity * per_row, free_memory()
     if free is not None and wanted > 0.95 * free:
         raise UserError(
             f"replay.capacity: {capacity:,} rows take {wanted / 1e9:.2f} GB, but {free / 1e9:.2f} GB of memory are "
-            f"free; at most {int(free * 0.8 / (per_frame + 18)):,} rows fit"
+            f"free; at most {int(free * 0.8 / per_row):,} rows fit"
         )
 
 

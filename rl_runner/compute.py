@@ -35,6 +35,33 @@ def device(name: str) -> torch.device:
     return found
 
 
+def frames_device(wanted: str, device: torch.device, nbytes: int) -> torch.device:
+    """Give the device in whose memory the replay's frames lie.
+
+    Args:
+        wanted: "host", "device", or "auto": on a GPU whose free memory they fill by half at most, else on the host.
+        device: where networks and batches are.
+        nbytes: of all frames.
+
+    Raises:
+        UserError: another word, or a GPU that cannot hold them.
+    """
+    if wanted not in ("host", "device", "auto"):
+        raise UserError(f"replay.frames: {wanted!r} is unknown; one of host, device, auto")
+    host = torch.device("cpu")
+    if wanted == "host" or device.type == "cpu" or (wanted == "auto" and device.type != "cuda"):
+        return host
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    if wanted == "auto":
+        return device if free is not None and nbytes <= free / 2 else host
+    if free is not None and nbytes > 0.95 * free:
+        raise UserError(
+            f"replay.frames: {nbytes / 1e9:.2f} GB do not fit on {device}, which has {free / 1e9:.2f} GB free; "
+            f"replay.frames=host keeps them in the computer's own memory"
+        )
+    return device
+
+
 def set_threads(wanted: int | str, space: gym.Space[Any]) -> int:
     """Set the number of CPU threads and give it; it is part of exact resume.
 

@@ -8,6 +8,7 @@ class of somebody's own keeps the defaults that it has: only what it cannot do w
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, cast
@@ -18,7 +19,7 @@ import torch
 from hydra.errors import InstantiationException
 from torch import nn
 
-from rl_runner import checks, rng
+from rl_runner import checks, compute, rng
 from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.mdp import MDP
@@ -238,8 +239,11 @@ class Parts:
                 f"{envs.stack} and n_step {n_step}; at least {least}"
             )
         space = envs.observation_space
-        checks.memory_for_replay(self.capacity, space.shape, space.dtype, envs.stack)
-        storage = RowStorage(self.capacity, envs.num_envs, space.shape, space.dtype, stack=envs.stack)
+        frame = math.prod(space.shape[1:] if envs.stack > 1 else space.shape) * space.dtype.itemsize
+        place = compute.frames_device(node.get("frames", "auto"), self._device, self.capacity * frame)
+        on_host = frame if place.type == "cpu" else 0
+        checks.memory_for_replay(self.capacity, on_host + 18)  # action, reward, flags, age
+        storage = RowStorage(self.capacity, envs.num_envs, space.shape, space.dtype, stack=envs.stack, device=place)
         sampler = self._make("replay.sampler", node["sampler"])
         stream = rng.generator(self._cfg["seed"], "replay")
         return Replay(storage, sampler, self.gamma, n_step, self._cfg["reward_clip"], stream, self._device)

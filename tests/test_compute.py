@@ -59,3 +59,20 @@ for megabytes in (1, 8, 40):
     assert faults < 1000, (megabytes, faults)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_frames_lie_on_the_host_unless_a_gpu_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu, mps = (torch.device(name) for name in ("cpu", "cuda:0", "mps"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8_000_000_000, 16_000_000_000))
+    place = compute.frames_device
+    assert [place(w, cpu, 1) for w in ("auto", "host", "device")] == [cpu] * 3
+    assert place("auto", gpu, 4_000_000_000) == gpu
+    assert place("auto", gpu, 4_000_000_001) == cpu  # networks need room too
+    assert place("device", gpu, 7_000_000_000) == gpu
+    assert place("host", gpu, 1) == cpu
+    assert place("auto", mps, 1) == cpu
+    assert place("device", mps, 1) == mps
+    with pytest.raises(UserError, match=r"replay.frames: 7.70 GB do not fit on cuda:0, which has 8.00 GB free"):
+        place("device", gpu, 7_700_000_000)
+    with pytest.raises(UserError, match=r"replay.frames: 'gpu' is unknown; one of host, device, auto"):
+        place("gpu", cpu, 1)

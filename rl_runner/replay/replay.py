@@ -84,8 +84,8 @@ class Replay:
         """Give what the sampler reports."""
         return self.sampler.metrics()
 
-    def _tensor(self, array: Array) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
+    def _tensor(self, array: Array | Tensor) -> Tensor:
+        return torch.as_tensor(array).to(self._device)
 
     def state_dict(self) -> State:
         """Give rows, sampler and random stream."""

@@ -19,7 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from rl_runner.replay.frames import DeviceFrames, HostFrames
 from rl_runner.types import Array, BoolArray, FloatArray, IntArray, State, Transition, UserError
 
 
@@ -45,6 +48,7 @@ class RowStorage:
         action_shape: D, of one action; () for discrete ones.
         action_dtype: as stored.
         stack: frames stacked along the observation's first axis; only the newest is stored. 1: store it whole.
+        device: whose memory the frames lie in; all else is small and stays on the host.
 
     Raises:
         UserError: a capacity so small that there may be no row to start a window at.
@@ -59,6 +63,7 @@ class RowStorage:
         action_shape: tuple[int, ...] = (),
         action_dtype: npt.DTypeLike = np.int64,
         stack: int = 1,
+        device: torch.device | None = None,
     ) -> None:
         self.rows = capacity // num_envs  # of each ring
         self.num_envs, self.stack = num_envs, stack
@@ -66,7 +71,11 @@ class RowStorage:
             raise UserError(f"replay.capacity: at least {num_envs * (stack + 1)} is wanted here, got {capacity}")
         shape = (self.rows, num_envs)
         frame_shape = obs_shape[1:] if stack > 1 else obs_shape
-        self.frame = np.zeros(shape + frame_shape, dtype=obs_dtype)  # (rows, N, *frame)
+        self.frames: HostFrames | DeviceFrames = (
+            HostFrames(shape + frame_shape, obs_dtype)
+            if device is None or device.type == "cpu"
+            else DeviceFrames(shape + frame_shape, obs_dtype, device)
+        )
         self.action = np.zeros(shape + action_shape, dtype=action_dtype)
         self.reward = np.zeros(shape, dtype=np.float32)
         self.has_action = np.zeros(shape, dtype=np.bool_)
@@ -83,7 +92,7 @@ class RowStorage:
     @property
     def nbytes(self) -> int:
         """Bytes that the rows take."""
-        return sum(a.nbytes for a in self._arrays().values())
+        return self.frames.nbytes + sum(a.nbytes for a in self._arrays().values())
 
     def add(self, tr: Transition) -> IntArray:
         """Store one step of every environment.
@@ -117,16 +126,14 @@ class RowStorage:
         needed = np.minimum(self.age[row, env], self.stack - 1)
         return self.has_action[row, env] & (behind >= needed)
 
-    def obs(self, ids: IntArray) -> Array:
+    def obs(self, ids: IntArray) -> Array | Tensor:
         """Gather observations (B, *O), rebuilding frame stacks; frames from before the episode are zero."""
         row, env = np.divmod(ids, self.num_envs)
         if self.stack == 1:
-            return np.asarray(self.frame[row, env])
+            return self.frames.take(row, env)
         back = np.arange(self.stack - 1, -1, -1)  # oldest frame first
         rows = (row[:, None] - back) % self.rows  # (B, stack)
-        out: Array = self.frame[rows, env[:, None]]  # (B, stack, *frame)
-        out[back > self.age[row, env][:, None]] = 0
-        return out
+        return self.frames.take_stacks(rows, env[:, None], blank=back > self.age[row, env][:, None])
 
     def window(self, ids: IntArray, n: int) -> Window:
         """Gather up to n steps from rows that are `startable`.
@@ -148,19 +155,19 @@ class RowStorage:
 
     def _write(self, env: IntArray, obs: Array, age: npt.NDArray[np.int32]) -> None:
         row = self.written[env] % self.rows
-        self.frame[row, env] = obs[:, -1] if self.stack > 1 else obs
+        self.frames.put(row, env, obs[:, -1] if self.stack > 1 else obs)
         self.age[row, env] = age
         self.has_action[row, env] = False
         self.written[env] += 1
 
     def _arrays(self) -> dict[str, Array]:
-        names = ("frame", "action", "reward", "has_action", "terminal", "age")
+        names = ("action", "reward", "has_action", "terminal", "age")
         return {name: getattr(self, name) for name in names}
 
     def state_dict(self) -> State:
-        """Give the rows written so far (views, not copies) and where each ring stands."""
+        """Give the rows written so far (views where they are on the host) and where each ring stands."""
         filled = self.high // self.num_envs
-        rows = {name: array[:filled] for name, array in self._arrays().items()}
+        rows = {"frame": self.frames.first(filled), **{k: array[:filled] for k, array in self._arrays().items()}}
         return {"rows": rows, "written": self.written.copy(), "episode_over": self.episode_over.copy()}
 
     def load_state_dict(self, state: State) -> None:
@@ -169,13 +176,16 @@ class RowStorage:
         More rows than were saved are welcome, unless the saved rings had wrapped: then positions mean the old size.
         """
         wrapped = state["written"].max() > len(state["rows"]["frame"])
-        for name, array in self._arrays().items():
+        arrays = self._arrays()
+        for name, mine in {"frame": self.frames, **arrays}.items():
             saved = state["rows"][name]
-            same_kind = saved.shape[1:] == array.shape[1:] and saved.dtype == array.dtype
+            same_kind = saved.shape[1:] == mine.shape[1:] and saved.dtype == mine.dtype
             if not same_kind or len(saved) > self.rows or (wrapped and len(saved) != self.rows):
                 raise ValueError(
-                    f"replay {name}: saved {saved.shape} {saved.dtype}, configured {array.shape} {array.dtype}"
+                    f"replay {name}: saved {saved.shape} {saved.dtype}, configured {mine.shape} {mine.dtype}"
                 )
-            array[: len(saved)] = saved
+        self.frames.load(state["rows"]["frame"])
+        for name, array in arrays.items():
+            array[: len(state["rows"][name])] = state["rows"][name]
         self.has_action[len(state["rows"]["has_action"]) :] = False
         self.written, self.episode_over = state["written"].copy(), state["episode_over"].copy()

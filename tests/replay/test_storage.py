@@ -252,7 +252,7 @@ def test_a_state_that_does_not_fit_is_refused_and_never_misread(saved, configure
     base = {"capacity": 40, "num_envs": 2, "obs_shape": (3,), "obs_dtype": np.float32, "action_shape": ()}
     storage = RowStorage(**{**base, **saved})
     no = np.zeros(2, dtype=np.bool_)
-    obs = np.ones((2, *storage.frame.shape[2:]), dtype=storage.frame.dtype)
+    obs = np.ones((2, *storage.frames.shape[2:]), dtype=storage.frames.dtype)
     for _ in range(50):
         storage.add(Transition(obs, np.zeros(2, np.int64), np.ones(2, np.float32), no, no, no, obs))
     with pytest.raises(ValueError, match="replay"):

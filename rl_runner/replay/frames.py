@@ -1,0 +1,95 @@
+"""Where the frames of a replay memory lie: in the host's memory, or in the device's, where batches are gathered then.
+
+Both hold the same numbers at the same places, and are saved alike: a run may go on with its frames on the other side.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rl_runner.types import Array, BoolArray, IntArray
+
+
+class HostFrames:
+    """Frames (rows, N, *frame) in the host's memory; what is never written takes none.
+
+    Args:
+        shape: (rows, N, *frame).
+        dtype: of a frame's numbers.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        self._array: Array = np.zeros(shape, dtype)
+        self.shape, self.dtype, self.nbytes = shape, self._array.dtype, self._array.nbytes
+
+    def put(self, row: IntArray, env: IntArray, frames: Array) -> None:
+        """Write frames (K, *frame) to rows (K,) of environments (K,)."""
+        self._array[row, env] = frames
+
+    def take(self, row: IntArray, env: IntArray) -> Array:
+        """Copy frames (..., *frame) from rows (...) of environments that go with them."""
+        return np.asarray(self._array[row, env])
+
+    def take_stacks(self, row: IntArray, env: IntArray, blank: BoolArray) -> Array:
+        """Copy frames (B, stack, *frame) from rows (B, stack), zeros where `blank` (B, stack)."""
+        out = self.take(row, env)
+        out[blank] = 0
+        return out
+
+    def first(self, rows: int) -> Array:
+        """Give the first rows, not copied where they need not be."""
+        return self._array[:rows]
+
+    def load(self, saved: Array) -> None:
+        """Put the first rows back."""
+        self._array[: len(saved)] = saved
+
+
+class DeviceFrames:
+    """The same in the memory of a GPU. What is taken are tensors there; only row numbers cross to it.
+
+    Args:
+        shape: (rows, N, *frame).
+        dtype: of a frame's numbers.
+        device: where.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike, device: torch.device) -> None:
+        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+        self._tensor = torch.zeros((shape[0] * shape[1], *shape[2:]), dtype=kind, device=device)  # (rows N, *frame)
+        self.shape, self.dtype, self.nbytes = shape, np.dtype(dtype), self._tensor.nbytes
+
+    def put(self, row: IntArray, env: IntArray, frames: Array) -> None:
+        """See `HostFrames`."""
+        self._tensor.index_copy_(0, self._index(row, env), self._moved(np.ascontiguousarray(frames)))
+
+    def take(self, row: IntArray, env: IntArray) -> Tensor:
+        """See `HostFrames`."""
+        index = self._index(row, env)
+        return self._tensor.index_select(0, index.flatten()).reshape(*index.shape, *self.shape[2:])
+
+    def take_stacks(self, row: IntArray, env: IntArray, blank: BoolArray) -> Tensor:
+        """See `HostFrames`."""
+        out = self.take(row, env)
+        mask = self._moved(blank).reshape(*blank.shape, *[1] * (out.dim() - blank.ndim))
+        return out.masked_fill_(mask, 0)
+
+    def first(self, rows: int) -> Array:
+        """See `HostFrames`."""
+        flat: Array = self._tensor[: rows * self.shape[1]].cpu().numpy()
+        return flat.reshape(rows, *self.shape[1:])
+
+    def load(self, saved: Array) -> None:
+        """See `HostFrames`."""
+        self._tensor[: len(saved) * self.shape[1]] = self._moved(saved).flatten(0, 1)
+
+    def _index(self, row: IntArray, env: IntArray) -> Tensor:
+        return self._moved(row * self.shape[1] + env)
+
+    def _moved(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self._tensor.device)

@@ -1,0 +1,87 @@
+"""Frames on the device are those on the host: the same histories, read, saved and loaded both ways."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rl_runner.replay.frames import DeviceFrames, HostFrames
+from rl_runner.replay.storage import RowStorage
+from tests.replay.oracle import World, random_script
+from tests.replay.test_storage import storage_for
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+
+
+def storages(world: World, rows: int, device: str) -> tuple[RowStorage, RowStorage]:
+    """Give two, the second with its frames as a device has them."""
+    both = [storage_for(world, rows) for _ in range(2)]
+    both[1].frames = DeviceFrames(both[0].frames.shape, both[0].frames.dtype, torch.device(device))
+    return both[0], both[1]
+
+
+def add(world: World, outcomes, *storages: RowStorage) -> None:
+    tr, cut = world.step(outcomes)
+    for storage in storages:
+        storage.add(tr)
+        storage.cut(cut)
+
+
+def same(host: RowStorage, device: RowStorage) -> None:
+    ids = np.arange(host.rows * host.num_envs)
+    ids = ids[host.startable(ids)]
+    ids = np.random.default_rng(0).permutation(ids)
+    there = device.obs(ids)
+    assert isinstance(there, torch.Tensor)
+    np.testing.assert_array_equal(there.cpu().numpy(), host.obs(ids))
+    assert there.cpu().numpy().dtype == host.obs(ids).dtype
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    kind=st.sampled_from(["frames", "vector", "discrete"]),
+    num_envs=st.integers(1, 3),
+    stack=st.integers(1, 4),
+    extra=st.integers(0, 20),
+    seed=st.integers(0, 99),
+)
+def test_what_is_read_is_what_the_host_would_give(device, kind, num_envs, stack, extra, seed):
+    world = World(num_envs, stack if kind == "frames" else 1, kind)
+    host, there = storages(world, stack + 1 + extra, device)
+    for outcomes in random_script(seed, 40, num_envs):
+        add(world, outcomes, host, there)
+        same(host, there)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("steps", [5, 90])  # the ring of 20 has not, or has, gone round
+def test_frames_saved_on_one_side_go_on_at_the_other(device, steps):
+    world = World(num_envs=2, stack=3)
+    host, there = storages(world, 20, device)
+    for outcomes in random_script(1, steps, 2):
+        add(world, outcomes, host, there)
+    states = copy.deepcopy((host.state_dict(), there.state_dict()))
+    np.testing.assert_array_equal(states[0]["rows"]["frame"], states[1]["rows"]["frame"])
+    new_host, new_there = storages(world, 20, device)
+    new_host.load_state_dict(states[1])
+    new_there.load_state_dict(states[0])
+    for outcomes in random_script(2, 30, 2):
+        add(world, outcomes, host, new_host, new_there)
+        same(host, new_there)
+        same(new_host, new_there)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_both_say_alike_what_they_hold(device):
+    shape = (10, 2, 84, 84)
+    host, there = HostFrames(shape, np.uint8), DeviceFrames(shape, np.uint8, torch.device(device))
+    assert host.nbytes == there.nbytes == 10 * 2 * 84 * 84
+    assert host.shape == there.shape == shape
+    assert host.dtype == there.dtype == np.uint8
+    assert not there.first(10).any()
