@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 from functools import partial
 from typing import Any
 
@@ -554,3 +555,40 @@ def test_the_learning_rate_falls_with_the_steps_and_stays() -> None:
     agent = DQN(Table([[0.0, 0.0]]), Scalar(), SGD, Hard())
     agent.sync(Clock(), Clock(steps=50))
     assert agent.optimizer.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
+def test_compiled_learning_is_the_plain_one_to_rounding() -> None:
+    """With noise, that is with random numbers drawn inside, over several updates, each from the weights of the last."""
+
+    def agent(compiled: bool) -> DQN:
+        torch.manual_seed(0)
+        space, head = Box(-1, 1, (3,)), partial(Dueling, noisy=True)
+        network = QNetwork(space, actions=2, size=11, levels=0, torso=partial(MLP, sizes=(8, 8)), head=head)
+        return DQN(network, Categorical(-2, 2, 11), SGD, Hard(every_updates=1), double=True, compiled=compiled)
+
+    agents = agent(False), agent(True)
+    for i in range(3):
+        torch.manual_seed(i)
+        obs, next_obs = torch.randn(2, 16, 3)
+        reward, weight = torch.rand(2, 16)
+        b = Batch(obs, torch.arange(16) % 2, reward, reward, next_obs, weight, np.arange(16))
+        outputs = []
+        for a in agents:
+            torch.manual_seed(100 + i)
+            outputs.append(a.learn(b))
+        plain, quick = outputs
+        assert plain.metrics.keys() == quick.metrics.keys()
+        for name, number in plain.metrics.items():
+            assert quick.metrics[name].item() == pytest.approx(number.item(), rel=1e-4), name
+        assert plain.priority is not None
+        assert quick.priority is not None
+        torch.testing.assert_close(quick.priority, plain.priority, rtol=1e-4, atol=1e-5)
+    for p, q in zip(agents[0].online.parameters(), agents[1].online.parameters(), strict=True):
+        torch.testing.assert_close(q, p, rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_compiler_it_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match=r"agent.compiled: true needs a C\+\+ compiler"):
+        DQN(Table([[0.0]]), Scalar(), SGD, NoTarget(), compiled=True)
