@@ -146,22 +146,29 @@ class Bytes(nn.Module):
 
 
 class Pixels(nn.Module):
-    """uint8 images -> floats in [0, 255], channels first; what follows is a `PixelConvolution`."""
+    """uint8 images -> floats in [0, 255], channels first; what follows is a `PixelConvolution`.
 
-    def __init__(self, channels_last: bool) -> None:
+    Args:
+        channels_last: images are (H, W, C).
+        centre: subtract the mean of each image, all channels together.
+    """
+
+    def __init__(self, channels_last: bool, centre: bool = False) -> None:
         super().__init__()
-        self.channels_last = channels_last
+        self.channels_last, self.centre = channels_last, centre
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), or (B, H, W, C) where channels_last -> (B, C, H, W) floats."""
         x = x.permute(0, 3, 1, 2) if self.channels_last else x
-        if torch.is_autocast_enabled(x.device.type):
-            return x.to(torch.get_autocast_dtype(x.device.type))  # bfloat16 holds whole numbers up to 256
-        if torch.is_grad_enabled():
+        low = torch.is_autocast_enabled(x.device.type)
+        if torch.is_grad_enabled() and not low:
             # On CPUs the backward pass of strided convolutions is many times faster with channels last in memory. The
             # forward pass gains nothing. Moved while they are bytes: a quarter of the work.
             x = x.contiguous(memory_format=torch.channels_last)
-        return x.float()
+        if low and not self.centre:
+            return x.to(torch.get_autocast_dtype(x.device.type))  # bfloat16 holds whole numbers up to 256
+        x = x.float()
+        return x.sub_(x.mean(dim=(1, 2, 3), keepdim=True)) if self.centre else x
 
 
 class PixelConvolution(nn.Conv2d):

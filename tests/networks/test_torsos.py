@@ -1,5 +1,6 @@
 """Torsos: features of every kind of observation."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -9,7 +10,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch import Tensor, nn
 
-from rl_runner.networks.torsos import MLP, Conv3x3, NatureCNN, NipsCNN, auto, is_image
+from rl_runner.networks.torsos import CNN, MLP, Conv3x3, NatureCNN, NipsCNN, auto, is_image
 from rl_runner.types import UserError
 
 
@@ -71,7 +72,10 @@ def test_mlp_hands_activation_and_layer_norm_on() -> None:
     assert (torso.fc.sizes, torso.fc.activation, torso.fc.layer_norm) == ((6,), "tanh", True)
 
 
+SMALL = partial(CNN, layers=[(6, 6, 3), (5, 4, 2)], centre=True)
+
 IMAGES = [
+    (SMALL, (4, 42, 42), 5 * 5 * 5),  # 42 -> 13 -> 5
     (NatureCNN, (4, 84, 84), 64 * 7 * 7),  # 84 -> 20 -> 9 -> 7
     (NatureCNN, (3, 96, 96), 64 * 8 * 8),  # 96 -> 23 -> 10 -> 8
     (NatureCNN, (1, 36, 36), 64 * 1 * 1),  # 36 -> 8 -> 3 -> 1
@@ -93,7 +97,7 @@ def test_convolutions_read_images(torso: Any, shape: tuple[int, int, int], width
     assert torso(space)(samples(space, 2)).shape == (2, width)
 
 
-@pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])
+@pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3, SMALL])
 def test_channels_last_is_the_same_image(torso: Any) -> None:
     first, last = torso(image(3, 40, 48)), torso(image(40, 48, 3))
     last.load_state_dict(first.state_dict())
@@ -134,6 +138,34 @@ def test_kernels_strides_and_units_are_the_papers() -> None:
     assert kernels(NipsCNN(image(4, 84, 84))) == [(16, 8, 4), (32, 4, 2)]
     assert NipsCNN(image(4, 84, 84)).fc.sizes == (256,)
     assert kernels(Conv3x3(image(3, 96, 96), widths=(8, 16), fc=())) == [(8, 3, 1), (16, 3, 1)]
+
+
+@torch.no_grad()
+def test_a_cnn_is_its_layers_on_centred_pixels() -> None:
+    net = SMALL(image(3, 42, 40), fc=(7,))
+    obs = samples(image(3, 42, 40), 4)
+    first, _, second, _ = net.convolutions
+    for batch in (obs, obs[:, :, :1].expand_as(obs) // 2):  # one of them with columns of one colour
+        x = batch.double()
+        x = (x - x.flatten(1).mean(dim=1)[:, None, None, None]) / 255
+        y = nn.functional.conv2d(x, first.weight.double(), first.bias.double(), stride=3).relu()
+        y = nn.functional.conv2d(y, second.weight.double(), second.bias.double(), stride=2).relu()
+        torch.testing.assert_close(net(batch).double(), y.flatten(1), rtol=1e-4, atol=1e-5)
+    assert (first.out_channels, second.out_channels, net.fc.sizes) == (6, 5, (7,))
+
+
+@torch.no_grad()
+def test_centred_pixels_do_not_depend_on_what_is_bright_everywhere() -> None:
+    net, obs = SMALL(image(4, 42, 42)), samples(image(4, 42, 42)) // 2
+    torch.testing.assert_close(net(obs + 100), net(obs), rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(net(obs + 100), net(obs), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("layer", [(8, 4), (8, 4, 0), (8, 4, 2, 1)])
+def test_layers_that_are_none_are_told(layer: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"network\.torso\.layers: \[filters, kernel size, stride\] are wanted"):
+        CNN(image(4, 42, 42), layers=[layer])
 
 
 @pytest.mark.parametrize(
