@@ -1,6 +1,6 @@
 """One library that trains DQN on one task by one recipe, in turns: what `scripts/benchmark peers` starts and times.
 
-    python scripts/peers.py LIBRARY TASK    # rlrun, rlrun_batch, rlrun_bf16, sb3 or tianshou; pong or cartpole
+    python scripts/peers.py LIBRARY TASK    # sb3, tianshou or one of OURS; pong or cartpole
 
 It prints "ready" once learning is under way; then for each line of standard input it trains TURN steps and prints the
 seconds that they took.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 # The recipe of all. pong: RL Zoo's and CleanRL's batch of 32 every 4 steps on the network of Mnih et al. 2015, one
@@ -20,17 +20,15 @@ WARM_UP = {"pong": 1_500, "cartpole": 2_048}  # steps before the first turn; the
 TURN = {"pong": 400, "cartpole": 2_048}  # steps
 
 
-def rlrun_batch(task: str) -> Iterator[None]:
-    """Train with it as it likes best: 8 environments, and as many samples per step in batches of 128."""
-    return rlrun(task, ["env.num_envs=8", "batch_size=128", "learn_every_steps=16"])
+OURS = {  # what its name adds to the recipe
+    "rlrun": [],
+    "rlrun_compiled": ["agent.compiled=true"],
+    "rlrun_batch": ["env.num_envs=8", "batch_size=128", "learn_every_steps=16"],  # as many samples per step
+    "rlrun_bf16": ["env.num_envs=8", "batch_size=128", "learn_every_steps=16", "precision=bf16"],
+}
 
 
-def rlrun_bf16(task: str) -> Iterator[None]:
-    """The same with convolutions in bfloat16."""
-    return rlrun(task, ["env.num_envs=8", "batch_size=128", "learn_every_steps=16", "precision=bf16"])
-
-
-def rlrun(task: str, further: Sequence[str] = ()) -> Iterator[None]:
+def rlrun(task: str, name: str) -> Iterator[None]:
     """Train with the runner of this repository, loop and all."""
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line has it, before torch is loaded
     import torch
@@ -51,7 +49,7 @@ def rlrun(task: str, further: Sequence[str] = ()) -> Iterator[None]:
         ]
         words += ["learning_starts=1_000", "replay.capacity=10_000", "sync.every_updates=1_000", "exploration.end=0.01"]
     with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
-        cfg = build.plain(compose("train", [*words, *further]))
+        cfg = build.plain(compose("train", [*words, *OURS[name]]))
     compute.keep_freed_memory()
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
     compute.set_threads(cfg["num_threads"], envs.observation_space)
@@ -148,8 +146,7 @@ def _stacked_pong() -> Any:
 def main() -> None:
     """Warm up, then take turns."""
     library, task = sys.argv[1:]
-    libraries: list[Callable[[str], Iterator[None]]] = [rlrun, rlrun_batch, rlrun_bf16, sb3, tianshou]
-    steps = {f.__name__: f for f in libraries}[library](task)
+    steps = rlrun(task, library) if library in OURS else {"sb3": sb3, "tianshou": tianshou}[library](task)
     for _ in range(WARM_UP[task]):
         next(steps)
     print("ready", flush=True)

@@ -54,7 +54,7 @@ def needed(env: str) -> list[str]:
 def test_the_groups_are_those_of_the_issue() -> None:
     assert options("env") == sorted(ATARI + CLASSIC)
     assert options("network") == sorted(["plain", "mlp", "nature_cnn", "dueling", "noisy", "dueling_noisy"])
-    assert options("network/torso") == sorted(["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3"])
+    assert options("network/torso") == sorted(["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn"])
     assert options("exploration") == sorted(["epsilon_greedy", "boltzmann", "greedy"])
     assert options("sync") == sorted(["hard", "soft", "none"])
     assert {"adam", "adamw", "rmsprop"} <= set(options("optimizer"))
@@ -64,7 +64,7 @@ def test_the_groups_are_those_of_the_issue() -> None:
     assert options("agent") == sorted(["dqn", "rainbow", *tables])
     lectures = {"frozenlake_dqn", "cartpole_dqn", "lunarlander_dqn", "pong_dqn", "breakout_2013"}
     lectures |= {"frozenlake_q_learning", "mspacman_dueling_noisy", "mnih_2013", "rainbow_atari", "ablation"}
-    lectures |= {"cartpole_best", "lunarlander_best"}
+    lectures |= {"cartpole_best", "lunarlander_best", "pong_fast"}
     assert lectures <= set(options("experiment"))
 
 
