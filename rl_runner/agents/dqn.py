@@ -95,17 +95,17 @@ class DQN:
         loss.backward()
         grad_norm = self._clip_gradients()
         self.optimizer.step()
-        return LearnOutput({"loss": loss.detach(), **metrics, "grad_norm": grad_norm}, priority)
+        return LearnOutput({**metrics, "grad_norm": grad_norm}, priority)
 
     def _plain_loss(self, batch: Batch) -> Loss:
-        """Give the loss, what else is of interest, and the priorities (B,)."""
+        """Give the loss, metrics, and the priorities (B,)."""
         values = _of_action(self.online(batch.obs), batch.action)  # (B, M)
         reward, next_values = self._backup(batch)  # (B,), (B, M)
         losses, priority = self.value.loss(values, next_values, reward, batch.discount)  # (B,), (B,)
         loss = (batch.weight * losses).mean()
         q = self.value.mean(values.detach())
         td_error = reward + batch.discount * self.value.mean(next_values) - q
-        return loss, {"q_mean": q.mean(), "td_error": td_error.abs().mean()}, priority
+        return loss, {"loss": loss.detach(), "q_mean": q.mean(), "td_error": td_error.abs().mean()}, priority
 
     @torch.no_grad()
     def _backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -186,4 +186,13 @@ def _compiled(loss: Callable[[Batch], Loss], device: torch.device) -> Callable[[
         return loss(Batch._make([*tensors, no_ids]))
 
     quick = torch.compile(of_tensors, mode=mode)
-    return lambda batch: quick(*batch[:-1])
+
+    def of_batch(batch: Batch) -> Loss:
+        loss, metrics, priority = quick(*batch[:-1])
+        return (
+            loss,
+            {k: v.clone() for k, v in metrics.items()},
+            priority.clone(),
+        )  # the next CUDA graph writes over them
+
+    return of_batch
