@@ -28,7 +28,7 @@ from rl_runner.schedules import Every
 from rl_runner.trainer import Plan
 from rl_runner.types import Agent, State, UserError
 
-RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device")
+RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device", "replay.frames", "agent.compiled")
 
 
 def plain(cfg: Any) -> State:
@@ -173,7 +173,7 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         key = override.partition("=")[0].lstrip("+")
         if key in ("resume", "trust"):
             continue
-        if key.split(".")[0] not in RESUMABLE:
+        if key not in RESUMABLE and key.split(".")[0] not in RESUMABLE:
             raise UserError(f"{key}: cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
         OmegaConf.update(trained, key, OmegaConf.select(cfg, key))
     return plain(trained)
@@ -215,6 +215,8 @@ def _test_actor(agent: Agent, epsilon: float, stream: np.random.Generator, devic
 def _saved_actor(trained: State, envs: EpisodicVectorEnv, checkpoint: Path, epsilon: float, cfg: State) -> Actor:
     device = compute.device(cfg["device"])
     compute.set_threads(trained["num_threads"], envs.observation_space)
+    if "compiled" in trained["agent"]:
+        trained["agent"]["compiled"] = False  # that is for learning
     agent = Parts(trained, envs, device).agent
     RunDirectory.load_agent(agent, checkpoint)
     return _test_actor(agent, epsilon, rng.generator(cfg["seed"], "test"), device)

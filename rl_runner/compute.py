@@ -35,13 +35,15 @@ def device(name: str) -> torch.device:
     return found
 
 
-def frames_device(wanted: str, device: torch.device, nbytes: int) -> torch.device:
+def frames_device(wanted: str, device: torch.device, frames: int, nbytes: int) -> torch.device:
     """Give the device in whose memory the replay's frames lie.
 
     Args:
-        wanted: "host", "device", or "auto": on a GPU whose free memory they fill by half at most, else on the host.
+        wanted: "host", "device", or "auto": images on a GPU whose free memory they fill by half at most, else on the
+            host. Small observations are as well off there: their row numbers would take as long to cross.
         device: where networks and batches are.
-        nbytes: of all frames.
+        frames: how many.
+        nbytes: of one frame.
 
     Raises:
         UserError: another word, or a GPU that cannot hold them.
@@ -53,11 +55,11 @@ def frames_device(wanted: str, device: torch.device, nbytes: int) -> torch.devic
         return host
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     if wanted == "auto":
-        return device if free is not None and nbytes <= free / 2 else host
-    if free is not None and nbytes > 0.95 * free:
+        return device if nbytes >= 1000 and free is not None and frames * nbytes <= free / 2 else host
+    if free is not None and frames * nbytes > 0.95 * free:
         raise UserError(
-            f"replay.frames: {nbytes / 1e9:.2f} GB do not fit on {device}, which has {free / 1e9:.2f} GB free; "
-            f"replay.frames=host keeps them in the computer's own memory"
+            f"replay.frames: {frames * nbytes / 1e9:.2f} GB do not fit on {device}, where {free / 1e9:.2f} GB are "
+            f"free; replay.frames=host keeps them in the computer's own memory"
         )
     return device
 

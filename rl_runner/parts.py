@@ -240,8 +240,10 @@ class Parts:
             )
         space = envs.observation_space
         frame = math.prod(space.shape[1:] if envs.stack > 1 else space.shape) * space.dtype.itemsize
-        place = compute.frames_device(node.get("frames", "auto"), self._device, self.capacity * frame)
-        on_host = frame if place.type == "cpu" else 0
+        place = compute.frames_device(node.get("frames", "auto"), self._device, self.capacity, frame)
+        on_host = (
+            frame if place.type == "cpu" or self._cfg["checkpoint"]["replay"] else 0
+        )  # to be saved they are copied
         checks.memory_for_replay(self.capacity, on_host + 18)  # action, reward, flags, age
         storage = RowStorage(self.capacity, envs.num_envs, space.shape, space.dtype, stack=envs.stack, device=place)
         sampler = self._make("replay.sampler", node["sampler"])

@@ -140,7 +140,6 @@ class Quantile:
     def __init__(self, quantiles: int = 51, kappa: float = 1.0) -> None:
         _check_quantiles(quantiles, "quantiles", kappa)
         self.size, self.kappa = quantiles, kappa
-        self._level = (torch.arange(quantiles) + 0.5) / quantiles  # (M,)
 
     def mean(self, values: Tensor) -> Tensor:
         """(..., M) -> (...)."""
@@ -155,11 +154,10 @@ class Quantile:
 
         Arguments as for `Scalar.loss`, with (B, M) quantiles.
         """
-        if self._level.device != values.device:
-            self._level = self._level.to(values.device)
+        level = (torch.arange(self.size, device=values.device) + 0.5) / self.size  # (M,)
         target = reward[:, None] + discount[:, None] * next_values  # (B, M)
         priority = (target.mean(dim=-1) - values.mean(dim=-1)).detach().abs()
-        return quantile_huber(values, self._level, target, self.kappa), priority
+        return quantile_huber(values, level, target, self.kappa), priority
 
 
 class ImplicitQuantile:

@@ -70,6 +70,17 @@ def test_the_least_replay_capacity() -> None:
     job("env.num_envs=2", "agent.n_step=4", "replay.capacity=12")
 
 
+def test_an_agent_that_was_compiled_is_evaluated_where_no_compiler_is(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory(trained)
+    build.save_run_config(run, {**(cfg := build.load_run_config(run, [])), "agent": {**cfg["agent"], "compiled": True}})
+    monkeypatch.delattr(torch, "compile")
+    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
+        made = build.eval_job(build.plain(compose("eval", [f"checkpoint={trained}", "episodes=1"])))
+    made.envs.close()
+
+
 def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
     run = RunDirectory(trained)
     words = [
@@ -79,6 +90,8 @@ def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
         "checkpoint.keep=9",
         "stop.return=1",
         "log.every_steps=3",
+        "replay.frames=host",
+        "agent.compiled=true",
     ]
     with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
         cfg = compose("train", [word.lstrip("+") for word in words])
@@ -86,6 +99,7 @@ def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
     before = build.load_run_config(run, [])
     before["total_steps"], before["eval"]["every_steps"], before["checkpoint"]["keep"] = 77, 5, 9
     before["stop"]["return"], before["log"]["every_steps"] = 1, 3
+    before["replay"]["frames"], before["agent"]["compiled"] = "host", True
     assert changed == before
     for key in ("seed", "replay.capacity", "env.num_envs", "trusty"):
         with pytest.raises(UserError, match=f"{key}: cannot change"):

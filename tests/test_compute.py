@@ -65,14 +65,16 @@ def test_frames_lie_on_the_host_unless_a_gpu_has_room(monkeypatch: pytest.Monkey
     cpu, gpu, mps = (torch.device(name) for name in ("cpu", "cuda:0", "mps"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8_000_000_000, 16_000_000_000))
     place = compute.frames_device
-    assert [place(w, cpu, 1) for w in ("auto", "host", "device")] == [cpu] * 3
-    assert place("auto", gpu, 4_000_000_000) == gpu
-    assert place("auto", gpu, 4_000_000_001) == cpu  # networks need room too
-    assert place("device", gpu, 7_000_000_000) == gpu
-    assert place("host", gpu, 1) == cpu
-    assert place("auto", mps, 1) == cpu
-    assert place("device", mps, 1) == mps
-    with pytest.raises(UserError, match=r"replay.frames: 7.70 GB do not fit on cuda:0, which has 8.00 GB free"):
-        place("device", gpu, 7_700_000_000)
+    assert [place(w, cpu, 1, 7056) for w in ("auto", "host", "device")] == [cpu] * 3
+    assert place("auto", gpu, 4_000_000, 1_000) == gpu
+    assert place("auto", gpu, 4_000_001, 1_000) == cpu  # networks need room too
+    assert place("auto", gpu, 1_000, 999) == cpu  # too small to be worth it
+    assert place("device", gpu, 1_000, 999) == gpu
+    assert place("device", gpu, 7_000_000, 1_000) == gpu
+    assert place("host", gpu, 1, 7056) == cpu
+    assert place("auto", mps, 1, 7056) == cpu
+    assert place("device", mps, 1, 7056) == mps
+    with pytest.raises(UserError, match=r"replay.frames: 7.70 GB do not fit on cuda:0, where 8.00 GB are free"):
+        place("device", gpu, 7_700_000, 1_000)
     with pytest.raises(UserError, match=r"replay.frames: 'gpu' is unknown; one of host, device, auto"):
-        place("gpu", cpu, 1)
+        place("gpu", cpu, 1, 1)

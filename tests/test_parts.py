@@ -8,11 +8,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from rl_runner import build, usage
+from rl_runner import build, compute, usage
 from rl_runner.agents.dqn import DQN
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.parts import Parts, make
+from rl_runner.replay.frames import DeviceFrames
 from rl_runner.types import UserError
 
 CPU = torch.device("cpu")
@@ -43,6 +44,23 @@ def test_wrong_parts_are_named() -> None:
     for says, node in wrong.items():
         with pytest.raises(UserError, match=says):
             make("part", node)
+
+
+def test_each_frame_is_counted_once_and_lies_where_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def place(*wanted: Any) -> torch.device:
+        asked.append(wanted)
+        return torch.device("meta")
+
+    monkeypatch.setattr(compute, "frames_device", place)
+    replay = parts("env=pong", "replay.capacity=5000", "replay.frames=device", "agent=dqn").replay
+    assert asked == [("device", CPU, 5000, 84 * 84)]  # of the four frames in an observation, one
+    assert isinstance(replay.storage.frames, DeviceFrames)
+    assert replay.storage.nbytes == 5000 * (84 * 84 + 8 + 4 + 1 + 1 + 4)
+    asked.clear()
+    assert parts("env=cartpole", "replay.capacity=5000").replay.storage.nbytes == 5000 * (4 * 4 + 18)
+    assert asked == [("auto", CPU, 5000, 4 * 4)]
 
 
 def test_facts_are_passed_on() -> None:

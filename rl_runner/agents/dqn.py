@@ -7,8 +7,6 @@ representation. The agent is the same for all of them.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -172,20 +170,23 @@ def _compiled(loss: Callable[[Batch], Loss], device: torch.device) -> Callable[[
     """Give the loss, compiled.
 
     Raises:
-        UserError: no compiler is here.
+        UserError: nothing can be compiled here.
     """
-    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
-        raise UserError("agent.compiled: true needs a C++ compiler, g++ or clang++, and none is here; false needs none")
     from torch._inductor import config  # takes a second
 
     config.fallback_random = True  # noise from torch's own streams, which are saved and put back
+    torch.compiler.reset()  # of an earlier run in this process, which may have had other shapes and parts
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except Exception as e:  # whatever a missing compiler, header or Triton makes it raise
+        why = str(e).strip().splitlines()[0]
+        raise UserError(f"agent.compiled: torch.compile does not work here ({why}); false needs no compiler") from e
     no_ids: Any = None  # rows of the host's replay: nothing for a compiler
-    mode = "reduce-overhead" if device.type == "cuda" else None
 
     def of_tensors(*tensors: Any) -> Loss:
         return loss(Batch._make([*tensors, no_ids]))
 
-    quick = torch.compile(of_tensors, mode=mode)
+    quick = torch.compile(of_tensors, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
 
     def of_batch(batch: Batch) -> Loss:
         loss, metrics, priority = quick(*batch[:-1])

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from rl_runner.types import Array, BoolArray, IntArray
 
+BLOCK = 1000  # rows
+
 
 class HostFrames:
     """Frames (rows, N, *frame) in the host's memory; what is never written takes none.
@@ -86,7 +88,10 @@ class DeviceFrames:
 
     def load(self, saved: Array) -> None:
         """See `HostFrames`."""
-        self._tensor[: len(saved) * self.shape[1]] = self._moved(saved).flatten(0, 1)
+        for start in range(0, len(saved), BLOCK):  # so that a device full of frames needs little more
+            block = np.array(saved[start : start + BLOCK])
+            first = start * self.shape[1]
+            self._tensor[first : first + len(block) * self.shape[1]] = self._moved(block).flatten(0, 1)
 
     def _index(self, row: IntArray, env: IntArray) -> Tensor:
         return self._moved(row * self.shape[1] + env)

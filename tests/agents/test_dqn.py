@@ -558,26 +558,31 @@ def test_the_learning_rate_falls_with_the_steps_and_stays() -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
-def test_compiled_learning_is_the_plain_one_to_rounding() -> None:
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_compiled_learning_is_the_plain_one_to_rounding(device: str) -> None:
     """With noise, that is with random numbers drawn inside, over several updates, each from the weights of the last."""
 
     def agent(compiled: bool) -> DQN:
         torch.manual_seed(0)
         space, head = Box(-1, 1, (3,)), partial(Dueling, noisy=True)
         network = QNetwork(space, actions=2, size=11, levels=0, torso=partial(MLP, sizes=(8, 8)), head=head)
+        network.to(device)
         return DQN(network, Categorical(-2, 2, 11), SGD, Hard(every_updates=1), double=True, compiled=compiled)
 
     agents = agent(False), agent(True)
+    outputs = []  # compared at the end: later updates must not write over what earlier ones gave
     for i in range(3):
         torch.manual_seed(i)
         obs, next_obs = torch.randn(2, 16, 3)
         reward, weight = torch.rand(2, 16)
-        b = Batch(obs, torch.arange(16) % 2, reward, reward, next_obs, weight, np.arange(16))
-        outputs = []
+        tensors = [x.to(device) for x in (obs, torch.arange(16) % 2, reward, reward, next_obs, weight)]
         for a in agents:
             torch.manual_seed(100 + i)
-            outputs.append(a.learn(b))
-        plain, quick = outputs
+            outputs.append(a.learn(Batch._make([*tensors, np.arange(16)])))
+    for plain, quick in zip(outputs[::2], outputs[1::2], strict=True):
         assert plain.metrics.keys() == quick.metrics.keys()
         for name, number in plain.metrics.items():
             assert quick.metrics[name].item() == pytest.approx(number.item(), rel=1e-4), name
@@ -589,6 +594,11 @@ def test_compiled_learning_is_the_plain_one_to_rounding() -> None:
 
 
 def test_without_a_compiler_it_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(UserError, match=r"agent.compiled: true needs a C\+\+ compiler"):
+    def no_compiler(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no g++ found\nand much more")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.raises(
+        UserError, match=r"^agent.compiled: torch.compile does not work here \(no g\+\+ found\); false "
+    ):
         DQN(Table([[0.0]]), Scalar(), SGD, NoTarget(), compiled=True)
