@@ -54,7 +54,7 @@ class CNN(nn.Module):
         layers: (filters, kernel size, stride) of each convolution.
         fc: hidden layers after them.
         centre: subtract from each observation the mean of its pixels. Else whatever is bright everywhere drowns the
-            little that moves: on Pong's small screen learning is twice as fast with it.
+            little that moves.
     """
 
     def __init__(
