@@ -18,8 +18,14 @@ from typing import Any
 # environment. cartpole: RL Zoo's two layers of 256, batch 64, 128 updates every 256 steps.
 WARM_UP = {"pong": 1_500, "cartpole": 2_048}  # steps before the first turn; the first 1,000 of them without learning
 TURN = {"pong": 400, "cartpole": 2_048}  # steps
-
-
+RECIPE = {
+    "pong": [
+        *["env=pong", "env.num_envs=1", "network=nature_cnn", "network.init=default", "batch_size=32"],
+        *["agent.double=false", "agent.n_step=1", "learning_starts=1_000", "replay.capacity=10_000"],
+        *["sync.every_updates=1_000", "exploration.end=0.01"],
+    ],
+    "cartpole": ["env=cartpole", "agent.double=false", "agent.n_step=1"],
+}
 OURS = {  # what its name adds to the recipe
     "rlrun": [],
     "rlrun_compiled": ["agent.compiled=true"],
@@ -37,19 +43,8 @@ def rlrun(task: str, name: str) -> Iterator[None]:
     from rl_runner import build, compute, usage
     from rl_runner.parts import Parts
 
-    words = ["env=cartpole", "agent.double=false", "agent.n_step=1"]
-    if task == "pong":
-        words = [
-            "env=pong",
-            "env.num_envs=1",
-            "network=nature_cnn",
-            "network.init=default",
-            "batch_size=32",
-            *words[1:],
-        ]
-        words += ["learning_starts=1_000", "replay.capacity=10_000", "sync.every_updates=1_000", "exploration.end=0.01"]
     with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
-        cfg = build.plain(compose("train", [*words, *OURS[name]]))
+        cfg = build.plain(compose("train", [*RECIPE[task], *OURS[name]]))
     compute.keep_freed_memory()
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
     compute.set_threads(cfg["num_threads"], envs.observation_space)

@@ -51,7 +51,7 @@ def needed(env: str) -> list[str]:
     return [f"env={env}", *NEEDED.get(env, [])]
 
 
-def test_the_groups_are_those_of_the_issue() -> None:
+def test_the_groups_offer_these() -> None:
     assert options("env") == sorted(ATARI + CLASSIC)
     assert options("network") == sorted(["plain", "mlp", "nature_cnn", "dueling", "noisy", "dueling_noisy"])
     assert options("network/torso") == sorted(["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn"])

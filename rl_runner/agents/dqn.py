@@ -190,10 +190,7 @@ def _compiled(loss: Callable[[Batch], Loss], device: torch.device) -> Callable[[
 
     def of_batch(batch: Batch) -> Loss:
         loss, metrics, priority = quick(*batch[:-1])
-        return (
-            loss,
-            {k: v.clone() for k, v in metrics.items()},
-            priority.clone(),
-        )  # the next CUDA graph writes over them
+        # Copies, because the next run of a CUDA graph writes over what it gave.
+        return loss, {name: metric.clone() for name, metric in metrics.items()}, priority.clone()
 
     return of_batch
