@@ -31,6 +31,8 @@ class AtariBackend:
         noop_max: up to this many no-op frames at the start of an episode.
         fire_reset: press FIRE at the start where the game has it.
         life_loss: report lost lives as `life_lost`.
+        point_ends: report each step with a reward as `life_lost` too. Where every point is a rally of its own, as in
+            Pong, what follows it says nothing about the actions that led to it.
         full_action_space: all 18 actions rather than the game's own.
         max_frames: an episode is truncated after this many frames, in whole steps (108,000 = 30 minutes).
         threads: emulator threads; 0 lets ale-py choose.
@@ -51,6 +53,7 @@ class AtariBackend:
         noop_max: int = 30,
         fire_reset: bool = True,
         life_loss: bool = True,
+        point_ends: bool = False,
         full_action_space: bool = False,
         max_frames: int = 108_000,
         threads: int = 0,
@@ -92,7 +95,7 @@ class AtariBackend:
         self.stack = stack
         self.fps = float(FRAMES_PER_SECOND)
         self.protocol = {"sticky": sticky, "frame_skip": frame_skip, "noop_max": noop_max, "max_frames": max_frames}
-        self._frame_skip, self._life_loss = frame_skip, life_loss
+        self._frame_skip, self._life_loss, self._point_ends = frame_skip, life_loss, point_ends
         self._max_steps = -(-max_frames // frame_skip)
         self._steps = np.zeros(num_envs, dtype=np.int64)  # in the running episodes
         self._lives = np.zeros(num_envs, dtype=np.int32)
@@ -129,7 +132,7 @@ class AtariBackend:
         self._steps += 1
         truncated = (self._steps >= self._max_steps) & ~terminated
         lives = info["lives"]
-        life_lost = (lives < self._lives) & self._life_loss
+        life_lost = ((lives < self._lives) & self._life_loss) | ((reward != 0) & self._point_ends)
         self._lives = lives
         if self._twin:
             self._follow(self._twin)

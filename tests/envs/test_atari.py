@@ -281,6 +281,18 @@ def test_without_life_loss_no_life_is_reported():
     assert not any(tr.life_lost.any() for tr in transitions)
 
 
+@pytest.mark.parametrize(("game", "life_loss"), [("pong", True), ("breakout", True), ("breakout", False)])
+def test_where_points_end_each_step_with_a_reward_is_reported_and_the_episode_goes_on(game, life_loss):
+    plain, envs = (make(game, 2, life_loss=life_loss, **ends) for ends in ({}, {"point_ends": True}))
+    (without, *_), (transitions, *_) = (run(e, np.random.default_rng(0), 250, e.reset()) for e in (plain, envs))
+    scored = 0
+    for tr, other in zip(transitions, without, strict=True):
+        np.testing.assert_array_equal(tr.life_lost, other.life_lost | (other.reward != 0))
+        assert_same_transitions([tr._replace(life_lost=other.life_lost)], [other])
+        scored += int(((tr.reward != 0) & ~tr.ended).sum())
+    assert scored > 1
+
+
 @pytest.mark.parametrize(
     ("game", "skip", "max_frames", "steps"),
     [("pong", 4, SHORT, 75), ("breakout", 3, SHORT, 98), ("breakout", 4, 108_000, 260)],
