@@ -108,24 +108,28 @@ class DQN:
     @torch.no_grad()
     def _backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Give the reward (B,) and the values (B, M) of what follows, of which the target is made."""
-        target = self.target(batch.next_obs)  # (B, A, M)
-        q = self.value.mean(self.online(batch.next_obs) if self.double else target)  # (B, A)
         if self.munchausen:
-            return self._munchausen_backup(batch, target, q)
-        return batch.reward, _of_action(target, q.argmax(dim=1))
+            return self._munchausen_backup(batch)
+        target = self.target(batch.next_obs)  # (B, A, M)
+        return batch.reward, _of_action(target, self._next_q(batch, target).argmax(dim=1))
 
-    def _munchausen_backup(self, batch: Batch, target: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    def _next_q(self, batch: Batch, target: Tensor) -> Tensor:
+        """Give the action values (B, A) by which the next action is chosen."""
+        return self.value.mean(self.online(batch.next_obs) if self.double else target)
+
+    def _munchausen_backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Give reward (B,) and next values (B, M) of the Munchausen target, where pi = softmax(q / T).
 
         r + alpha [T log pi(a|s)] + gamma sum_a' pi(a'|s') (value(s', a') - T log pi(a'|s'))
 
         The entropy is a number, without a distribution of its own, so it goes into the reward.
         """
-        log_pi = (q / self.temperature).log_softmax(dim=1)  # (B, A)
+        # In one pass: each row of a larger batch takes less time.
+        now, target = self.target(torch.cat([batch.obs, batch.next_obs])).chunk(2)  # (B, A, M) each
+        log_pi = (self._next_q(batch, target) / self.temperature).log_softmax(dim=1)  # (B, A)
         pi = log_pi.exp()
         entropy = -self.temperature * (pi * log_pi).sum(dim=1)  # (B,)
-        q_now = self.value.mean(self.target(batch.obs))  # (B, A)
-        log_pi_now = _of_action((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
+        log_pi_now = _of_action((self.value.mean(now) / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
         bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
         return batch.reward + bonus + batch.discount * entropy, self.value.under(target, pi)
 
