@@ -161,7 +161,7 @@ class Pixels(nn.Module):
         """(B, C, H, W), or (B, H, W, C) where channels_last -> (B, C, H, W) floats."""
         x = x.permute(0, 3, 1, 2) if self.channels_last else x
         low = torch.is_autocast_enabled(x.device.type)
-        if torch.is_grad_enabled() and not low:
+        if torch.is_grad_enabled() and not low and not self.channels_last:
             # On CPUs the backward pass of strided convolutions is many times faster with channels last in memory. The
             # forward pass gains nothing. Moved while they are bytes, a quarter of the work, and by `stack`, in a third
             # of the time that `contiguous` takes.
