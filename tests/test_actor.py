@@ -55,3 +55,14 @@ def test_a_restored_actor_goes_on_as_it_would_have() -> None:
     fresh.load_state_dict(state)
     assert [fresh(obs, 0).tolist() for _ in range(3)] == wanted
     assert wanted[0] != wanted[1]
+
+
+def test_actions_that_the_mask_does_not_allow_are_not_taken() -> None:
+    actor = Actor(policy, Greedy(), np.random.default_rng(0), CPU)
+    obs, mask = np.array([9.0, 9.0, 1.0]), np.array([[True, True], [False, True], [True, False]])
+    assert actor(obs, 0, mask).tolist() == [0, 1, 0]
+    explorer = Actor(policy, EpsilonGreedy(1, 1, 0), np.random.default_rng(0), CPU)
+    actions = np.array([explorer(obs, 0, mask) for _ in range(50)])
+    assert set(actions[:, 0].tolist()) == {0, 1}
+    assert set(actions[:, 1].tolist()) == {1}
+    assert set(actions[:, 2].tolist()) == {0}

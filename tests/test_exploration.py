@@ -93,3 +93,12 @@ def test_wrong_numbers_are_told() -> None:
         Boltzmann(1.0, 0.0, 10)
     with pytest.raises(UserError, match=r"exploration\.steps: must be 0 or more, got -1"):
         Boltzmann(1.0, 1.0, -1)
+
+
+@pytest.mark.parametrize("rule", [EpsilonGreedy(0.6, 0.6, 0), Boltzmann(1.0, 1.0, 0), Greedy()], ids=repr)
+def test_an_action_worth_minus_infinity_is_never_taken_and_the_others_as_if_it_were_not_there(rule) -> None:
+    action = rule(rows(-np.inf, 1, -np.inf, 2, 0.5), 0, np.random.default_rng(0))
+    assert set(action.tolist()) <= {1, 3, 4}
+    alone = rule(rows(1, 2, 0.5), 0, np.random.default_rng(1))
+    share = np.bincount(action, minlength=5)[[1, 3, 4]] / N
+    np.testing.assert_allclose(share, np.bincount(alone, minlength=3) / N, atol=4 * np.sqrt(0.5 / N))

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
+from functools import partial
 from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
+from gymnasium.wrappers import NormalizeObservation
 
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.replay.storage import RowStorage
 from rl_runner.types import UserError
 
 
@@ -459,3 +463,189 @@ def test_no_episode_is_endless(id: str, limit: int | None, steps: int) -> None:
     assert GymBackend("CartPole-v1").protocol == {}
     with pytest.raises(UserError, match=r"env.max_steps: must be at least 1"):
         GymBackend(id, max_steps=0)
+
+
+# What people's own environments bring along.
+
+
+class Big(Scripted):
+    """Gives rewards that single precision rounds, and observations in another byte order."""
+
+    def __init__(self, render_mode=None):
+        super().__init__(Box(-1e9, 1e9, (3,), np.dtype(">f8")), render_mode=render_mode)
+
+    def _obs(self):
+        return self.np_random.uniform(size=3).astype(">f8")
+
+    def step(self, action):
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, 16777217, terminated, truncated, info
+
+
+class Seen(Scripted):
+    """Counts how often it was reset, whatever the seed, and shows that: a state of its own."""
+
+    resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        _, info = super().reset(seed=seed)
+        self.resets += 1
+        return self._obs(), info
+
+    def _obs(self):
+        return np.full(3, self.resets, np.float64)
+
+
+class Dies(Scripted):
+    """Its process ends in the fourth step."""
+
+    def step(self, action):
+        if self.t == 3:
+            os._exit(7)
+        return super().step(action)
+
+
+class Bad(Scripted):
+    """Shows what it is told to, from the second step on."""
+
+    def __init__(self, obs=0.0, reward=0.0, render_mode=None):
+        super().__init__(Box(-1, 1, (1,), np.float32), render_mode=render_mode)
+        self.bad, self.reward, self.t = obs, reward, 0
+
+    def _obs(self):
+        return np.full(1, self.bad if self.t > 1 else 0, np.float32)
+
+    def step(self, action):
+        self.t += 1
+        return self._obs(), self.reward if self.t > 1 else 0.0, False, False, {}
+
+
+for kind in (Big, Seen, Dies, Bad):
+    gym.register(f"Rlrun{kind.__name__}-v0", entry_point=kind)
+gym.register("RlrunNormalized-v0", entry_point=lambda render_mode=None: NormalizeObservation(Scripted()))
+
+
+def test_returns_are_summed_in_double_precision():
+    envs = make("RlrunBig-v0")
+    _, episodes, _ = run(envs, np.random.default_rng(0), 60, envs.reset())
+    assert episodes
+    assert all(e.total_reward == e.length * 16777217 for e in episodes)
+
+
+def test_another_byte_order_becomes_the_machines_own():
+    obs = make("RlrunBig-v0").reset()
+    assert obs.dtype == np.float32
+    assert obs.dtype.isnative
+    assert ((obs > 0) & (obs < 1)).all()
+
+
+def test_the_bounds_of_a_box_are_kept():
+    space = make("CartPole-v1").observation_space
+    np.testing.assert_array_equal(space.high, gym.make("CartPole-v1").observation_space.high)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "line"),
+    [
+        (
+            {"obs": np.inf},
+            "an observation that holds inf",
+        ),
+        (
+            {"obs": np.nan},
+            "an observation that holds nan",
+        ),
+        ({"reward": np.nan}, "the reward nan"),
+        ({"reward": -np.inf}, "the reward -inf"),
+    ],
+    ids=str,
+)
+def test_what_is_not_finite_is_refused_with_where_it_was(kwargs, line):
+    envs = make("RlrunBad-v0", 2, kwargs=kwargs)
+    with pytest.raises(UserError) as e:
+        run(envs, np.random.default_rng(0), 5, envs.reset())
+    assert str(e.value) == f"env: RlrunBad-v0 gave {line} at step 2 of episode 0 of environment 0"
+
+
+def test_a_process_that_died_is_named_and_no_other_is_left():
+    envs = make("RlrunDies-v0", 2, processes=True)
+    processes = envs.backend._envs.processes
+    with pytest.raises(
+        UserError, match=r"^env: the process of RlrunDies-v0 died with exit code 7 at step 4 of episode 0"
+    ):
+        run(envs, np.random.default_rng(0), 20, envs.reset())
+    assert not any(p.is_alive() for p in processes)
+    envs.close()
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_normalisation_is_left_to_the_agent_and_observations_are_raw(processes):
+    envs, plain = make("RlrunNormalized-v0", 2, processes=processes), make("RlrunScripted-v0", 2)
+    assert envs.normalized
+    assert not plain.normalized
+    np.testing.assert_array_equal(envs.reset(), plain.reset())
+    envs.close()
+
+
+def test_an_episode_that_can_be_played_again_is_told_from_one_that_cannot():
+    for id, wanted in [
+        ("CartPole-v1", True),
+        ("RlrunScripted-v0", True),
+        ("RlrunHaunted-v0", False),
+        ("RlrunSeen-v0", False),
+    ]:
+        envs = make(id, 2)
+        _, episodes, _ = run(envs, np.random.default_rng(0), 60, envs.reset())
+        assert [envs.repeats(e) for e in episodes[:3]] == [wanted] * 3, id
+
+
+def test_wrappers_stand_round_each_environment_in_their_order():
+    wrappers = [
+        partial(gym.wrappers.TransformReward, func=lambda r: r + 1),
+        partial(gym.wrappers.TransformReward, func=lambda r: 10 * r),
+        partial(gym.wrappers.ReshapeObservation, shape=(3, 1)),
+    ]
+    envs, plain = make("RlrunScripted-v0", wrappers=wrappers), make("RlrunScripted-v0")
+    np.testing.assert_array_equal(envs.reset()[..., 0], plain.reset())
+    for e in (envs, plain):
+        e.send(np.array([0, 1, 2]))
+    np.testing.assert_array_equal(envs.recv().reward, 10 * (plain.recv().reward + 1))
+    assert envs.backend.protocol["wrappers"] == "TransformReward, TransformReward, ReshapeObservation"
+
+
+def test_stacked_frames_are_the_last_ones_of_the_episode_and_zeros_before_it():
+    envs, plain = make("RlrunScripted-v0", frame_stack=3), make("RlrunScripted-v0")
+    obs, frame = envs.reset(), plain.reset()
+    history = [[f] for f in frame]
+    for t in range(50):
+        for i in range(3):
+            wanted = ([np.zeros(3)] * 2 + history[i])[-3:]
+            np.testing.assert_array_equal(obs[i], wanted)
+        for e in (envs, plain):
+            e.send(np.full(3, t % 3))
+        tr, single = envs.recv(), plain.recv()
+        np.testing.assert_array_equal(tr.next_obs[:, -1], single.next_obs)
+        obs, frame = tr.next_obs, single.next_obs
+        if tr.ended.any():
+            obs, frame = envs.reset(tr.ended), plain.reset(tr.ended)
+        for i in range(3):
+            history[i] = [frame[i]] if tr.ended[i] else [*history[i], frame[i]]
+    assert envs.observation_space.shape == obs.shape[1:] == (3, 3)
+    other = make("RlrunScripted-v0", frame_stack=3)
+    np.testing.assert_array_equal(other.load_state_dict(envs.state_dict()), obs)
+
+
+def test_the_replay_holds_each_stacked_frame_once_and_gives_the_stacks_back():
+    envs = make("RlrunScripted-v0", frame_stack=4)
+    storage = RowStorage(600, 3, envs.observation_space.shape, envs.observation_space.dtype, stack=envs.stack)
+    transitions, _, _ = run(envs, np.random.default_rng(0), 80, envs.reset())
+    ids = np.array([storage.add(tr) for tr in transitions])
+    assert storage.frames.shape == (200, 3, 3)
+    for tr, rows in zip(transitions, ids, strict=True):
+        np.testing.assert_array_equal(storage.obs(rows), tr.obs)
+
+
+@pytest.mark.parametrize(("stack", "id", "why"), [(0, "CartPole-v1", "at least 1"), (4, "FrozenLake-v1", "only Box")])
+def test_stacks_that_cannot_be_are_refused(stack, id, why):
+    with pytest.raises(UserError, match=rf"env\.frame_stack: .*{why}"):
+        make(id, frame_stack=stack)

@@ -23,6 +23,8 @@ class Recorder:
     Observations are the time, -1 at the very start, -100 after later resets; the action is always the observation.
     """
 
+    action_mask = None
+
     def __init__(self, num_envs, episode_length):
         self.num_envs, self.episode_length = num_envs, episode_length
         self.calls, self.learned, self.finished = [], [], []
@@ -47,7 +49,7 @@ class Recorder:
         return Transition(before, self.action, np.ones(self.num_envs, np.float32), over, no, no, self.obs)
 
     # actor
-    def __call__(self, obs, step):
+    def __call__(self, obs, step, action_mask=None):
         self.calls.append(f"act@{step}")
         return obs.copy()
 

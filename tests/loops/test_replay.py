@@ -12,6 +12,8 @@ from rl_runner.types import Clock, LearnOutput, Transition, UserError
 class Recorder:
     """Stands in for every part of the loop and writes down what is asked of it."""
 
+    action_mask = None
+
     def __init__(self, num_envs: int, episode_length: int) -> None:
         self.num_envs, self.episode_length = num_envs, episode_length
         self.calls: list[str] = []
@@ -73,7 +75,7 @@ def make(num_envs=1, episode_length=1000, learning_starts=0, learn_every=1, upda
     parts = Recorder(num_envs, episode_length)
 
     class Actor:
-        def __call__(self, obs, step):
+        def __call__(self, obs, step, action_mask=None):
             parts.calls.append(f"act@{step}")
             return np.zeros(num_envs, dtype=np.int64)
 
