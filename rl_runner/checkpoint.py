@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -242,18 +243,22 @@ class Checkpoints:
         return path
 
     def newest(self) -> Iterator[Path]:
-        """Give whole checkpoints, newest first."""
+        """Return whole checkpoints, newest first."""
         yield from reversed(self._named("step_"))
 
+    def best(self) -> Path | None:
+        """Return the checkpoint of the best agent. A save that was killed may leave two: the higher score counts."""
+        return max(self._named("best_"), key=lambda path: (_score(path), _step(path)), default=None)
+
     def find(self, which: str) -> Path:
-        """Give the checkpoint called "best", "last" or by its step.
+        """Return the checkpoint called "best", "last" or by its step.
 
         Raises:
             UserError: there is none by that name.
         """
         best, whole = self._named("best_"), self._named("step_")
-        if which == "best" and best:
-            return best[-1]
+        if which == "best" and (found := self.best()):
+            return found
         if which in ("best", "last") and whole:
             return whole[-1]
         if which.isdigit():
@@ -274,6 +279,15 @@ class Checkpoints:
     def _named(self, prefix: str) -> list[Path]:
         found = [p for p in self.directory.glob(f"{prefix}*") if p.is_dir() and p.name.removeprefix(prefix).isdigit()]
         return sorted(found, key=_step)
+
+
+def _score(path: Path) -> float:
+    """Return the mean return that the best agent was kept for; minus infinity if that is not a finite number."""
+    try:
+        score = float(about(path)["return"]["mean"])
+    except (Damaged, KeyError, TypeError, ValueError):
+        return -math.inf
+    return score if math.isfinite(score) else -math.inf
 
 
 def _step(path: Path) -> int:
