@@ -174,7 +174,8 @@ class Failure(NamedTuple):
 
     job: str
     line: str
-    trace: str | None  # of a bug; None where the user can put it right
+    trace: str | None  # of a bug; None where one line says it all
+    exit_code: int
 
     @classmethod
     def of(cls, job: str, e: Exception, line: str) -> Failure:
@@ -187,7 +188,9 @@ class Failure(NamedTuple):
         trace = "".join(traceback.format_exception(e))
         traceback.clear_frames(e.__traceback__)
         expected = isinstance(e, (UserError, HydraException, OmegaConfBaseException))
-        return cls(job, line, None) if expected else cls(job, f"{type(e).__name__}: {line}", trace)
+        if expected:
+            return cls(job, line, None, getattr(e, "exit_code", UserError.exit_code))
+        return cls(job, f"{type(e).__name__}: {line}", trace, 1)
 
 
 def _report(failures: list[Failure], multirun: bool) -> int:
@@ -202,7 +205,9 @@ def _report(failures: list[Failure], multirun: bool) -> int:
         return 1
     if not failures:
         return 0
-    return 1 if failures[0].trace else _complain(failures[0].line)
+    if failures[0].trace is None:
+        _complain(failures[0].line)
+    return failures[0].exit_code
 
 
 def _short_names(args: list[str]) -> list[str]:
