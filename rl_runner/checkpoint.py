@@ -231,7 +231,7 @@ class Checkpoints:
         path = self._write(f"step_{step:09d}", "latest", state, about)
         others = [p for p in self._named("step_") if p != path]  # may be later ones, that the run did not resume from
         for old in others[: max(0, len(others) + 1 - self.keep)]:
-            shutil.rmtree(old)
+            _discard(old)
         return path
 
     def save_best(self, step: int, state: State, about: State) -> Path:
@@ -239,7 +239,7 @@ class Checkpoints:
         path = self._write(f"best_{step:09d}", "best", state, about)
         for old in self._named("best_"):
             if old != path:
-                shutil.rmtree(old)
+                _discard(old)
         return path
 
     def newest(self) -> Iterator[Path]:
@@ -272,13 +272,18 @@ class Checkpoints:
         path = self.directory / name
         save(path, state, about)
         for leftover in self.directory.glob(".*_*"):  # of a save that was killed
-            shutil.rmtree(leftover)
+            _discard(leftover)
         _link(self.directory / link, name)
         return path
 
     def _named(self, prefix: str) -> list[Path]:
         found = [p for p in self.directory.glob(f"{prefix}*") if p.is_dir() and p.name.removeprefix(prefix).isdigit()]
         return sorted(found, key=_step)
+
+
+def _discard(path: Path) -> None:
+    """Delete a directory, or what can be deleted of it: the new checkpoint is whole, whatever becomes of an old one."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _score(path: Path) -> float:

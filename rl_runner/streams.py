@@ -124,8 +124,8 @@ class AppendedFile:
     def close(self) -> None:
         """Write what waits and close the file."""
         try:
-            self._write()
-            self._open().close()
+            with self._open():
+                self._write()
         except OSError as e:
             self._say(f"{self.path} is not complete: {e.strerror or e}")
 

@@ -199,7 +199,9 @@ class Trainer:
         if ahead is None or mean >= ahead["return"]["mean"]:
             made_again = ahead is not None and (step, mean) == (ahead["steps"], ahead["return"]["mean"])
             agent = {"agent": self.loop.agent.state_dict()}
-            if not made_again and not self._save(self.checkpoints.save_best, agent, self._about(**summary)):
+            if not made_again and not self._save(
+                "best agent", self.checkpoints.save_best, agent, self._about(**summary)
+            ):
                 return False
             self._ahead = None
         progress.best, progress.best_step = mean, step
@@ -211,9 +213,8 @@ class Trainer:
         best, self._ahead = self._ahead, None
         self.progress.best, self.progress.best_step = best["return"]["mean"], best["steps"]
         self.log.write(best["steps"], _scalars(best))
-        self.terminal.say(
-            f"step {best['steps']:,}: evaluated before the resume: mean {self.progress.best:.2f} (best so far, kept)"
-        )
+        score = f"mean {self.progress.best:.2f} (best so far, kept)"
+        self.terminal.say(f"step {best['steps']:,}: evaluated before the resume: {score}")
 
     def checkpoint(self) -> None:
         """Write everything that the run needs to go on, unless it stands there already."""
@@ -222,19 +223,19 @@ class Trainer:
         state = {**self.loop.state_dict(), "trainer": self._state()}
         if "replay" in state and not self.plan.keep_replay:
             state["replay"] = None
-        if self._save(self.checkpoints.save, state, self._about()):
+        if self._save("checkpoint", self.checkpoints.save, state, self._about()):
             self.saved = self.loop.clock
 
-    def _save(self, save: Callable[[int, State, State], object], state: State, about: State) -> bool:
+    def _save(self, what: str, save: Callable[[int, State, State], object], state: State, about: State) -> bool:
         """Save; return whether that was possible. A full disk is said, and the run goes on."""
         step = self.loop.clock.steps
         try:
             save(step, state, about)
-            return True
         except OSError as e:
             self.save_error = f"{e.strerror or e}"
-            self.terminal.say(f"step {step:,}: the checkpoint cannot be written ({self.save_error}); the run goes on")
+            self.terminal.say(f"step {step:,}: the {what} cannot be saved ({self.save_error}); the run goes on")
             return False
+        return True
 
     def _about(self, **more: object) -> State:
         return {**vars(self.loop.clock), "seconds": self.seconds, **more}
@@ -287,7 +288,7 @@ class Trainer:
         if path is None:
             return None
         try:
-            load(path, only=["agent"])
+            load(path, only=["agent"])  # it is whole
             found = about(path)
             return found if all(map(math.isfinite, [found["steps"], *_scalars(found).values()])) else None
         except (Damaged, KeyError, TypeError):

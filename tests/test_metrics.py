@@ -289,6 +289,7 @@ def test_rows_that_a_crash_lost_on_a_full_disk_are_named_at_the_resume(tmp_path:
     said: list[str] = []
     MetricsLog(tmp_path, sizes, step=2, say=said.append).close()
     assert said[0].endswith("its last row is of step 1, what followed up to step 2 is missing")
+    log.close()
 
 
 def test_hyperparameters_reach_tensorboard(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_streams_that_were_closed_before_the_process_started(monkeypatch: pytest
     print("a line", flush=True)
     print("a line", file=sys.stderr, flush=True)
     assert sys.stdin.read() == ""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.close()
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), io.TextIOWrapper(io.BytesIO())])

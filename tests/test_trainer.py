@@ -15,6 +15,21 @@ from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Clock, Episode
 
 
+@pytest.fixture(autouse=True)
+def _logs_are_closed(monkeypatch):
+    opened = []
+
+    class Closed(MetricsLog):
+        def __init__(self, *args):
+            super().__init__(*args)
+            opened.append(self)
+
+    monkeypatch.setitem(globals(), "MetricsLog", Closed)
+    yield
+    for log in opened:
+        log.close()
+
+
 class CountingAgent:
     def __init__(self):
         self.version = 0
