@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -230,7 +231,7 @@ class Checkpoints:
         path = self._write(f"step_{step:09d}", "latest", state, about)
         others = [p for p in self._named("step_") if p != path]  # may be later ones, that the run did not resume from
         for old in others[: max(0, len(others) + 1 - self.keep)]:
-            shutil.rmtree(old)
+            _discard(old)
         return path
 
     def save_best(self, step: int, state: State, about: State) -> Path:
@@ -238,22 +239,26 @@ class Checkpoints:
         path = self._write(f"best_{step:09d}", "best", state, about)
         for old in self._named("best_"):
             if old != path:
-                shutil.rmtree(old)
+                _discard(old)
         return path
 
     def newest(self) -> Iterator[Path]:
-        """Give whole checkpoints, newest first."""
+        """Return whole checkpoints, newest first."""
         yield from reversed(self._named("step_"))
 
+    def best(self) -> Path | None:
+        """Return the checkpoint of the best agent. A save that was killed may leave two: the higher score counts."""
+        return max(self._named("best_"), key=lambda path: (_score(path), _step(path)), default=None)
+
     def find(self, which: str) -> Path:
-        """Give the checkpoint called "best", "last" or by its step.
+        """Return the checkpoint called "best", "last" or by its step.
 
         Raises:
             UserError: there is none by that name.
         """
         best, whole = self._named("best_"), self._named("step_")
-        if which == "best" and best:
-            return best[-1]
+        if which == "best" and (found := self.best()):
+            return found
         if which in ("best", "last") and whole:
             return whole[-1]
         if which.isdigit():
@@ -267,13 +272,27 @@ class Checkpoints:
         path = self.directory / name
         save(path, state, about)
         for leftover in self.directory.glob(".*_*"):  # of a save that was killed
-            shutil.rmtree(leftover)
+            _discard(leftover)
         _link(self.directory / link, name)
         return path
 
     def _named(self, prefix: str) -> list[Path]:
         found = [p for p in self.directory.glob(f"{prefix}*") if p.is_dir() and p.name.removeprefix(prefix).isdigit()]
         return sorted(found, key=_step)
+
+
+def _discard(path: Path) -> None:
+    """Delete a directory, or what can be deleted of it: the new checkpoint is whole, whatever becomes of an old one."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _score(path: Path) -> float:
+    """Return the mean return that the best agent was kept for; minus infinity if that is not a finite number."""
+    try:
+        score = float(about(path)["return"]["mean"])
+    except (Damaged, KeyError, TypeError, ValueError):
+        return -math.inf
+    return score if math.isfinite(score) else -math.inf
 
 
 def _step(path: Path) -> int:

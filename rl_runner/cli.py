@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rl_runner import __version__, usage
+from rl_runner import __version__, streams, usage
 
 # Heavy imports (hydra, torch) are inside the functions that need them, so that help answers at once.
 
@@ -37,11 +37,12 @@ class WrongLine(Exception):
 
 
 def main() -> None:
-    """Run the command line; exits with 0, with 2 for what the user can put right, with 1 for a bug."""
+    """Run the command line; exit with 0, with 2 for what the user can put right, with 1 for a bug or a full disk."""
     # Threads that wait for each other should spin for a moment, then sleep. Sleeping at once makes steps on images a
     # quarter slower on two idle cores; spinning for long, which is GNU OpenMP's default, made an update take 550 ms
     # instead of 30 beside other work. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    streams.protect()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -140,6 +141,8 @@ def _run_verb(verb: str, args: list[str]) -> int:
     def job(cfg: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
+        if os.getpid() != here:  # a launcher's worker, with standard streams of its own
+            streams.protect()
         name = ", ".join(_overrides())
         if _in_sweep():
             print(f"\njob {HydraConfig.get().job.num}: {name}", flush=True)
@@ -171,7 +174,8 @@ class Failure(NamedTuple):
 
     job: str
     line: str
-    trace: str | None  # of a bug; None where the user can put it right
+    trace: str | None  # of a bug; None where one line says it all
+    exit_code: int
 
     @classmethod
     def of(cls, job: str, e: Exception, line: str) -> Failure:
@@ -184,7 +188,9 @@ class Failure(NamedTuple):
         trace = "".join(traceback.format_exception(e))
         traceback.clear_frames(e.__traceback__)
         expected = isinstance(e, (UserError, HydraException, OmegaConfBaseException))
-        return cls(job, line, None) if expected else cls(job, f"{type(e).__name__}: {line}", trace)
+        if expected:
+            return cls(job, line, None, getattr(e, "exit_code", UserError.exit_code))
+        return cls(job, f"{type(e).__name__}: {line}", trace, 1)
 
 
 def _report(failures: list[Failure], multirun: bool) -> int:
@@ -199,7 +205,9 @@ def _report(failures: list[Failure], multirun: bool) -> int:
         return 1
     if not failures:
         return 0
-    return 1 if failures[0].trace else _complain(failures[0].line)
+    if failures[0].trace is None:
+        _complain(failures[0].line)
+    return failures[0].exit_code
 
 
 def _short_names(args: list[str]) -> list[str]:

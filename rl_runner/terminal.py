@@ -7,18 +7,40 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from rl_runner.streams import AppendedFile, plain
 from rl_runner.types import Clock
 
 SECONDS_BETWEEN_MOVES = 0.2  # of the progress bar
 
 
+class _Console(Console):
+    """Sets text in characters that the terminal has, before columns are measured."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain(text, self.encoding), **options)
+
+
+def make_console(width: int | None = None, soft_wrap: bool = True) -> Console:
+    """Return a console on standard output, for tables and lines.
+
+    Args:
+        width: in characters; None: that of the terminal.
+        soft_wrap: lines that are too long are left to the terminal, in one piece.
+    """
+    return _Console(soft_wrap=soft_wrap, highlight=False, width=width)
+
+
 class Terminal:
     """Shows a run's progress and keeps every line in `train.log` as well.
+
+    A log that cannot be written is said once, and the run goes on.
 
     Args:
         total_steps: the run's length.
@@ -27,8 +49,8 @@ class Terminal:
 
     def __init__(self, total_steps: int, log: Path) -> None:
         self._total = total_steps
-        self._console = Console(soft_wrap=True, highlight=False)
-        self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the run
+        self._console = make_console()
+        self._log = AppendedFile(log, self._show)
         self._bar: Progress | None = None
         self._moved = 0.0
         if sys.stdout.isatty():
@@ -58,7 +80,7 @@ class Terminal:
         """Show where the run stands."""
         line = _status(scalars)
         if self._bar:
-            self._bar.update(self._task, completed=clock.steps, description=line)
+            self._bar.update(self._task, completed=clock.steps, description=plain(line, self._console.encoding))
         else:
             print(f"step {clock.steps:,}/{self._total:,}  {line}", flush=True)
         self._write(f"step {clock.steps:,}/{self._total:,}  {line}")
@@ -71,7 +93,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Show one line that stays."""
-        self._console.print(line, markup=False)
+        self._show(line)
         self._write(line)
 
     def block(self, rows: Sequence[tuple[str, str]]) -> None:
@@ -84,13 +106,15 @@ class Terminal:
             self._write(f"{name:13}{fact}")
         self._console.print(table)
 
+    def _show(self, line: str) -> None:
+        self._console.print(line, markup=False)
+
     def _write(self, line: str) -> None:
-        self._log.write(line + "\n")
-        self._log.flush()
+        self._log.append((line + "\n").encode("utf-8", "backslashreplace"))
 
 
 def _status(scalars: Mapping[str, float]) -> str:
-    """Give the few numbers that say how a run is doing."""
+    """Return the few numbers that say how a run is doing."""
     recent = next((v for k, v in scalars.items() if k.startswith("train/return_last")), None)
     parts = [
         None if recent is None else f"return {recent:.2f}",

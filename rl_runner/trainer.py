@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rl_runner.checkpoint import Checkpoints
+from rl_runner.checkpoint import Checkpoints, Damaged, about, load
 from rl_runner.evaluate import Evaluation
 from rl_runner.metrics import MetricsLog
 from rl_runner.schedules import Every
@@ -56,7 +57,7 @@ class Progress:
     interval: list[tuple[float, int]] = field(default_factory=list)  # (return, length) of episodes since the last log
     logged: Clock = field(default_factory=Clock)  # the clock at the last log line
     evaluated: Clock = field(default_factory=Clock)  # the clock at the last evaluation
-    best: float | None = None  # best evaluation so far, and where
+    best: float | None = None  # best evaluation so far, always a finite number, and where
     best_step: int = 0
     seconds: float = 0.0  # wall-clock of training, over all resumes
 
@@ -64,15 +65,21 @@ class Progress:
 class Trainer:
     """Runs a loop to its end.
 
+    The best agent of a run is never replaced by a worse one, also where a resume goes back behind its evaluation: to
+    the last checkpoint before a crash, to an older one, or to the end of a run, whose closing evaluation comes after
+    its last checkpoint. Training then goes on as if that evaluation had not been, so that an exact resume makes it
+    again. Only the agent on the disk stays, unless an agent as good is found. If its step does not give it again, the
+    rows of its evaluation are written once more, as soon as the clock has passed that step or the run ends.
+
     Args:
         loop: takes the steps.
-        evaluation: gives an evaluation of the agent as it is, None if it was interrupted; the step picks its seeds.
+        evaluation: returns an evaluation of the agent as it is, None if it was interrupted; the step picks its seeds.
         checkpoints: where states go.
         log: where scalars go.
         terminal: what the person sees.
         plan: when things happen.
         stopped: asked after every step; True ends the run after a checkpoint.
-        diagnostics: gives further scalars each time that scalars are written.
+        diagnostics: returns further scalars each time that scalars are written.
     """
 
     def __init__(
@@ -89,7 +96,9 @@ class Trainer:
         self.loop, self.evaluation, self.checkpoints, self.log = loop, evaluation, checkpoints, log
         self.terminal, self.plan, self.stopped, self.diagnostics = terminal, plan, stopped, diagnostics
         self.progress = Progress(recent=deque(maxlen=plan.stop_window))
-        self.saved: Clock | None = None  # the clock at the last checkpoint of this process
+        self.saved: Clock | None = None  # the clock at the last checkpoint that was written or loaded
+        self.save_error = ""  # why the last checkpoint that failed did
+        self._ahead: State | None = None  # what is known of the best agent, where its evaluation is ahead of the clock
         self._started = self._logged_at = time.perf_counter()
         self._counted = loop.clock  # where the clock stood then: a resumed run is not credited with what it did before
 
@@ -100,6 +109,8 @@ class Trainer:
         if goal is not None and len(recent) == recent.maxlen and sum(recent) / len(recent) >= goal:
             return True
         best, goal = self.progress.best, self.plan.stop_eval_return
+        if self._ahead and self._ahead["steps"] <= self.loop.clock.steps:
+            best = self._ahead["return"]["mean"]
         return goal is not None and best is not None and best >= goal
 
     @property
@@ -118,6 +129,8 @@ class Trainer:
                 self.progress.recent.append(episode.total_reward)
                 self.progress.interval.append((episode.total_reward, episode.length))
             self.terminal.advance(loop.clock)
+            if self._ahead and self._ahead["steps"] < loop.clock.steps:
+                self._adopt_best()
             if plan.log.crossings(before, loop.clock):
                 self.write_scalars()
             self._evaluate_if_due()
@@ -130,6 +143,8 @@ class Trainer:
                 self.write_scalars()
             if loop.clock != self.progress.evaluated:
                 self.evaluate()
+        if self._ahead:
+            self._adopt_best()
 
     def write_scalars(self) -> None:
         """Write what happened since the last call."""
@@ -165,20 +180,41 @@ class Trainer:
         self.progress.evaluated = self.loop.clock
         summary = evaluation.summary()
         result = summary["return"]
-        scalars = {f"eval/return_{name}": result[name] for name in ("mean", "std", "min", "max")}
-        scalars["eval/length_mean"] = summary["length"]["mean"]
-        self.log.write(step, scalars)
-        best = self.progress.best
-        is_best = best is None or result["mean"] >= best
-        if is_best:
-            self.progress.best, self.progress.best_step = result["mean"], step
-            agent = {"agent": self.loop.agent.state_dict()}
-            self._save(self.checkpoints.save_best, agent, self._about(**summary))
+        if self._ahead and self._ahead["steps"] == step and not result["mean"] >= self._ahead["return"]["mean"]:
+            self._adopt_best()
+        self.log.write(step, _scalars(summary))
+        is_best = self._keep_if_best(step, summary)
         self.terminal.say(
             f"step {step:,}: evaluation over {summary['episodes']} episodes: "
             f"mean {result['mean']:.2f} ± {result['std']:.2f}{' (best so far)' if is_best else ''}"
         )
         self._logged_at += time.perf_counter() - started  # steps/s are those of training
+
+    def _keep_if_best(self, step: int, summary: State) -> bool:
+        """Save the agent if none was better; return whether it is the best so far. One that is not saved is not."""
+        progress, mean = self.progress, summary["return"]["mean"]
+        if not math.isfinite(mean) or (progress.best is not None and mean < progress.best):
+            return False
+        ahead = self._ahead
+        if ahead is None or mean >= ahead["return"]["mean"]:
+            made_again = ahead is not None and (step, mean) == (ahead["steps"], ahead["return"]["mean"])
+            agent = {"agent": self.loop.agent.state_dict()}
+            if not made_again and not self._save(
+                "best agent", self.checkpoints.save_best, agent, self._about(**summary)
+            ):
+                return False
+            self._ahead = None
+        progress.best, progress.best_step = mean, step
+        return True
+
+    def _adopt_best(self) -> None:
+        """Count the best agent on the disk as this run's, though its evaluation did not come again."""
+        assert self._ahead is not None
+        best, self._ahead = self._ahead, None
+        self.progress.best, self.progress.best_step = best["return"]["mean"], best["steps"]
+        self.log.write(best["steps"], _scalars(best))
+        score = f"mean {self.progress.best:.2f} (best so far, kept)"
+        self.terminal.say(f"step {best['steps']:,}: evaluated before the resume: {score}")
 
     def checkpoint(self) -> None:
         """Write everything that the run needs to go on, unless it stands there already."""
@@ -187,17 +223,19 @@ class Trainer:
         state = {**self.loop.state_dict(), "trainer": self._state()}
         if "replay" in state and not self.plan.keep_replay:
             state["replay"] = None
-        if self._save(self.checkpoints.save, state, self._about()):
+        if self._save("checkpoint", self.checkpoints.save, state, self._about()):
             self.saved = self.loop.clock
 
-    def _save(self, save: Callable[[int, State, State], object], state: State, about: State) -> bool:
-        """Save; a full disk is said, and the run goes on."""
+    def _save(self, what: str, save: Callable[[int, State, State], object], state: State, about: State) -> bool:
+        """Save; return whether that was possible. A full disk is said, and the run goes on."""
+        step = self.loop.clock.steps
         try:
-            save(self.loop.clock.steps, state, about)
-            return True
+            save(step, state, about)
         except OSError as e:
-            self.terminal.say(f"the checkpoint could not be written ({e}); the last one stays, and the run goes on")
+            self.save_error = f"{e.strerror or e}"
+            self.terminal.say(f"step {step:,}: the {what} cannot be saved ({self.save_error}); the run goes on")
             return False
+        return True
 
     def _about(self, **more: object) -> State:
         return {**vars(self.loop.clock), "seconds": self.seconds, **more}
@@ -216,10 +254,48 @@ class Trainer:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Put back what the trainer remembers; the loop is put back by itself."""
+        """Restore what the trainer remembers; the loop has been restored by itself."""
         p, mine = self.progress, state
         p.recent.extend(mine["recent"])
         p.interval = list(mine["interval"])
         p.logged, p.evaluated = Clock(**mine["logged"]), Clock(**mine["evaluated"])
         p.best, p.best_step, p.seconds = mine["best"], mine["best_step"], mine["seconds"]
+        if p.best is not None and not math.isfinite(p.best):
+            p.best, p.best_step = None, 0
+        self._compare_best()
+        self.saved = self.loop.clock
         self._started = self._logged_at = time.perf_counter()
+
+    def _compare_best(self) -> None:
+        """Compare what is remembered of the best agent with the one on the disk, which counts."""
+        p, found = self.progress, self._best_on_disk()
+        if found is None:
+            if p.best is not None:
+                self.terminal.say(
+                    f"the best agent, of step {p.best_step:,}, is missing or damaged; the search restarts"
+                )
+            p.best, p.best_step = None, 0
+        elif (found["steps"], found["return"]["mean"]) == (p.best_step, p.best):
+            return
+        elif found["steps"] >= self.loop.clock.steps:
+            self._ahead = found
+        else:
+            p.best, p.best_step = found["return"]["mean"], found["steps"]
+
+    def _best_on_disk(self) -> State | None:
+        """Return the summary of the best agent's evaluation, None if there is no whole agent or its score is none."""
+        path = self.checkpoints.best()
+        if path is None:
+            return None
+        try:
+            load(path, only=["agent"])  # it is whole
+            found = about(path)
+            return found if all(map(math.isfinite, [found["steps"], *_scalars(found).values()])) else None
+        except (Damaged, KeyError, TypeError):
+            return None
+
+
+def _scalars(evaluation: State) -> dict[str, float]:
+    """Return the curves' values of an evaluation's summary."""
+    scalars = {f"eval/return_{name}": evaluation["return"][name] for name in ("mean", "std", "min", "max")}
+    return {**scalars, "eval/length_mean": evaluation["length"]["mean"]}

@@ -23,7 +23,9 @@ State = dict[str, Any]  # a tree of dicts and lists over tensors, arrays, number
 
 
 class UserError(Exception):
-    """Something the user can put right. Shown as one line, without a traceback; the exit code is 2."""
+    """Something the user can put right. Shown as one line, without a traceback."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)

@@ -453,6 +453,40 @@ def test_a_best_one_may_come_at_an_earlier_step(tmp_path: Path) -> None:
     assert names(tmp_path) == ["best", "best_000000020"]
 
 
+def test_a_checkpoint_is_saved_though_an_old_one_cannot_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that another process holds open on a network file system cannot."""
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, {"a": 1}, {})
+    checkpoints.save_best(1, {"a": 1}, {})
+
+    def busy(*args: Any, **kwargs: Any) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    with monkeypatch.context() as m:
+        m.setattr(os, "rmdir", busy)
+        checkpoints.save(2, {"a": 2}, {})
+        checkpoints.save_best(2, {"a": 2}, {})
+    assert load(tmp_path / "latest") == load(tmp_path / "best") == {"a": 2}
+    checkpoints.save(3, {"a": 3}, {})
+    assert names(tmp_path) == ["best", "best_000000001", "best_000000002", "latest", "step_000000003"]
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), None])
+def test_of_two_best_ones_the_score_decides(tmp_path: Path, odd: Any) -> None:
+    """A save that was killed before it deleted the other one leaves two; the later step need not be the better one."""
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.best() is None
+    for step, score in ((20, 7.0), (50, 5.0), (60, odd), (70, {})):
+        save(tmp_path / f"best_{step:09d}", {"agent": step}, {"return": {"mean": score}})
+    save(tmp_path / "best_000000080", {"agent": 80}, {})
+    (tmp_path / "best_000000090").mkdir()
+    found = checkpoints.best()
+    assert found == checkpoints.find("best")
+    assert found == tmp_path / "best_000000020"
+
+
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_one_just_written_is_never_pruned(tmp_path: Path, keep: int) -> None:
     """A run that went on from an older one (the newer ones were damaged) writes at a step between them."""

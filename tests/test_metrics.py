@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.summary.writer import event_file_writer
 
 from rl_runner.metrics import Meter, MetricsLog, grouped
+from tests.disk import full_beyond
 
 Scalars = list[tuple[int, str, float]]
-
-
-@pytest.fixture(autouse=True)
-def _file_numbers_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Event files of one second and process are sorted, as text, by this number: keep it to one digit."""
-    monkeypatch.setattr(event_file_writer, "_global_uid", type(event_file_writer._global_uid)(0))
 
 
 def table(run: Path) -> Scalars:
@@ -179,6 +173,123 @@ def test_a_file_that_somebody_removed_does_not_stop_the_resume(tmp_path: Path) -
     write(log, 2)
     log.close()
     assert table(tmp_path) == [(2, "a", 2 / 3), (2, "b", -2.0)]
+
+
+# Files that are shorter than the checkpoint says, by a crash of the machine or a copy that was cut short.
+
+
+def begun(run: Path) -> dict[str, int]:
+    """Three rows of two steps, and more of a third one after the checkpoint."""
+    log = MetricsLog(run)
+    log.write(1, {"a": 0.5, "b": 2.25})
+    log.write(2, {"a": 1.5})
+    sizes = log.state_dict()
+    log.write(3, {"a": 2.5})
+    log.close()
+    return sizes
+
+
+def resume(run: Path, sizes: dict[str, int]) -> list[str]:
+    """Go on from step 2; return what is said."""
+    said: list[str] = []
+    log = MetricsLog(run, sizes, step=2, say=said.append)
+    log.write(4, {"a": 9.0})
+    log.close()
+    return said
+
+
+ROWS = [b"1,a,0.5\n", b"1,b,2.25\n", b"2,a,1.5\n"]
+
+
+@pytest.mark.parametrize(
+    ("left", "whole", "last"),
+    [
+        (b"".join(ROWS)[:-1], 2, "its last row is of step 1"),
+        (b"".join(ROWS[:2]), 2, "its last row is of step 1"),
+        (b"".join(ROWS[:1]) + b"1,b,", 1, "its last row is of step 1"),
+        (b"".join(ROWS[:1]) + bytes(17), 1, "its last row is of step 1"),  # blocks that were never written
+        (b"1", 0, "it holds no row"),
+        (b"", 0, "it holds no row"),
+    ],
+)
+def test_a_table_that_was_cut_short(tmp_path: Path, left: bytes, whole: int, last: str) -> None:
+    """It is cut to its last whole row, and what is missing is said."""
+    sizes = begun(tmp_path)
+    (tmp_path / "metrics.csv").write_bytes(b"step,name,value\n" + left)
+    said = resume(tmp_path, sizes)
+    kept = b"".join(ROWS[:whole])
+    assert (tmp_path / "metrics.csv").read_bytes() == b"step,name,value\n" + kept + b"4,a,9.0\n"
+    words = f"is shorter than at the checkpoint: {last}, what followed up to step 2 is missing"
+    assert said == [f"{tmp_path / 'metrics.csv'} {words}"]
+
+
+@pytest.mark.parametrize("left", [None, b"", b"step,na"])
+def test_a_table_that_is_missing_starts_again(tmp_path: Path, left: bytes | None) -> None:
+    sizes = begun(tmp_path)
+    (tmp_path / "metrics.csv").unlink()
+    if left is not None:
+        (tmp_path / "metrics.csv").write_bytes(left)
+    (line,) = resume(tmp_path, sizes)
+    assert (tmp_path / "metrics.csv").read_bytes() == b"step,name,value\n4,a,9.0\n"
+    assert "up to step 2" in line
+
+
+def test_a_whole_table_is_cut_to_the_checkpoint_in_silence(tmp_path: Path) -> None:
+    assert resume(tmp_path, begun(tmp_path)) == []
+    assert (tmp_path / "metrics.csv").read_bytes() == b"step,name,value\n" + b"".join(ROWS) + b"4,a,9.0\n"
+
+
+def test_event_files_that_were_cut_short(tmp_path: Path) -> None:
+    sizes = begun(tmp_path)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    events.write_bytes(events.read_bytes()[: sizes[f"tensorboard/{events.name}"] - 5])  # in the middle of step 2
+    said = resume(tmp_path, sizes)
+    assert said == [f"{events} is shorter than at the checkpoint: TensorBoard lacks a part of the curves"]
+    assert sorted(curves(tmp_path)) == [(1, "a", 0.5), (1, "b", 2.25), (4, "a", 9.0)]
+
+
+def test_a_checkpoint_cannot_cut_files_elsewhere(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (tmp_path / "mine").write_text("of value")
+    (run / "train.log").write_text("of value")
+    resume(
+        run, begun(run) | {"../mine": 0, "train.log": 0, str(tmp_path / "mine"): 0, "tensorboard/events./../../x": 0}
+    )
+    assert (tmp_path / "mine").read_text() == (run / "train.log").read_text() == "of value"
+
+
+# A full disk.
+
+
+def test_a_full_disk_ends_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    log = MetricsLog(tmp_path, say=said.append)
+    rows = {f"name_{i:04}": i / 3 for i in range(200)}  # about 6 kB in the table and 9 kB of events a step
+    with full_beyond(8000):
+        for step in (1, 2, 3):
+            log.write(step, rows)
+            assert {s for s, *_ in table(tmp_path)} == {1}  # whole rows, of whole steps
+        sizes = log.state_dict()
+    assert len(said) == 2  # one line for each file
+    log.write(4, rows)
+    log.close()
+    assert (tmp_path / "metrics.csv").read_bytes()[: sizes["metrics.csv"]].splitlines()[-1].startswith(b"3,name_0199,")
+    assert len(said) == 2
+    assert table(tmp_path) == [(step, name, value) for step in (1, 2, 3, 4) for name, value in rows.items()]
+    assert as_float32(curves(tmp_path)) == as_float32(table(tmp_path))
+
+
+def test_rows_that_a_crash_lost_on_a_full_disk_are_named_at_the_resume(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, say=lambda line: None)
+    log.write(1, {"a": 1.0})
+    with full_beyond(100):
+        log.write(2, {"a" * 100: 2.0})
+        sizes = log.state_dict()  # then it crashes
+    said: list[str] = []
+    MetricsLog(tmp_path, sizes, step=2, say=said.append).close()
+    assert said[0].endswith("its last row is of step 1, what followed up to step 2 is missing")
+    log.close()
 
 
 def test_hyperparameters_reach_tensorboard(tmp_path: Path) -> None:

@@ -132,6 +132,29 @@ def test_more_steps_for_a_finished_run_give_the_longer_run(monkeypatch, tmp_path
     assert_same_run("whole", "longer")
 
 
+def test_a_run_that_died_with_a_better_agent_than_its_checkpoint_knows_goes_on_to_the_same_end(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments = [*CARTPOLE, "seed=2", "eval.every_steps=50", "checkpoint.every_steps=300"]
+    assert train("whole", *arguments) == 0
+    step = ReplayLoop.step
+
+    def dies(loop: ReplayLoop) -> None:
+        if loop.clock.steps >= 590:
+            raise MemoryError("the machine is gone")
+        step(loop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReplayLoop, "step", dies)
+        assert train("resumed", *arguments) == 1
+    best = checkpoint.about(Checkpoints(Path("resumed", "checkpoints")).find("best"))["steps"]
+    known = final_state("resumed")
+    assert known["clock"]["steps"] == 300 > known["trainer"]["best_step"]
+    assert best > 300
+    assert train("resumed") == 0
+    assert_same_run("whole", "resumed")
+    assert_same(*(checkpoint.load(Path(run, "checkpoints", "best")) for run in ("whole", "resumed")))
+
+
 def test_two_runs_of_the_same_command_are_the_same_and_another_seed_is_not(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for run, seed in [("a", 5), ("b", 5), ("c", 0)]:

@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
-from rl_runner.terminal import Terminal
+from rl_runner import streams
+from rl_runner.terminal import Terminal, make_console
 from rl_runner.types import Clock
+from tests.disk import full_beyond
 
 SCALARS = {"train/return_last_100": 12.345, "explore/epsilon": 0.5, "learn/loss": 0.25, "time/steps_per_s": 1234.5}
 STATUS = "return 12.35  ε 0.500  loss 0.2500  1,234 steps/s"
@@ -66,3 +69,39 @@ def test_what_is_not_known_is_left_out(tmp_path: Path, capsys: pytest.CaptureFix
     with Terminal(10, tmp_path / "log") as terminal:
         terminal.update(Clock(steps=1), {"time/steps_per_s": 2.0})
     assert capsys.readouterr().out == "step 1/10  2 steps/s\n"
+
+
+def test_a_terminal_that_has_ascii_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables keep their columns straight; the log has every character."""
+    with open(tmp_path / "out", "w", encoding="ascii") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        streams.protect()
+        show(tmp_path / "log")
+        table = Table("return", "steps")
+        table.add_row("1.0 ± 0.5", "10")
+        table.add_row("10.0 + 0.5", "10")
+        make_console().print(table)
+        sys.stdout.flush()
+    lines = (tmp_path / "out").read_bytes().decode("ascii").splitlines()
+    assert any("cartpole x 2" in line for line in lines)
+    assert "step 1,000/2,000  return 12.35  eps 0.500  loss 0.2500  1,234 steps/s" in lines
+    (widths,) = {len(line) for line in lines[-6:]}
+    assert lines[-3] == "| 1.0 +- 0.5 | 10    |"
+    assert widths == len(lines[-3])
+    assert STATUS in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+def test_a_log_that_cannot_be_written_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with full_beyond(10), Terminal(10, tmp_path / "log") as terminal:
+        for i in range(3):
+            terminal.say(f"line {i}")
+    out = capsys.readouterr().out
+    assert out.count("log cannot be written (File too large); the run goes on") == 1
+    assert [f"line {i}" in out for i in range(3)] == [True] * 3
+    assert out.endswith("log is not complete: File too large\n")
+
+
+def test_names_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal(10, tmp_path / "log") as terminal:
+        terminal.say("outputs/\udcff")
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "outputs/\\udcff\n"

@@ -1,16 +1,33 @@
 """The shell round a loop: everything happens when the plan says, and the best agent is kept."""
 
+import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rl_runner.checkpoint import Checkpoints, about
+from rl_runner.checkpoint import Checkpoints, about, load
 from rl_runner.evaluate import Evaluation
 from rl_runner.metrics import MetricsLog
 from rl_runner.schedules import Every
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Clock, Episode
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_closed(monkeypatch):
+    opened = []
+
+    class Closed(MetricsLog):
+        def __init__(self, *args):
+            super().__init__(*args)
+            opened.append(self)
+
+    monkeypatch.setitem(globals(), "MetricsLog", Closed)
+    yield
+    for log in opened:
+        log.close()
 
 
 class CountingAgent:
@@ -52,6 +69,7 @@ class FakeLoop:
 
     def load_state_dict(self, state):
         self.clock = Clock(**state["clock"])
+        self.agent.version = state["agent"]["version"]
 
 
 class Said:
@@ -181,8 +199,6 @@ def test_a_full_disk_is_said_and_training_goes_on(tmp_path, monkeypatch):
 
 
 def test_checkpoints_leave_the_replay_out_when_told_so(tmp_path):
-    from rl_runner.checkpoint import load
-
     trainer, checkpoints, _ = make(tmp_path, keep_replay=False)
     trainer.run()
     assert load(checkpoints.find("last"))["replay"] is None
@@ -224,3 +240,202 @@ def test_steps_per_second_leave_out_what_diagnostics_take(tmp_path, monkeypatch)
         now[0] += 2.0
         trainer.write_scalars()
     assert scalars(tmp_path, "time/steps_per_s") == {3: 1.5, 6: 1.5}
+
+
+# The best agent, over resumes. Scores are by step; steps are multiples of 3, evaluations are at 9, 18, 27 and the end.
+
+
+class Crash(Exception):
+    """The machine is gone."""
+
+
+def train(tmp_path, scores, crash_at=None, resume=None, **plan):
+    """Run a trainer; `resume` names the checkpoint that it goes on from."""
+    tmp_path.mkdir(exist_ok=True)
+    state = load(tmp_path / "checkpoints" / resume) if resume else None
+    plan = {"evaluate": Every(9), **plan}
+    trainer, *_ = make(tmp_path / "unused" if resume else tmp_path, scores, **plan)
+    if state:
+        trainer.loop.load_state_dict(state)
+        trainer.checkpoints = Checkpoints(tmp_path / "checkpoints", keep=10)
+        trainer.log = MetricsLog(tmp_path, state["trainer"]["files"], trainer.loop.clock.steps)
+        trainer.load_state_dict(state["trainer"])
+    step = trainer.loop.step
+
+    def crashing_step():
+        if trainer.loop.clock.steps == crash_at:
+            raise Crash
+        step()
+
+    trainer.loop.step = crashing_step
+    if crash_at is None:
+        trainer.run()
+    else:
+        with pytest.raises(Crash):
+            trainer.run()
+    return trainer
+
+
+def best_of(tmp_path):
+    """What stands in checkpoints/best: step and score, and the version of the agent, which is the step as well."""
+    best = tmp_path / "checkpoints" / "best"
+    assert load(best)["agent"] == {"version": about(best)["steps"]}
+    return about(best)["steps"], about(best)["return"]["mean"]
+
+
+def table(tmp_path):
+    return [line for line in (tmp_path / "metrics.csv").read_text().splitlines() if ",time/" not in line]
+
+
+def assert_same_run(a, b, trainer_a, trainer_b):
+    assert table(a) == table(b)
+    assert best_of(a) == best_of(b)
+    for trainer, run in ((trainer_a, a), (trainer_b, b)):
+        assert (trainer.progress.best_step, trainer.progress.best) == best_of(run)
+
+
+@pytest.mark.parametrize("closing", [9.0, 5.0, 2.0])
+def test_the_best_agent_of_a_finished_run_stays_when_it_is_made_longer(tmp_path, closing):
+    scores = {9: 1.0, 18: 2.0, 21: closing, 27: 5.0, 30: 4.0}
+    train(tmp_path, scores, total_steps=21)
+    assert best_of(tmp_path) == (21, closing)
+    trainer = train(tmp_path, scores, resume="latest", total_steps=30)
+    best = (21, 9.0) if closing == 9.0 else (27, 5.0)
+    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == best
+    assert list(scalars(tmp_path, "eval/return_mean").items()) == list(scores.items())
+    trainer = train(tmp_path, {33: 3.0, 36: 3.0}, resume="latest", total_steps=33)
+    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == best
+
+
+def test_a_closing_evaluation_that_was_not_the_best_leaves_no_row_in_the_longer_run(tmp_path):
+    scores = {9: 3.0, 18: 2.0, 21: 1.0, 27: 5.0, 30: 4.0}
+    train(tmp_path / "a", scores, total_steps=21)
+    resumed = train(tmp_path / "a", scores, resume="latest")
+    assert_same_run(tmp_path / "a", tmp_path / "b", resumed, train(tmp_path / "b", scores))
+
+
+def test_resuming_a_finished_run_as_it_is_changes_nothing(tmp_path):
+    scores = {9: 1.0, 18: 2.0, 27: 3.0, 30: 4.0}
+    first = train(tmp_path / "a", scores)
+    shutil.copytree(tmp_path / "a", tmp_path / "b", symlinks=True)
+    assert_same_run(tmp_path / "a", tmp_path / "b", first, train(tmp_path / "b", scores, resume="latest"))
+
+
+@pytest.mark.parametrize("scores", [{9: 1.0, 18: 5.0, 27: 9.0, 30: 2.0}, {9: 1.0, 18: 5.0, 27: 2.0, 30: 7.0}])
+@pytest.mark.parametrize("again_at", [18, 21, 27])
+def test_after_a_crash_the_same_evaluations_are_made_once(tmp_path, scores, again_at):
+    """The run crashes after 27, with one checkpoint at 15; resumed, it crashes again, before or after the best."""
+    whole = train(tmp_path / "whole", scores, checkpoint=Every(15))
+    train(tmp_path / "run", scores, crash_at=27, checkpoint=Every(15))
+    best = best_of(tmp_path / "run")
+    train(tmp_path / "run", scores, crash_at=again_at, resume="step_000000015", checkpoint=Every(15))
+    assert best_of(tmp_path / "run") == best  # not the one of 18 for that of 27
+    resumed = train(tmp_path / "run", scores, resume="latest", checkpoint=Every(15))
+    assert_same_run(tmp_path / "whole", tmp_path / "run", whole, resumed)
+
+
+def test_what_the_best_agent_scored_stays_if_the_replay_gives_another_number(tmp_path):
+    """As without the replay memory. The agent at 27 is another one then, and both have a row."""
+    train(tmp_path, {9: 1.0, 18: 5.0, 27: 9.0}, crash_at=27, checkpoint=Every(15))
+    trainer = train(tmp_path, {9: 1.0, 18: 6.0, 27: 7.0, 30: 8.0}, resume="step_000000015")
+    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (27, 9.0)
+    rows = [line for line in table(tmp_path) if "eval/return_mean" in line]
+    assert [row.replace(",eval/return_mean,", " ") for row in rows] == ["9 1.0", "18 6.0", "27 9.0", "27 7.0", "30 8.0"]
+
+
+def test_a_better_agent_of_the_replay_takes_its_place(tmp_path):
+    train(tmp_path, {9: 1.0, 18: 5.0, 27: 9.0}, crash_at=27, checkpoint=Every(15))
+    trainer = train(tmp_path, {9: 1.0, 18: 10.0, 27: 7.0, 30: 8.0}, resume="step_000000015")
+    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (18, 10.0)
+    assert scalars(tmp_path, "eval/return_mean") == {9: 1.0, 18: 10.0, 27: 7.0, 30: 8.0}
+
+
+@pytest.mark.parametrize("plan", [{"evaluate": Every(0)}, {"total_steps": 18}, {"total_steps": 15}])
+def test_the_best_agent_stays_if_its_step_is_not_evaluated_again(tmp_path, plan):
+    train(tmp_path, {9: 1.0, 18: 2.0, 27: 9.0}, crash_at=27, checkpoint=Every(15))
+    trainer = train(tmp_path, {15: 3.0, 18: 2.0, 30: 8.0}, resume="step_000000015", **plan)
+    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (27, 9.0)
+    rows = scalars(tmp_path, "eval/return_mean")
+    assert rows[27] == 9.0
+    assert len([line for line in table(tmp_path) if "eval/return_mean" in line]) == len(rows)
+
+
+def test_an_interrupted_replay_shows_the_best_agent_and_finds_it_again(tmp_path):
+    scores = {9: 1.0, 18: 5.0, 27: 9.0, 30: 2.0}
+    whole = train(tmp_path / "whole", scores)
+    train(tmp_path / "run", scores, crash_at=27, checkpoint=Every(15))
+    trainer = train(tmp_path / "run", scores, resume="latest", stopped=lambda: True)
+    assert (trainer.progress.best_step, trainer.progress.best) == best_of(tmp_path / "run") == (27, 9.0)
+    assert_same_run(
+        tmp_path / "whole", tmp_path / "run", whole, train(tmp_path / "run", scores, resume="step_000000015")
+    )
+
+
+def test_a_finished_run_that_is_resumed_needs_no_room(tmp_path, monkeypatch):
+    scores = {9: 1.0, 18: 2.0, 27: 3.0, 30: 4.0}
+    train(tmp_path, scores)
+    before = table(tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rl_runner.checkpoint.save", full)
+    trainer = train(tmp_path, scores, resume="latest")
+    assert table(tmp_path) == before
+    assert trainer.saved == trainer.loop.clock
+    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (30, 4.0)
+
+
+def test_a_crash_after_the_evaluation_that_solves_it_ends_at_the_same_step(tmp_path):
+    scores = {9: 1.0, 18: 9.0}
+    plan = {"stop_eval_return": 9.0, "checkpoint": Every(12)}
+    whole = train(tmp_path / "whole", scores, **plan)
+    assert whole.loop.clock.steps == 18
+    train(tmp_path / "run", scores, **plan)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_000000018")
+    resumed = train(tmp_path / "run", scores, resume="step_000000012", **plan)
+    assert resumed.loop.clock.steps == 18
+    assert_same_run(tmp_path / "whole", tmp_path / "run", whole, resumed)
+
+
+def test_a_run_that_its_closing_evaluation_solved_is_solved(tmp_path):
+    train(tmp_path, {9: 1.0, 12: 9.0}, total_steps=12, stop_eval_return=9.0)
+    assert train(tmp_path, {12: 9.0}, resume="latest", stop_eval_return=9.0).loop.clock.steps == 12
+
+
+def test_a_best_agent_that_is_gone_is_not_waited_for(tmp_path):
+    scores = {9: 9.0, 18: 5.0, 27: 2.0, 30: 1.0}
+    train(tmp_path, scores, crash_at=15, checkpoint=Every(12))
+    (tmp_path / "checkpoints/best_000000009/agent.npz").write_bytes(b"")
+    trainer = train(tmp_path, scores, resume="latest")
+    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (18, 5.0)
+    assert "the best agent, of step 9, is missing or damaged; the search restarts" in trainer.terminal.lines
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_an_evaluation_that_is_no_number_is_never_the_best(tmp_path, odd):
+    trainer = train(tmp_path, {9: odd, 18: 1.0, 27: odd, 30: odd}, stop_eval_return=100.0)
+    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (18, 1.0)
+    assert trainer.loop.clock.steps == 30
+
+
+def test_a_remembered_best_that_is_no_number_is_forgotten(tmp_path):
+    trainer, *_ = make(tmp_path, {9: 1.0, 18: 0.5, 27: 0.5, 30: 0.5}, evaluate=Every(9))
+    trainer.load_state_dict({**trainer._state(), "best": math.nan, "best_step": 6})
+    trainer.run()
+    assert best_of(tmp_path) == (9, 1.0)
+
+
+def test_an_agent_that_cannot_be_saved_is_not_the_best(tmp_path, monkeypatch):
+    trainer, checkpoints, _ = make(tmp_path, {9: 1.0, 18: 9.0, 27: 5.0, 30: 2.0}, evaluate=Every(9))
+    save_best = checkpoints.save_best
+
+    def full_at_18(step, *state):
+        if step == 18:
+            raise OSError(28, "No space left on device")
+        save_best(step, *state)
+
+    monkeypatch.setattr(checkpoints, "save_best", full_at_18)
+    trainer.run()
+    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (27, 5.0)

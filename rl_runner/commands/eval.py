@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from rl_runner import checkpoint
@@ -16,6 +15,7 @@ from rl_runner.actor import Actor
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluate import Evaluation, evaluate
 from rl_runner.runs import RunDirectory
+from rl_runner.terminal import make_console
 from rl_runner.types import State
 from rl_runner.video import VideoFile, playback
 
@@ -72,7 +72,7 @@ def run(job: EvalJob) -> State:
 
 
 def _show(job: EvalJob, result: State, path: Path) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_console()
     protocol = ", ".join(f"{k} {v}" for k, v in job.protocol.items())
     console.print(f"{job.envs.backend.name}, {job.checkpoint} (step {result['step']:,})", markup=False)
     console.print(f"{result['episodes']} episodes, seed {job.seed}, raw rewards; {protocol}", markup=False)

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rl_runner.curves import EVAL, Curve, Series, Unreadable, mean_and_ci, read_table, series, shared
+from rl_runner.terminal import make_console
 
 NOTE = "job.json"  # in a job's directory: what it was told, and how it ended
 FINISHED, NEVER_BEGAN = "finished", "never began"
@@ -150,7 +151,7 @@ def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:
     rows = summarise(directory, planned)
     if all(job.state == NEVER_BEGAN for row in rows for job in row.jobs.values()):
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_console()
     _show(console, directory, rows)
     _write(directory / "results.csv", rows)
     said = f"written to {directory}/results.csv"
@@ -171,7 +172,7 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
         same = [word for word in rows[0].overrides if all(word in row.overrides for row in rows)]
         console.print(f"all with {' '.join(same) or 'the defaults'}", markup=False)
     # On a console as wide as needs be: a number that is cut short would be another number.
-    Console(width=1000, highlight=False).print(_table(rows, console.width))
+    make_console(width=1000, soft_wrap=False).print(_table(rows, console.width))
     for row in rows:
         for line in _missing(row):
             console.print(Text(f"{row.label}: {line}" if len(rows) > 1 else line, style="red"))

@@ -50,6 +50,12 @@ class Interrupted(SystemExit):
     """The run was asked to stop; its exit status is the shell's for that signal."""
 
 
+class NotSaved(UserError):
+    """The agent at the end of the run could not be saved, as on a full disk. The machine failed, not the user."""
+
+    exit_code = 1
+
+
 def train(job: TrainJob, resume: bool = False) -> None:
     """Run a training job to its end.
 
@@ -60,6 +66,7 @@ def train(job: TrainJob, resume: bool = False) -> None:
     Raises:
         UserError: nothing to resume, or a checkpoint that does not fit.
         Interrupted: asked to stop by a signal; the state is saved.
+        NotSaved: trained to the end, but the last checkpoint could not be written.
     """
     saved = job.run.load_newest() if resume else None
     with (
@@ -71,7 +78,7 @@ def train(job: TrainJob, resume: bool = False) -> None:
         resumed = _load(job, terminal, *saved) if saved else None
         saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
         files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
-        with contextlib.closing(MetricsLog(job.run.path, files, step)) as log:
+        with contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log:
             trainer = Trainer(
                 job.loop,
                 lambda step: job.evaluation(step, lambda: bool(received)),
@@ -91,10 +98,12 @@ def train(job: TrainJob, resume: bool = False) -> None:
     job.run.release()
     if received:
         raise Interrupted(128 + received[0])
+    if trainer.saved != trainer.loop.clock:
+        raise NotSaved(f"{job.run.path}: the agent at the end of the run is not saved: {trainer.save_error}")
 
 
 def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_over: list[str]) -> State:
-    """Put the loop back as a checkpoint has it; give what the trainer had saved."""
+    """Restore the loop from a checkpoint; return what the trainer had saved."""
     for line in passed_over:
         terminal.say(line)
     try:
@@ -124,9 +133,14 @@ def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrup
     if job.exact:
         for line in job.exact.report():
             terminal.say(line)
-    if interrupted:
-        saved = "saved" if trainer.saved == clock else "not saved since the last whole checkpoint"
-        terminal.say(f"stopped and {saved}; go on with:  rlrun train resume={run}{trust}")
+    if trainer.saved != clock:
+        terminal.say(f"the agent at step {clock.steps:,} is not saved: {trainer.save_error}")
+        if newest := next(job.checkpoints.newest(), None):
+            terminal.say(f"go on from {newest.name} with:  rlrun train resume={run}{trust}")
+        if job.checkpoints.best():
+            terminal.say(f"evaluate the best agent:  rlrun eval {run}{trust}")
+    elif interrupted:
+        terminal.say(f"stopped and saved; go on with:  rlrun train resume={run}{trust}")
     else:
         terminal.say(f"evaluate it:  rlrun eval {run}{trust}")
         terminal.say(f"watch it:     rlrun play {run}{trust}")
@@ -151,7 +165,7 @@ def _signals() -> Iterator[list[int]]:
 
 
 def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Give the leaves of a configuration by their dotted keys."""
+    """Return the leaves of a configuration by their dotted keys."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from flatten(value, f"{prefix}{key}.")

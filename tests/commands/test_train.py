@@ -1,14 +1,18 @@
 """`rlrun train`: what is said, what is written, how it stops."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from rl_runner import cli
+from rl_runner.checkpoint import Checkpoints
 from tests.commandline import SHORT, only_run, refused, rlrun
 
 
@@ -143,3 +147,90 @@ def test_a_signal_saves_and_says_how_to_go_on(number: int, workdir: Path) -> Non
     done = rlrun(*last.split("rlrun ")[1].split(), f"total_steps={steps + 20}", "eval.episodes=1")
     assert done.code == 0, done
     assert f"at step {steps:,}" in done.out
+
+
+# What the machine does.
+
+
+@pytest.fixture
+def _full_after_one_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that has no room for a whole checkpoint after the first one of a run."""
+    save = Checkpoints.save
+
+    def full(checkpoints: Checkpoints, step: int, *state: Any) -> Path:
+        if step > 20:
+            raise OSError(28, "No space left on device")
+        return save(checkpoints, step, *state)
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+
+
+@pytest.mark.usefixtures("_full_after_one_checkpoint")
+def test_an_agent_that_cannot_be_saved_at_the_end_is_a_failure(workdir: Path) -> None:
+    done = rlrun("train", *SHORT, "checkpoint.every_steps=20", "hydra.run.dir=outputs/run")
+    assert done.code == 1
+    assert done.err == "rlrun: outputs/run: the agent at the end of the run is not saved: No space left on device\n"
+    assert done.out.splitlines()[-3:] == [
+        "the agent at step 40 is not saved: No space left on device",
+        "go on from step_000000020 with:  rlrun train resume=outputs/run",
+        "evaluate the best agent:  rlrun eval outputs/run",
+    ]
+    assert "the agent at step 40 is not saved" in Path("outputs/run/train.log").read_text()
+    done = rlrun("train", "resume=outputs/run", "total_steps=20")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.usefixtures("_full_after_one_checkpoint")
+def test_a_sweep_counts_it_as_failed(workdir: Path) -> None:
+    done = rlrun("train", "-m", *SHORT, "seed=0,1", "total_steps=20,40", "hydra.sweep.dir=sweep")
+    assert done.code == 1
+    assert done.err.count("the agent at the end of the run is not saved: No space left on device") == 2
+    assert "Traceback" not in done.err
+    assert "2 of 4 runs finished" in done.out
+    assert "2 of 2 seeds failed" in done.out
+
+
+@pytest.mark.parametrize("broken", ["closed pipe", "full disk", "ascii", "closed"])
+def test_what_the_screen_does_never_ends_a_run(workdir: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    if broken == "closed pipe":
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    else:
+        descriptor = os.open("out" if broken == "ascii" else "/dev/full", os.O_WRONLY | os.O_CREAT)
+    with open(descriptor, "w", encoding="ascii") as screen:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, None if broken == "closed" else screen)
+        monkeypatch.setattr(sys, "argv", ["rlrun", "train", *SHORT, "hydra.run.dir=outputs/run"])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        sys.stdout.flush()
+    assert end.value.code == 0
+    assert "watch it:     rlrun play outputs/run" in Path("outputs/run/train.log").read_text(encoding="utf-8")
+    assert Path("outputs/run/checkpoints/step_000000040").is_dir()
+    if broken == "ascii":
+        assert re.search(rb"environment +CartPole-v1 x 1", Path("out").read_bytes())
+
+
+def test_the_exit_code_is_not_that_of_a_failed_flush(workdir: Path) -> None:
+    """Python ends with 120 where it cannot flush standard output."""
+    command = f"{sys.executable} -m rl_runner --help"
+    assert subprocess.run(f"{command} > /dev/full", shell=True).returncode == 0
+    assert subprocess.run(f"{command} >&- 2>&- <&-", shell=True).returncode == 0
+    wrong = subprocess.run(f"{command[:-6]} nonsense 2> /dev/full", shell=True)
+    assert wrong.returncode == 2
+
+
+def test_a_table_that_is_shorter_than_the_checkpoint(workdir: Path) -> None:
+    assert rlrun("train", *SHORT, "log.every_steps=10", "hydra.run.dir=outputs/run").code == 0
+    table = Path("outputs/run/metrics.csv")
+    rows = table.read_bytes().splitlines(keepends=True)
+    kept = [row for row in rows if not re.match(rb"[234]0,", row)]
+    table.write_bytes(b"".join(kept) + b"20,train/ret")
+    done = rlrun("train", "resume=outputs/run", "total_steps=60")
+    assert done.code == 0, done.err
+    words = "its last row is of step 10, what followed up to step 40 is missing"
+    assert f"{table} is shorter than at the checkpoint: {words}\n" in done.out
+    now = table.read_bytes().splitlines(keepends=True)
+    assert now[: len(kept)] == kept
+    assert {row.split(b",")[0] for row in now[len(kept) :]} >= {b"50", b"60"}
+    assert all(re.fullmatch(rb"\d+,[\w/]+,[\w.+-]+\n", row) for row in now[1:])
