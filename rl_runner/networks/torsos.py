@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor, nn
 
+from rl_runner import memory
 from rl_runner.networks.layers import Bytes, FullyConnected, OneHot, PixelConvolution, Pixels
 from rl_runner.types import UserError
 
@@ -37,6 +38,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.input, in_features = _flat_input(space)
+        memory.require_for_inputs(in_features, sizes[0] if sizes else 1)
         self.hidden, _ = FullyConnected(tuple(sizes[:-1]), activation, layer_norm).build(in_features)
         self.fc = FullyConnected(tuple(sizes[-1:]), activation, layer_norm)
 
