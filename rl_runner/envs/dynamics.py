@@ -68,7 +68,7 @@ def _read_and_compare(env: gym.Env[Any, Any], name: str, first: tuple[int, int])
     if not isinstance(table, dict) or start is None:
         return None
     shape = getattr(inner, "shape", None) or getattr(getattr(inner, "desc", None), "shape", None)
-    grid = shape if shape and len(shape) == 2 and shape[0] * shape[1] == len(table) else None
+    grid = shape if isinstance(shape, tuple) and len(shape) == 2 and math.prod(shape) == len(table) else None
     try:
         mdp = MDP.from_table(table, start, _time_limit(env), grid)
     except UserError as e:
