@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from rl_runner import memory
-from rl_runner.networks.layers import OneHot
+from rl_runner.networks.inputs import OneHot
 from rl_runner.types import State, UserError
 
 Check = tuple[Callable[[Any], bool], str]
