@@ -55,7 +55,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     torch.manual_seed(rng.integer(seed, "torch"))
     parts = Parts(cfg, envs, device)
     loop, agent = parts.loop, parts.agent
-    exact = _exact(envs, parts)
+    exact, no_exact = _exact(envs, parts)
 
     def evaluation(step: int, stopped: Callable[[], bool]) -> Evaluation | None:
         test_envs = environments(cfg["env"], cfg["eval"]["num_envs"], seed, f"evaluation {step}")
@@ -83,6 +83,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
         ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
         *_network_and_replay(parts),
+        *no_exact,
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
         ("run", str(run.path)),
     ]
@@ -207,15 +208,15 @@ def environments(node: State, num_envs: int, seed: int, stream: str) -> Episodic
     return EpisodicVectorEnv(_backend(node, num_envs), seed, stream)
 
 
-def _exact(envs: EpisodicVectorEnv, parts: Parts) -> Exact | None:
-    """Give the exact measures of the agent, where the environment's dynamics are known."""
-    mdp = envs.backend.mdp()
-    if mdp is None:
-        return None
+def _exact(envs: EpisodicVectorEnv, parts: Parts) -> tuple[Exact | None, list[tuple[str, str]]]:
+    """Return the exact measures of the agent where the dynamics are known, and where they are of no use the reason."""
     try:
-        return Exact(mdp, parts.agent, parts.gamma, parts.first_state, parts.device)
-    except UserError:  # no optimal values with this gamma: there is nothing to compare with
-        return None
+        mdp = parts.built("mdp") or envs.backend.mdp()
+        if mdp is None:
+            return None, []
+        return Exact(mdp, parts.agent, parts.gamma, parts.first_state, parts.device), []
+    except UserError as e:  # also where gamma leaves no optimal values to compare with
+        return None, [("exact measures", f"none, {e}")]
 
 
 def _test_actor(agent: Agent, epsilon: float, stream: np.random.Generator, device: torch.device) -> Actor:

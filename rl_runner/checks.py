@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from rl_runner import memory
+from rl_runner.networks.inputs import OneHot
 from rl_runner.types import State, UserError
 
 Check = tuple[Callable[[Any], bool], str]
@@ -178,7 +180,7 @@ def memory_for_replay(capacity: int, per_row: int) -> None:
     Raises:
         UserError: with both numbers.
     """
-    wanted, free = capacity * per_row, free_memory()
+    wanted, free = capacity * per_row, memory.free_memory()
     if free is not None and wanted > 0.95 * free:
         raise UserError(
             f"replay.capacity: {capacity:,} rows take {wanted / 1e9:.2f} GB, but {free / 1e9:.2f} GB of memory are "
@@ -186,24 +188,20 @@ def memory_for_replay(capacity: int, per_row: int) -> None:
         )
 
 
-def free_memory() -> int | None:
-    """Give the bytes that a process can still take, the container's limit counted in; None where it is unknown."""
-    limits = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        limits.append(_numbers(meminfo)["MemAvailable:"] * 1024)
-    elif "SC_PHYS_PAGES" in os.sysconf_names:
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    container = Path("/sys/fs/cgroup")
-    limit = container / "memory.max"
-    if limit.exists() and limit.read_text().strip() != "max":
-        # What was read from files lately counts as used, but is given back when it is needed.
-        used = int((container / "memory.current").read_text()) - _numbers(container / "memory.stat")["inactive_file"]
-        limits.append(int(limit.read_text()) - used)
-    return min(limits) if limits else None
+def memory_for_learning(network: nn.Module, batch_size: int) -> None:
+    """Check that the host's memory will hold what learning adds to a network that is built.
 
+    These are the gradients, the two moments of Adam, and a batch of one-hot inputs: whole numbers of 8 bytes, then
+    floats of 4.
 
-def _numbers(file: Path) -> dict[str, int]:
-    """Read lines such as "MemAvailable:  1234 kB"."""
-    words = (line.split() for line in file.read_text().splitlines())
-    return {name: int(number) for name, number, *_ in words}
+    Args:
+        network: the online network.
+        batch_size: observations.
+
+    Raises:
+        UserError: with what is needed and what is free.
+    """
+    weights = sum(p.nbytes for p in network.parameters() if p.device.type == "cpu")
+    inputs = sum(sum(m.sizes) for m in network.modules() if isinstance(m, OneHot)) if weights else 0
+    what = f"network: learning from batches of {batch_size:,}" + (f" × {inputs:,} one-hot inputs" if inputs else "")
+    memory.require(what, 3 * weights + 12 * inputs * batch_size, "smaller observations or batch_size are wanted")

@@ -14,6 +14,7 @@ from rl_runner.mdp import (
     optimal_values,
     policy_values,
     reachable,
+    require_memory,
 )
 from rl_runner.types import Agent
 
@@ -29,7 +30,7 @@ class Exact:
         device: where the agent computes.
 
     Raises:
-        UserError: a gamma with which there are no optimal values.
+        UserError: a gamma with which there are no optimal values, or more states than there is memory for.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Exact:
         first_state: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
+        require_memory(mdp)
         self.mdp, self.agent, self.gamma = mdp, agent, gamma
         self._states = torch.arange(len(mdp.start), device=device) + first_state  # (S,) as observations
         self._optimal = optimal_values(mdp, gamma)  # (S, A)

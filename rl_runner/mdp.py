@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rl_runner import memory
 from rl_runner.types import BoolArray, IntArray, UserError
 
 Floats = npt.NDArray[np.float64]
@@ -57,7 +58,7 @@ class MDP:
             grid: see `MDP`.
 
         Raises:
-            UserError: probabilities that do not sum to 1.
+            UserError: outcomes that are none, or probabilities that do not sum to 1.
         """
         outcomes = [[table[s][a] for a in range(len(table[s]))] for s in range(len(table))]
         shape = (len(outcomes), len(outcomes[0]), max(len(o) for row in outcomes for o in row))
@@ -67,12 +68,19 @@ class MDP:
             for a, o in enumerate(row):
                 for k, outcome in enumerate(o):
                     probability[s, a, k], state[s, a, k], reward[s, a, k], ends[s, a, k] = outcome
+        sound = (state >= 0) & (state < len(state)) & (probability >= 0) & np.isfinite(reward)
+        if not sound.all():
+            s, a, k = np.argwhere(~sound)[0]
+            raise UserError(f"P[{s}][{a}] has {outcomes[s][a][k]}, not (probability, state, reward, terminated)")
         if not np.allclose(probability.sum(axis=2), 1.0):
             s, a = np.argwhere(~np.isclose(probability.sum(axis=2), 1.0))[0]
-            raise UserError(f"env: the probabilities of P[{s}][{a}] sum to {probability[s, a].sum():g}, not to 1")
+            raise UserError(f"the probabilities of P[{s}][{a}] sum to {probability[s, a].sum():g}, not to 1")
         expected = (probability * reward).sum(axis=2)
         going_on = np.where(ends, 0.0, probability)
-        return cls(expected, state, probability, going_on, np.array(start, dtype=np.float64), horizon, grid)
+        first = np.array(start, dtype=np.float64)
+        if first.shape != shape[:1] or (first < 0).any() or not np.isclose(first.sum(), 1.0):
+            raise UserError(f"initial_state_distrib is no distribution over {len(outcomes)} states")
+        return cls(expected, state, probability, going_on, first, horizon, grid)
 
 
 def action_values(mdp: MDP, values: Floats, gamma: float) -> Floats:
@@ -106,6 +114,13 @@ def settled(before: Floats, now: Floats, gamma: float, tolerance: float) -> bool
     if change <= 4 * np.finfo(np.float64).eps * np.abs(now).max():
         return True
     return gamma * change < (1 - gamma) * tolerance if gamma < 1 else change < tolerance / 100
+
+
+def require_memory(mdp: MDP) -> None:
+    """Check that `policy_values` has the memory for its matrices (S, S), five at once; raises UserError."""
+    states = len(mdp.start)
+    what = f"env: the exact value of a policy in {states:,} states"
+    memory.require(what, 5 * 8 * states**2, "fewer states are wanted")
 
 
 def policy_values(mdp: MDP, policy: Floats, gamma: float) -> Floats:

@@ -134,7 +134,10 @@ class Parts:
     @cached_property
     def mdp(self) -> MDP:
         """The environment's dynamics, where they are known."""
-        mdp = self._envs.backend.mdp()
+        try:
+            mdp = self._envs.backend.mdp()
+        except UserError as e:
+            raise UserError(f"env: planning needs the dynamics, but {e}") from e
         if mdp is None:
             raise UserError(
                 f"env: planning needs the dynamics, and {self._envs.backend.name} does not tell them; "
@@ -278,7 +281,10 @@ class Parts:
     @cached_property
     def loop(self) -> Loop:
         """Takes the steps."""
-        return cast(Loop, self._make("loop", self._node("loop")))
+        loop = cast(Loop, self._make("loop", self._node("loop")))
+        if network := self.built("network"):
+            checks.memory_for_learning(network, self.batch_size)
+        return loop
 
 
 _PARTS = vars(Parts)

@@ -169,10 +169,14 @@ class ValueRepresentation(Protocol):
 
 
 class Sampler(Checkpointable, Protocol):
-    """Which rows of the replay are learned from."""
+    """Which rows of the replay are learned from.
+
+    Schedules follow `step`, the run's step. A count of the rows added would begin again at 0 when a run is resumed
+    without its replay.
+    """
 
     def add(self, ids: IntArray) -> None: ...
-    def sample(self, n: int, rng: np.random.Generator) -> IntArray: ...  # ids (n,)
-    def weight(self, ids: IntArray) -> FloatArray: ...  # importance weights (B,) of one batch
+    def sample(self, n: int, step: int, rng: np.random.Generator) -> IntArray: ...  # ids (n,)
+    def weight(self, ids: IntArray, step: int) -> FloatArray: ...  # importance weights (B,) of one batch
     def update(self, ids: IntArray, priority: Tensor | None) -> None: ...
-    def metrics(self) -> dict[str, float]: ...
+    def metrics(self, step: int) -> dict[str, float]: ...

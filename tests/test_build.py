@@ -1,5 +1,6 @@
 """Configuration -> objects: what is chosen for the user, and what a wrong part is told."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,19 @@ def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
     for key in ("seed", "replay.capacity", "env.num_envs", "trusty"):
         with pytest.raises(UserError, match=f"{key}: cannot change"):
             build.resumed_config(run, cfg, [f"{key}=3"])
+
+
+def test_where_there_are_no_exact_measures_the_reason_is_said(workdir: Path) -> None:
+    def built(*words: str) -> TrainJob:
+        return build.train_job(config(*words), RunDirectory(Path("run")))
+
+    lake = built("env=frozenlake", "agent=q_learning")
+    assert lake.exact is not None
+    assert "exact measures" not in dict(lake.facts)
+    taxi = built("env=gym", "env.id=Taxi-v4", "++env.kwargs.fickle_passenger=true", "agent=q_learning")
+    assert taxi.exact is None
+    said = r"none, the table P of Taxi-v4 does not say what is played: in state \d+ action \d led to .*, where P has "
+    assert re.match(said, dict(taxi.facts)["exact measures"])
+    without_a_table = built("env=cartpole")
+    assert without_a_table.exact is None
+    assert "exact measures" not in dict(without_a_table.facts)

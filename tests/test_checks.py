@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rl_runner import checks
+from rl_runner import checks, memory
 from rl_runner.types import UserError
 
 
@@ -76,16 +76,11 @@ def test_functions_and_what_cannot_be_known() -> None:
 
 
 def test_replay_that_does_not_fit_is_refused_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "free_memory", lambda: 1_000_000_000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1_000_000_000)
     checks.memory_for_replay(100_000, 7_074)  # 0.71 GB
     with pytest.raises(UserError, match=r"1,000,000 rows take 7\.\d\d GB, but 1\.00 GB .* at most 113,") as e:
         checks.memory_for_replay(1_000_000, 7_074)
     most = int(str(e.value).split("at most ")[1].split()[0].replace(",", ""))
     checks.memory_for_replay(most, 7_074)
-    monkeypatch.setattr(checks, "free_memory", lambda: None)
+    monkeypatch.setattr(memory, "free_memory", lambda: None)
     checks.memory_for_replay(10**12, 7_074)
-
-
-def test_free_memory_is_a_number_or_unknown() -> None:
-    free = checks.free_memory()
-    assert free is None or 0 < free < 2**50

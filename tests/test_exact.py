@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from rl_runner import rng
+from rl_runner import memory, rng
 from rl_runner.agents.planning import PolicyIteration
 from rl_runner.envs.gym import GymBackend
 from rl_runner.exact import Exact
 from rl_runner.mdp import MDP
+from rl_runner.types import UserError
 from tests.tables import best_values, random_table, values_of
 
 # 0: stay for 1, or the end for 3. 1: stay for 2, or to 0 for 0. 2 is never seen.
@@ -132,3 +133,13 @@ def test_without_a_grid_and_a_time_limit_there_are_the_words_alone():
     assert "→" not in "".join(words)
     assert "within" not in "".join(words)
     assert "an episode: inf;" in "".join(words)
+
+
+def test_more_states_than_there_is_memory_for_are_refused(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 300)
+    with pytest.raises(UserError, match=r"the exact value of a policy in 3 states takes 0\.00 GB"):  # 5 x 8 x 3^2 bytes
+        exact(BEST)
+    with pytest.raises(UserError, match=r"3 states"):
+        PolicyIteration(MDP.from_table(TABLE, [1.0, 0.0, 0.0], 10, None), 0.5)
+    monkeypatch.setattr(memory, "free_memory", lambda: 400)
+    exact(BEST)

@@ -248,3 +248,9 @@ def test_the_oracle_by_hand():
     assert backup(table, 0, 0, [10.0], 0.9) == pytest.approx(0.5 * (1 + 9) + 0.5 * 3)
     assert values_of(table, [[1.0]], 0.9, 2) == pytest.approx([2 + 0.45 * 2])
     assert best_values(table, 0.9, 200) == [pytest.approx([2 / 0.55])]
+
+
+@pytest.mark.parametrize("outcome", [(1.0, 2, 0.0, False), (1.0, -1, 0.0, False), (1.0, 0, math.inf, False)])
+def test_outcomes_that_are_none_are_refused(outcome):
+    with pytest.raises(UserError, match=r"P\[1\]\[0\] has \(.*\), not \(probability, state, reward, terminated\)"):
+        from_table({0: {0: [(1.0, 1, 0.0, False)]}, 1: {0: [(1.0, 0, 0.0, False), outcome]}})

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from rl_runner import build, compute, usage
+from rl_runner import build, compute, memory, usage
 from rl_runner.agents.dqn import DQN
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.replay import ReplayLoop
@@ -153,3 +153,20 @@ class HasDefaults:
 
 def test_the_defaults_of_somebodys_own_class_are_left_alone() -> None:
     assert agent("HasDefaults").given == (2, 64, 0.5)
+
+
+def test_planning_with_a_table_that_does_not_say_what_is_played_is_refused() -> None:
+    wrong = r"env: planning needs the dynamics, but the table P of Taxi-v4 does not say what is played: in state"
+    for planner in ("value_iteration", "policy_iteration"):
+        with pytest.raises(UserError, match=wrong):
+            _ = parts(f"agent={planner}", "env=gym", "env.id=Taxi-v4", "++env.kwargs.fickle_passenger=true").agent
+
+
+def test_a_batch_of_one_hot_inputs_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["env=gym", "env.id=Taxi-v4", "agent=dqn", "network=mlp", "replay.capacity=1000"]
+    asked: list[int] = []
+    monkeypatch.setattr(memory, "require", lambda what, wanted, remedy: asked.append(wanted))
+    made = parts(*words, "batch_size=1000")
+    network: Any = made.loop.agent.online  # type: ignore[attr-defined]
+    weights = 4 * sum(p.numel() for p in network.parameters())
+    assert asked[-1] == 3 * weights + 1000 * 500 * 12  # gradients and two moments; 500 states

@@ -188,3 +188,19 @@ def test_without_the_replay_it_is_filled_again_first(monkeypatch, tmp_path, caps
     assert final_state("run")["clock"]["updates"] == before["clock"]["updates"]
     assert cli.run(["train", "resume=run", "total_steps=700"]) == 0
     assert final_state("run")["clock"]["updates"] > before["clock"]["updates"]
+
+
+def test_without_the_replay_schedules_still_follow_the_clock(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    schedules = ["replay=prioritized", "replay.sampler.beta_steps=900", "network=mlp", "exploration=epsilon_greedy"]
+    arguments = [*CARTPOLE, *schedules, "optimizer.lr=1e-3", "optimizer.lr_end=1e-4", "optimizer.lr_steps=900"]
+    assert train("run", *arguments, "checkpoint.replay=false", "total_steps=600") == 0
+    for more in ("total_steps=700", "total_steps=900"):  # the first one's last checkpoint holds the replay again
+        assert cli.run(["train", "resume=run", "checkpoint.replay=true", more]) == 0
+    rows = [line.split(",") for line in table("run")]
+    beta = {int(step): float(value) for step, name, value in rows if name == "learn/beta"}
+    assert len(beta) >= 9
+    for step, value in beta.items():
+        assert value == pytest.approx(0.4 + 0.6 * step / 900, abs=1e-6)
+    (group,) = final_state("run")["agent"]["optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(1e-4)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_runner.mdp import MDP, action_values, policy_values, settled
+from rl_runner.mdp import MDP, action_values, policy_values, require_memory, settled
 from rl_runner.types import State, UserError
 
 
@@ -69,6 +69,7 @@ class PolicyIteration:
     def __init__(self, mdp: MDP, gamma: float, tolerance: float = 1e-10, first_state: int = 0) -> None:
         _check_tolerance(tolerance)
         self.mdp, self.gamma, self.tolerance, self.first_state = mdp, gamma, tolerance, first_state
+        require_memory(mdp)
         states, actions = mdp.reward.shape
         self.table = torch.zeros(states, actions, dtype=torch.float64)  # (S, A) values of the policy
         self.converged = False

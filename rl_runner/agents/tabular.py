@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rl_runner import memory
 from rl_runner.types import BoolArray, IntArray, State, Transition, UserError
 
 
@@ -27,6 +28,7 @@ class QLearning:
     ) -> None:
         if not 0.0 < lr <= 1.0:
             raise UserError(f"agent.lr: a share in (0, 1] is wanted, got {lr}")
+        memory.require_for_table(states, actions)
         self.gamma, self.lr, self.first_state = gamma, lr, first_state
         self.table = torch.full((states, actions), initial, dtype=torch.float64)  # (S, A)
         self._q = self.table.numpy()  # the same memory: single numbers are read and written faster here

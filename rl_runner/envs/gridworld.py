@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gymnasium.envs.toy_text.utils import categorical_sample
 from gymnasium.spaces import Discrete
 
+from rl_runner import memory
 from rl_runner.types import UserError
 
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # (rows down, columns right) of: up, right, down, left
@@ -56,6 +57,8 @@ class GridWorld(gym.Env[int, int]):
                 raise UserError(f"env.kwargs.{key}: must be at least 1, got {size}")
         if not 0.0 <= slip <= 1.0:
             raise UserError(f"env.kwargs.slip: a probability in [0, 1] is wanted, got {slip}")
+        what = f"env.kwargs.rows, env.kwargs.columns: a table of {rows:,} × {columns:,} cells"
+        memory.require(what, 2_000 * rows * columns, "fewer are wanted")
         self.shape, self.slip, self.render_mode = (rows, columns), slip, render_mode
         exits = [(0, 0), (rows - 1, columns - 1)] if terminals is None else terminals
         self.terminals = {self._number("terminals", cell) for cell in exits}

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from rl_runner.envs import dynamics
 from rl_runner.envs.checked import Checked
 from rl_runner.envs.spaces import MASK, readable, statistics_of_its_own, stored, without_normalization
 from rl_runner.envs.vector import Died, Step
@@ -140,20 +141,8 @@ class GymBackend:
         return frames
 
     def mdp(self) -> MDP | None:
-        """See `Backend`: known where the environment has a table of them, as Gymnasium's small text ones do."""
-        if isinstance(self._envs, AsyncVectorEnv):
-            return None
-        env = self._envs.envs[0]
-        inner = env.unwrapped
-        table, start = getattr(inner, "P", None), getattr(inner, "initial_state_distrib", None)
-        if not isinstance(table, dict) or start is None or not isinstance(env.observation_space, Discrete):
-            return None
-        shape = getattr(inner, "shape", None) or getattr(getattr(inner, "desc", None), "shape", None)
-        grid = shape if shape and shape[0] * shape[1] == len(table) else None
-        try:
-            return MDP.from_table(table, start, _limit(env), grid)
-        except (LookupError, TypeError, ValueError):  # an environment of somebody's own, with another kind of table
-            return None
+        """See `Backend`: known where the environment has a table of them that says what is played."""
+        return dynamics.known(self._envs.env_fns[0], self.name, self.observation_space, self.action_space)
 
     def close(self) -> None:
         """See `Backend`."""

@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 from torch import Tensor, nn
 
+from rl_runner import memory
 from rl_runner.networks.inputs import (
     Image,
     PixelConvolution,
@@ -47,6 +48,7 @@ class MLP(nn.Module):
         super().__init__()
         self.reads = in_words(space)
         self.input, in_features = flat_input(space)
+        memory.require_for_inputs(in_features, sizes[0] if sizes else 1)
         self.hidden, _ = FullyConnected(tuple(sizes[:-1]), activation, layer_norm).build(in_features)
         self.fc = FullyConnected(tuple(sizes[-1:]), activation, layer_norm)
 

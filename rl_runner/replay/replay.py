@@ -36,9 +36,15 @@ class Replay:
     ) -> None:
         self.storage, self.sampler = storage, sampler
         self.n_step, self.reward_clip = n_step, reward_clip
-        self.added = 0  # transitions ever stored
+        self.added = 0  # transitions stored since the memory was empty
+        self.earlier = 0  # steps that the run took before: they were stored too, but not saved
         self._rng, self._device = rng, device
         self._powers = np.power(gamma, np.arange(n_step + 1))  # gamma^k, float64
+
+    @property
+    def step(self) -> int:
+        """The run's step up to which transitions are stored. The sampler's schedules follow it."""
+        return self.earlier + self.added
 
     def add(self, tr: Transition) -> None:
         """Store one step of every environment."""
@@ -51,12 +57,12 @@ class Replay:
 
     def sample(self, batch_size: int) -> Batch:
         """Draw a batch. Rows that no window can start at (final ones, for example) are drawn again."""
-        ids = self.sampler.sample(batch_size, self._rng)
+        ids = self.sampler.sample(batch_size, self.step, self._rng)
         bad = np.flatnonzero(~self.storage.startable(ids))
         while len(bad):
-            ids[bad] = self.sampler.sample(len(bad), self._rng)
+            ids[bad] = self.sampler.sample(len(bad), self.step, self._rng)
             bad = bad[~self.storage.startable(ids[bad])]
-        return self.read(ids, self.sampler.weight(ids))
+        return self.read(ids, self.sampler.weight(ids, self.step))
 
     def read(self, ids: IntArray, weight: FloatArray) -> Batch:
         """Give the n-step transitions that start at rows `ids` (B,), as tensors on the device."""
@@ -83,8 +89,8 @@ class Replay:
         self.sampler.update(ids, priority)
 
     def metrics(self) -> dict[str, float]:
-        """Give what the sampler reports."""
-        return self.sampler.metrics()
+        """Return what the sampler reports."""
+        return self.sampler.metrics(self.step)
 
     def _mask(self, ids: IntArray) -> Tensor | None:
         mask = self.storage.allowed(ids)
@@ -94,17 +100,18 @@ class Replay:
         return torch.as_tensor(array).to(self._device)
 
     def state_dict(self) -> State:
-        """Give rows, sampler and random stream."""
+        """Return rows, sampler and random stream."""
         return {
             "storage": self.storage.state_dict(),
             "sampler": self.sampler.state_dict(),
             "added": self.added,
+            "earlier": self.earlier,
             "rng": generator_state(self._rng),
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Put rows, sampler and random stream back."""
+        """Restore rows, sampler and random stream."""
         self.storage.load_state_dict(state["storage"])
         self.sampler.load_state_dict(state["sampler"])
-        self.added = state["added"]
+        self.added, self.earlier = state["added"], state.get("earlier", 0)  # older checkpoints do not have it
         load_generator_state(self._rng, state["rng"])

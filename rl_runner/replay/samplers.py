@@ -22,27 +22,27 @@ class Uniform:
         """Take rows in; ids (N,) grow from 0, so the rows known are [0, high)."""
         self._high = max(self._high, int(ids.max()) + 1)
 
-    def sample(self, n: int, rng: np.random.Generator) -> IntArray:
+    def sample(self, n: int, step: int, rng: np.random.Generator) -> IntArray:
         """Draw n ids with replacement."""
         return rng.integers(self._high, size=n)
 
-    def weight(self, ids: IntArray) -> FloatArray:
-        """All weights are 1."""
+    def weight(self, ids: IntArray, step: int) -> FloatArray:
+        """Return the importance weights (B,), all of them 1."""
         return np.ones(len(ids), dtype=np.float32)
 
     def update(self, ids: IntArray, priority: Tensor | None) -> None:
         """Do nothing: there are no priorities."""
 
-    def metrics(self) -> dict[str, float]:
-        """Nothing to report."""
+    def metrics(self, step: int) -> dict[str, float]:
+        """Return nothing: there is nothing to report."""
         return {}
 
     def state_dict(self) -> State:
-        """Give the number of rows known."""
+        """Return the number of rows known."""
         return {"high": self._high}
 
     def load_state_dict(self, state: State) -> None:
-        """Put the number of rows known back."""
+        """Restore the number of rows known."""
         self._high = state["high"]
 
 
@@ -71,7 +71,6 @@ class Prioritized:
         self.beta = Linear(beta, 1.0, beta_steps)
         self._tree = SumTree(capacity)
         self._highest = 1.0  # priority^alpha
-        self._added = 0  # steps taken in: where beta stands
 
     @property
     def nbytes(self) -> int:
@@ -81,17 +80,16 @@ class Prioritized:
     def add(self, ids: IntArray) -> None:
         """Take rows (N,) in."""
         self._tree.set(ids, np.full(len(ids), self._highest))
-        self._added += len(ids)
 
-    def sample(self, n: int, rng: np.random.Generator) -> IntArray:
+    def sample(self, n: int, step: int, rng: np.random.Generator) -> IntArray:
         """Draw n ids with replacement, one from each of n parts of equal mass, which lowers the variance."""
         mass = (np.arange(n) + rng.random(n)) / n * self._tree.total
         return self._tree.find(mass)
 
-    def weight(self, ids: IntArray) -> FloatArray:
-        """Give importance weights (B,), proportional to probability^-beta, the largest of them 1."""
+    def weight(self, ids: IntArray, step: int) -> FloatArray:
+        """Return the importance weights (B,), proportional to probability^-beta, the largest of them 1."""
         priority = self._tree.get(ids)
-        weight: FloatArray = ((priority / priority.min()) ** -self.beta(self._added)).astype(np.float32)
+        weight: FloatArray = ((priority / priority.min()) ** -self.beta(step)).astype(np.float32)
         return weight
 
     def update(self, ids: IntArray, priority: Tensor | None) -> None:
@@ -108,18 +106,18 @@ class Prioritized:
         self._highest = max(self._highest, float(scaled.max()))
         self._tree.set(ids, scaled)
 
-    def metrics(self) -> dict[str, float]:
-        """Give beta."""
-        return {"beta": self.beta(self._added)}
+    def metrics(self, step: int) -> dict[str, float]:
+        """Return beta."""
+        return {"beta": self.beta(step)}
 
     def state_dict(self) -> State:
-        """Give all priorities."""
-        return {"priority": self._tree.leaves, "highest": self._highest, "added": self._added}
+        """Return all priorities."""
+        return {"priority": self._tree.leaves, "highest": self._highest}
 
     def load_state_dict(self, state: State) -> None:
-        """Put all priorities back. Raises ValueError where there are more than fit."""
+        """Restore all priorities. Raises ValueError if there are more than fit."""
         self._tree.load(state["priority"])
-        self._highest, self._added = state["highest"], state["added"]
+        self._highest = state["highest"]
 
 
 class SumTree:

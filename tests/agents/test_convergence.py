@@ -182,8 +182,8 @@ def learn(variant: Variant, seed: int, masked: bool = False) -> np.ndarray:
         agent.optimizer.param_groups[0]["lr"] = 0.02 * 0.01 ** (step / variant.updates)
         batch = everything
         if variant.prioritized:
-            ids = sampler.sample(32, rng)
-            weight = everything.weight[ids] * torch.from_numpy(sampler.weight(ids))
+            ids = sampler.sample(32, 0, rng)
+            weight = everything.weight[ids] * torch.from_numpy(sampler.weight(ids, 0))
             masks = [None if x is None else x[ids] for x in everything[7:]]
             batch = Batch(*(x[ids] for x in everything[:5]), weight, ids, *masks)
         sampler.update(batch.ids, agent.learn(batch).priority)

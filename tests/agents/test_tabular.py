@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from rl_runner import memory
 from rl_runner.agents.tabular import QLearning, Sarsa
 from rl_runner.types import Transition, UserError
 from tests.tables import best_values
@@ -116,3 +117,9 @@ def test_q_learning_comes_to_the_optimum_of_frozenlake_from_whatever_is_tried():
         errors.append(np.abs(agent.table.numpy() - best).max())
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert errors[2] < 0.05 < 0.5 < best.max()
+
+
+def test_a_table_that_cannot_fit_is_refused_before_it_is_allocated(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 20 * 10**9)
+    with pytest.raises(UserError, match=r"1,000,000,000 states × 2 actions.* 32\.00 GB, but 20\.00 GB"):
+        QLearning(10**9, 2, gamma=0.9)

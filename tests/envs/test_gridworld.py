@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from rl_runner import memory
 from rl_runner.envs.gridworld import AGENT, CELL, EXIT, GridWorld
 from rl_runner.envs.gym import GymBackend
 from rl_runner.types import UserError
@@ -132,3 +133,9 @@ def test_as_a_backend_it_tells_its_dynamics():
 def test_what_cannot_be_is_named(key, kwargs):
     with pytest.raises(UserError, match=rf"env\.kwargs\.{key}"):
         GridWorld(**kwargs)
+
+
+def test_a_grid_that_does_not_fit_is_refused_before_it_is_made(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 10**9)
+    with pytest.raises(UserError, match=r"env\.kwargs\.rows.* 100,000 × 1,000 cells takes 200\.00 GB, but 1\.00 GB"):
+        GridWorld(rows=100_000, columns=1_000)

@@ -10,6 +10,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch import Tensor, nn
 
+from rl_runner import memory
 from rl_runner.networks.torsos import CNN, MLP, Conv3x3, NatureCNN, NipsCNN, SmallCNN, auto
 from rl_runner.types import UserError
 
@@ -232,3 +233,12 @@ def test_pixels_that_are_floats_are_not_scaled() -> None:
 def test_mlp_refuses_structured_observations() -> None:
     with pytest.raises(UserError, match=r"network\.torso: .*Dict"):
         MLP(gym.spaces.Dict({"a": Discrete(2)}))
+
+
+@pytest.mark.parametrize(
+    "space", [Discrete(10**5), MultiDiscrete([10**5 - 5, 5]), Box(0, 1, (10**5,), np.uint8)], ids=["one", "many", "box"]
+)
+def test_inputs_that_cannot_fit_are_refused_before_they_are_allocated(space: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 10**8)
+    with pytest.raises(UserError, match=r"network\.torso: .*100,000 inputs × 64 units.* 0\.13 GB, but 0\.10 GB"):
+        MLP(space, (64, 32))

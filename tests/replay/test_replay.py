@@ -295,9 +295,9 @@ def test_rows_drawn_again_are_weighted_with_the_others(monkeypatch):
     replay, naive = prioritized_world(0)
     asked, sample = [], replay.sampler.sample
 
-    def record(n, rng):
+    def record(n, step, rng):
         asked.append(n)
-        return sample(n, rng)
+        return sample(n, step, rng)
 
     monkeypatch.setattr(replay.sampler, "sample", record)
     rng = np.random.default_rng(0)
@@ -340,6 +340,26 @@ def test_priorities_go_to_the_sampler():
     ids = np.array([1, 2])
     replay.update(ids, None)
     assert replay.sampler.seen == (ids, None)
+
+
+def test_the_samplers_step_counts_all_environments_and_what_the_run_did_before():
+    world = World(3, 1)
+    replay, _ = prioritized_pair(world, 20, 1)
+    fill(world, [("go",) * 3] * 4, replay)
+    assert replay.metrics() == {"beta": pytest.approx(BETA + (1 - BETA) * 12 / BETA_STEPS)}
+    replay, _ = prioritized_pair(world, 20, 1)
+    replay.earlier = 30  # it was resumed without its rows
+    fill(world, [("go",) * 3] * 2, replay)
+    assert replay.added == 6  # learning waits for what is stored, not for what was
+    beta = BETA + (1 - BETA) * 36 / BETA_STEPS
+    assert replay.metrics() == {"beta": pytest.approx(beta)}
+    replay.sampler.update(np.arange(6), torch.arange(6.0))
+    batch, priority = replay.sample(40), replay.sampler.state_dict()["priority"]
+    raw = priority[batch.ids] ** -beta
+    np.testing.assert_allclose(batch.weight, raw / raw.max(), rtol=1e-5)
+    other, _ = prioritized_pair(world, 20, 1)
+    other.load_state_dict(replay.state_dict())
+    assert other.metrics() == replay.metrics()
 
 
 def test_metrics_are_the_samplers():

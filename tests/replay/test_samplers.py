@@ -19,7 +19,7 @@ def test_ids_are_uniform_over_all_rows_known():
     sampler, rng = Uniform(), np.random.default_rng(0)
     sampler.add(np.array([0, 1, 2]))
     sampler.add(np.array([27, 28, 29]))
-    ids = sampler.sample(60_000, rng)
+    ids = sampler.sample(60_000, 0, rng)
     counts = np.bincount(ids, minlength=30)
     assert len(counts) == 30
     chi2 = ((counts - 2000.0) ** 2 / 2000.0).sum()
@@ -36,20 +36,20 @@ def test_adding_an_old_row_again_forgets_none():
 def test_weights_are_one_and_updates_change_nothing():
     sampler = Uniform()
     sampler.add(np.arange(50))
-    before = sampler.sample(20, np.random.default_rng(3))
-    weight = sampler.weight(before)
+    before = sampler.sample(20, 0, np.random.default_rng(3))
+    weight = sampler.weight(before, 0)
     assert weight.dtype == np.float32
     assert weight.tolist() == [1.0] * 20
     sampler.update(before, torch.full((20,), 9.0))
     sampler.update(before, None)
-    np.testing.assert_array_equal(sampler.sample(20, np.random.default_rng(3)), before)
-    assert sampler.metrics() == {}
+    np.testing.assert_array_equal(sampler.sample(20, 0, np.random.default_rng(3)), before)
+    assert sampler.metrics(0) == {}
 
 
 def test_sampling_draws_from_the_stream_given_alone():
     sampler = Uniform()
     sampler.add(np.arange(50))
-    one, two = (sampler.sample(20, np.random.default_rng(seed)) for seed in (1, 2))
+    one, two = (sampler.sample(20, 0, np.random.default_rng(seed)) for seed in (1, 2))
     assert (one != two).any()
 
 
@@ -58,7 +58,7 @@ def test_a_loaded_sampler_draws_as_the_saved_one():
     sampler.add(np.arange(50))
     other.load_state_dict(sampler.state_dict())
     for seed in range(3):
-        a, b = (s.sample(20, np.random.default_rng(seed)) for s in (sampler, other))
+        a, b = (s.sample(20, 0, np.random.default_rng(seed)) for s in (sampler, other))
         np.testing.assert_array_equal(a, b)
 
 
@@ -176,7 +176,7 @@ def chances(alpha: float) -> np.ndarray:
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_rows_are_drawn_in_proportion_to_priority_to_the_alpha(alpha):
     sampler, rng, draws = ten_rows(alpha), np.random.default_rng(1), 8000
-    ids = np.concatenate([sampler.sample(1, rng) for _ in range(draws)])
+    ids = np.concatenate([sampler.sample(1, 0, rng) for _ in range(draws)])
     counts, expected = np.bincount(ids, minlength=50), draws * chances(alpha)
     assert counts[30:40].sum() == draws
     chi2 = ((counts[30:40] - expected) ** 2 / expected).sum()
@@ -189,22 +189,22 @@ def test_a_batch_holds_each_row_as_often_as_is_expected_give_or_take_two(alpha, 
     """One id from each of n parts of equal mass: a row whose mass spans x parts comes x - 2 to x + 2 times."""
     rng = np.random.default_rng(2)
     for _ in range(20):
-        counts = np.bincount(ten_rows(alpha).sample(n, rng), minlength=50)[30:40]
+        counts = np.bincount(ten_rows(alpha).sample(n, 0, rng), minlength=50)[30:40]
         assert (np.abs(counts - n * chances(alpha)) < 2).all()
 
 
-@pytest.mark.parametrize(("added", "beta"), [(0, 0.4), (20, 0.52), (50, 0.7), (100, 1.0), (170, 1.0)])
-def test_importance_weights(added, beta):
+@pytest.mark.parametrize(("step", "beta"), [(0, 0.4), (20, 0.52), (50, 0.7), (100, 1.0), (170, 1.0)])
+def test_importance_weights(step, beta):
     """(rows * chance)^-beta over the largest of the batch; beta goes from 0.4 to 1 over 100 steps."""
     ids = [30, 34, 38, 34, 31]
     alone = Prioritized(50, 0.5, beta=0.4, beta_steps=100, epsilon=EPSILON)
-    alone.load_state_dict({**ten_rows(0.5).state_dict(), "added": added})
+    alone.load_state_dict(ten_rows(0.5).state_dict())
     weights = [(10 * chances(0.5)[i - 30]) ** -beta for i in ids]
-    found = alone.weight(np.array(ids))
+    found = alone.weight(np.array(ids), step)
     assert found.dtype == np.float32
     assert found.tolist() == pytest.approx([w / max(weights) for w in weights], rel=1e-6)
     assert found.max() == 1
-    assert alone.metrics() == {"beta": pytest.approx(beta, abs=1e-12)}
+    assert alone.metrics(step) == {"beta": pytest.approx(beta, abs=1e-12)}
 
 
 def test_weights_by_hand():
@@ -213,20 +213,19 @@ def test_weights_by_hand():
         sampler = Prioritized(3, alpha=0.5, beta=beta, beta_steps=10**12, epsilon=1e-12)
         sampler.add(np.arange(3))
         sampler.update(np.arange(3), torch.tensor([1.0, 4.0, 16.0]))
-        assert sampler.weight(np.arange(3)).tolist() == pytest.approx(wanted)
+        assert sampler.weight(np.arange(3), 0).tolist() == pytest.approx(wanted)
         # The largest weight of the batch is 1, whatever other rows there are.
-        assert sampler.weight(np.array([2, 1])).tolist() == pytest.approx([wanted[2] / wanted[1], 1.0])
+        assert sampler.weight(np.array([2, 1]), 0).tolist() == pytest.approx([wanted[2] / wanted[1], 1.0])
 
 
-@pytest.mark.parametrize("num_envs", [1, 4])
-def test_beta_counts_steps_of_all_environments_and_reaches_exactly_one(num_envs):
+def test_beta_follows_the_step_alone_and_reaches_exactly_one():
     sampler = Prioritized(40, beta=0.4, beta_steps=100)
-    for step in range(num_envs, 121, num_envs):
-        sampler.add(np.arange(num_envs))
-        sampler.sample(3, np.random.default_rng(0))  # neither drawing nor updating moves it
-        sampler.update(np.arange(num_envs), torch.ones(num_envs))
-        assert sampler.metrics()["beta"] == pytest.approx(min(1.0, 0.4 + 0.6 * step / 100), abs=1e-12)
-    assert sampler.metrics()["beta"] == 1.0
+    for step in [*range(121), 7]:
+        sampler.add(np.arange(4))  # neither adding, nor drawing, nor updating moves it
+        sampler.sample(3, step, np.random.default_rng(0))
+        sampler.update(np.arange(4), torch.ones(4))
+        assert sampler.metrics(step)["beta"] == pytest.approx(min(1.0, 0.4 + 0.6 * step / 100), abs=1e-12)
+    assert sampler.metrics(100)["beta"] == 1.0
 
 
 def priorities(sampler: Prioritized) -> list[float]:
@@ -255,8 +254,8 @@ def test_rows_without_an_error_are_still_drawn(alpha):
     sampler.add(np.arange(4))
     sampler.update(np.arange(4), torch.zeros(4))
     assert priorities(sampler) == pytest.approx([0.01**alpha] * 4)
-    assert sorted(sampler.sample(4, np.random.default_rng(0)).tolist()) == [0, 1, 2, 3]
-    assert sampler.weight(np.arange(4)).tolist() == [1.0] * 4
+    assert sorted(sampler.sample(4, 0, np.random.default_rng(0)).tolist()) == [0, 1, 2, 3]
+    assert sampler.weight(np.arange(4), 0).tolist() == [1.0] * 4
 
 
 def test_of_a_row_drawn_twice_the_last_priority_counts():
@@ -294,34 +293,33 @@ def test_a_loaded_sampler_goes_on_bit_for_bit_also_with_more_rows(saved, configu
     other.update(np.arange(configured), torch.full((configured,), 99.0))
     rng = np.random.default_rng(0)
 
-    def step(*samplers: Prioritized) -> None:
+    def step(now: int, *samplers: Prioritized) -> None:
         ids, n = rng.integers(saved, size=2), rng.integers(1, 40)
         priority, seed = torch.from_numpy(rng.exponential(size=n) ** 4), int(rng.integers(10**6))
         drawn, weights = [], []
         for s in samplers:
             s.add(ids)
-            drawn.append(s.sample(n, np.random.default_rng(seed)))
-            weights.append(s.weight(drawn[-1]))
+            drawn.append(s.sample(n, 0, np.random.default_rng(seed)))
+            weights.append(s.weight(drawn[-1], now))
             s.update(drawn[-1], priority)
         np.testing.assert_array_equal(drawn[-1], drawn[0])
         np.testing.assert_array_equal(weights[-1], weights[0])
 
-    for _ in range(100):
-        step(sampler)
+    for now in range(100):
+        step(now, sampler)
     state = copy.deepcopy(sampler.state_dict())
     assert all(isinstance(x, (int, float, np.ndarray)) for x in state.values())
     other.load_state_dict(state)
-    assert other.metrics() == sampler.metrics()
-    for _ in range(200):
-        step(sampler, other)
+    for now in range(100, 300):
+        step(now, sampler, other)
 
 
 def test_a_sampler_may_be_put_back_to_its_own_state():
     """Of which the priorities are a view."""
     sampler = ten_rows(0.5)
-    before = sampler.sample(20, np.random.default_rng(0))
+    before = sampler.sample(20, 0, np.random.default_rng(0))
     sampler.load_state_dict(sampler.state_dict())
-    np.testing.assert_array_equal(sampler.sample(20, np.random.default_rng(0)), before)
+    np.testing.assert_array_equal(sampler.sample(20, 0, np.random.default_rng(0)), before)
 
 
 def test_fewer_rows_than_were_saved_are_refused():
@@ -333,7 +331,7 @@ def test_a_million_rows_take_at_most_32_megabytes():
     sampler = Prioritized(1_000_000)
     assert 8_000_000 <= sampler.nbytes <= 32_000_000
     sampler.add(np.array([0, 999_999]))
-    assert set(sampler.sample(100, np.random.default_rng(0)).tolist()) == {0, 999_999}
+    assert set(sampler.sample(100, 0, np.random.default_rng(0)).tolist()) == {0, 999_999}
 
 
 @pytest.mark.parametrize(
