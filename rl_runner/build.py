@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import gymnasium as gym
 import numpy as np
 import torch
 from omegaconf import OmegaConf
@@ -260,7 +261,7 @@ def _observations(parts: Parts) -> str:
     """Return in words what the agent makes of observations."""
     network, space = parts.built("network"), parts.observation_space
     if network is None:
-        return f"{space}"
+        return f"{space.n:,} states" if isinstance(space, gym.spaces.Discrete) else f"{space}"
     reads = str(getattr(getattr(network, "torso", None), "reads", f"{space}, as they are"))
     normalizer = getattr(network, "normalizer", None)
     return f"{reads}, after normalisation by running statistics saved with the agent" if normalizer else reads

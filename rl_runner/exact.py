@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from rl_runner.mdp import (
@@ -85,5 +86,6 @@ class Exact:
         ]
 
     def _values(self) -> Floats:
-        """Give the agent's Q (S, A)."""
-        return self.agent.greedy_policy(self._states).double().cpu().numpy()
+        """Return the agent's Q (S, A), where a forbidden action counts as the allowed one that it acts as."""
+        q: Floats = self.agent.greedy_policy(self._states).double().cpu().numpy()
+        return q if self.mdp.acts_as is None else np.take_along_axis(q, self.mdp.acts_as, axis=1)

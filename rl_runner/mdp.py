@@ -7,7 +7,7 @@ number is its index, from 0. Everything is in double precision.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class MDP:
         start: (S,) distribution of the first state.
         horizon: time limit of an episode in steps; None: no limit.
         grid: rows and columns, where the states are cells numbered row by row; None: they are not.
+        acts_as: (S, A) the action that is counted in place of each: an action that a mask forbids has the outcomes of
+            the first allowed one, so that it changes no maximum. None: all actions are allowed.
     """
 
     reward: Floats
@@ -46,6 +48,7 @@ class MDP:
     start: Floats
     horizon: int | None
     grid: tuple[int, int] | None
+    acts_as: IntArray | None = None
 
     @classmethod
     def from_table(cls, table: Table, start: Any, horizon: int | None, grid: tuple[int, int] | None) -> MDP:
@@ -81,6 +84,20 @@ class MDP:
         if first.shape != shape[:1] or (first < 0).any() or not np.isclose(first.sum(), 1.0):
             raise UserError(f"initial_state_distrib is no distribution over {len(outcomes)} states")
         return cls(expected, state, probability, going_on, first, horizon, grid)
+
+
+def masked(mdp: MDP, allowed: BoolArray) -> MDP:
+    """Return the MDP in which only the actions that `allowed` (S, A) marks can be taken, one at least in each state."""
+    acts_as = np.where(allowed, np.arange(allowed.shape[1]), allowed.argmax(axis=1)[:, None])
+    by_outcome = acts_as[:, :, None]
+    return replace(
+        mdp,
+        reward=np.take_along_axis(mdp.reward, acts_as, axis=1),
+        state=np.take_along_axis(mdp.state, by_outcome, axis=1),
+        probability=np.take_along_axis(mdp.probability, by_outcome, axis=1),
+        going_on=np.take_along_axis(mdp.going_on, by_outcome, axis=1),
+        acts_as=acts_as,
+    )
 
 
 def action_values(mdp: MDP, values: Floats, gamma: float) -> Floats:

@@ -18,8 +18,9 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rl_runner import rng
-from rl_runner.mdp import MDP, Table, action_values, settled
-from rl_runner.types import IntArray, UserError
+from rl_runner.envs.spaces import MASK
+from rl_runner.mdp import MDP, Table, action_values, masked, settled
+from rl_runner.types import BoolArray, IntArray, UserError
 
 STEPS = 1_500  # of the comparison
 EPISODE = 200  # steps of one of its episodes at most
@@ -75,7 +76,10 @@ def _read_and_compare(env: gym.Env[Any, Any], name: str, first: tuple[int, int])
         raise UserError(f"the table P of {name} cannot be used: {e}") from e
     except (LookupError, TypeError, ValueError):  # another kind of table
         return None
+    mask = getattr(inner, MASK, None)
     try:
+        if callable(mask):
+            mdp = masked(mdp, np.array([mask(s) for s in range(len(table))], dtype=np.bool_))
         return Comparison(env, table, mdp, *first).run()
     except Contradiction as e:
         raise UserError(f"the table P of {name} does not say what is played: {e}") from e
@@ -135,13 +139,15 @@ class Comparison:
 
     def _play(self, seed: int, policy: IntArray, random: float, stream: np.random.Generator) -> int:
         """Play one episode, return its length."""
-        state = int(self.env.reset(seed=seed)[0]) - self.first_state
+        obs, info = self.env.reset(seed=seed)
+        state = int(obs) - self.first_state
         if not (0 <= state < len(policy) and self.mdp.start[state] > 0):
             raise Contradiction(f"an episode began in state {state}, where P's initial_state_distrib has none begin")
         self.starts[state] += 1
         for t in range(1, EPISODE + 1):
             action = int(stream.integers(self.mdp.reward.shape[1]) if stream.random() < random else policy[state])
-            obs, reward, terminated, truncated, _ = self.env.step(action + self.first_action)
+            action = self._allowed(state, action, info.get(MASK))
+            obs, reward, terminated, truncated, info = self.env.step(action + self.first_action)
             after = int(obs) - self.first_state
             self._note(state, action, (after, float(reward), bool(terminated)))
             state = after
@@ -151,6 +157,17 @@ class Comparison:
                 break
         self.longest = max(self.longest, t)
         return t
+
+    def _allowed(self, state: int, action: int, mask: BoolArray | None) -> int:
+        """Return the action, or the one that it counts as. Raise Contradiction where the mask is another one."""
+        acts_as = self.mdp.acts_as
+        if (acts_as is None) != (mask is None):
+            raise Contradiction(f"it {'shows no' if mask is None else 'has no'} action_mask for state {state}")
+        if acts_as is None or mask is None:
+            return action
+        if (mask != (acts_as[state] == np.arange(len(mask)))).any():
+            raise Contradiction(f"the action_mask of state {state} is not the one that its method returns")
+        return int(acts_as[state, action])
 
     def _note(self, state: int, action: int, played: Outcome) -> None:
         """Count an outcome. Raise Contradiction if the table does not have it."""

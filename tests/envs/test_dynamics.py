@@ -15,7 +15,8 @@ from rl_runner.envs.dynamics import Comparison, Contradiction, _evidence, _time_
 from rl_runner.envs.gridworld import GridWorld
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.mdp import MDP
+from rl_runner.exact import Exact
+from rl_runner.mdp import MDP, optimal_values
 from rl_runner.types import UserError
 
 STOCK = {
@@ -300,3 +301,75 @@ def test_the_evidence_by_hand():
     # Jeffreys' prior: 1/2, then 3/4, then 5/6 for the same side of a coin again
     assert _evidence([3, 0], (0.5, 0.5)) == pytest.approx(math.log(1 / 2 * 3 / 4 * 5 / 6 / 0.5**3))
     assert _evidence([7], (1.0,)) == pytest.approx(0.0)
+
+
+# Masks of actions.
+
+
+class Fenced(gym.Wrapper):
+    """FrozenLake whose actions left and right are forbidden in some states; forbidden ones end in an error."""
+
+    shows, lies = True, False
+
+    def action_mask(self, state: int) -> np.ndarray:
+        return np.array([state % 3 != 0, True, state % 2 == 0, True])
+
+    def _info(self, state: int) -> dict:
+        mask = np.ones(4, np.bool_) if self.lies else self.action_mask(state)
+        return {"action_mask": mask} if self.shows else {}
+
+    def reset(self, **kwargs):
+        self.state, _ = self.env.reset(**kwargs)
+        return self.state, self._info(self.state)
+
+    def step(self, action):
+        assert self.lies or not self.shows or self.action_mask(self.state)[action]
+        self.state, *rest, _ = self.env.step(action)
+        return self.state, *rest, self._info(self.state)
+
+
+def fenced(told: bool = True, **how) -> gym.Env:
+    env = Fenced(gym.make("FrozenLake-v1"))
+    vars(env).update(how)
+    if told:
+        env.unwrapped.action_mask = env.action_mask
+    return env
+
+
+def test_forbidden_actions_are_never_played_and_count_in_no_maximum() -> None:
+    mdp = ask(fenced)
+    assert mdp is not None
+    table, env, value = gym.make("FrozenLake-v1").unwrapped.P, fenced(), [0.0] * 16
+    for _ in range(2_000):
+        q = [[sum(p * (r + 0.9 * value[s2] * (not e)) for p, s2, r, e in table[s][a]) for a in range(4)] for s in table]
+        value = [max(q[s][a] for a in range(4) if env.action_mask(s)[a]) for s in table]
+    np.testing.assert_allclose(optimal_values(mdp, 0.9).max(axis=1), value, atol=1e-9)
+    assert max(value) < max(optimal_values(ask(lambda: gym.make("FrozenLake-v1")), 0.9).max(axis=1)) + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"told": False}, "has no action_mask"),
+        ({"shows": False}, "shows no action_mask"),
+        ({"lies": True}, "not the one"),
+    ],
+    ids=str,
+)
+def test_masks_that_the_table_does_not_know_leave_no_table(how: dict, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        ask(lambda: fenced(**how))
+
+
+def test_an_agents_values_of_forbidden_actions_do_not_count() -> None:
+    mdp = ask(fenced)
+    assert mdp is not None
+    best, mask = optimal_values(mdp, 0.9), np.array([fenced().action_mask(s) for s in range(16)])
+
+    class Agent:
+        def greedy_policy(self, obs):
+            return torch.from_numpy(np.where(mask, best, 100.0))[obs]
+
+    now = Exact(mdp, Agent(), 0.9)()
+    assert now["exact/q_error"] == pytest.approx(0, abs=1e-12)
+    assert now["exact/value"] == pytest.approx(now["exact/value_optimal"])
