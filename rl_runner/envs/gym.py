@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import multiprocessing
 import signal
@@ -14,6 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from rl_runner.envs import ids
 from rl_runner.envs.vector import Step
 from rl_runner.mdp import MDP
 from rl_runner.types import Array, BoolArray, UserError
@@ -154,6 +154,13 @@ def _limit(env: gym.Env[Any, Any]) -> int | None:
 
 
 def _import(module: str) -> None:
+    """Import a module, so that it can register its environments.
+
+    Raises:
+        UserError: it cannot be imported, or this is no module's name.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UserError(f"env.imports: a module's dotted name is wanted, such as my_pkg.envs, got {module!r}")
     try:
         importlib.import_module(module)
     except ImportError as e:
@@ -161,15 +168,17 @@ def _import(module: str) -> None:
 
 
 def _spec(id: str) -> Any:
-    """Look the id up as gymnasium.make does, with a hint where it is not found."""
+    """Return what is registered under an id, None for "module:id", which gymnasium.make looks up.
+
+    Raises:
+        UserError: nothing is, with a hint at what was probably meant.
+    """
     if ":" in id:  # "module:id" imports the module itself
         return None
     try:
         return gym.spec(id)
     except gym.error.Error as e:
-        near = difflib.get_close_matches(id, list(gym.registry), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "import the module that registers it: env.imports=[my_module]"
-        raise UserError(f"env.id: {id!r} is no registered environment; {hint}") from e
+        raise UserError(f"env.id: {id!r} is no registered environment; {ids.hint(id)}") from e
 
 
 def _observation_space(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
