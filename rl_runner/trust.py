@@ -22,11 +22,11 @@ PARTS = {  # where the classes are that any configuration may name, group by gro
 
 
 def check(cfg: State, trust: list[str]) -> None:
-    """Check that a configuration names no code outside rlrun, torch.optim and the packages in `trust`.
+    """Check that a configuration names no code outside rlrun, torch.optim and what is in `trust`.
 
     Args:
         cfg: the configuration, its interpolations not resolved.
-        trust: names of packages.
+        trust: names of packages and modules. Each covers itself and everything below it.
 
     Raises:
         UserError: it names something else, or hides what it names.
@@ -36,17 +36,29 @@ def check(cfg: State, trust: list[str]) -> None:
             raise UserError(f"trust: this run's config.yaml hides something behind an interpolation: {node}")
         if isinstance(node, dict) and "_args_" in node:
             raise UserError(f"trust: this run's config.yaml passes arguments without their names: {node['_args_']}")
-    for name in _foreign(cfg):
-        package = name.split(".")[0]
-        if package not in trust:
-            raise UserError(
-                f"trust: this run's config.yaml names code outside rlrun: {name}; if you trust it: trust=[{package}]"
-            )
+    names = list(_foreign(cfg))
+    refused = [name for name in names if not any(_covers(trusted, name) for trusted in trust)]
+    if refused:
+        kept = [trusted for trusted in trust if any(_covers(trusted, name) for name in names)]
+        wanted = ",".join(dict.fromkeys([*kept, *map(_package, refused)]))
+        raise UserError(
+            "trust: this run's config.yaml names code outside rlrun: "
+            f"{', '.join(dict.fromkeys(refused))}; if you trust it: trust=[{wanted}]"
+        )
 
 
 def needed(cfg: State) -> list[str]:
-    """Give the packages that have to be trusted before this configuration is used."""
-    return sorted({name.split(".")[0] for name in _foreign(cfg)})
+    """Return the packages that have to be trusted before this configuration is used."""
+    return sorted(set(map(_package, _foreign(cfg))))
+
+
+def _covers(trusted: str, name: str) -> bool:
+    """Return whether a trusted dotted name is this one or stands above it: pkg.sub covers pkg.sub.x, not pkg.subx."""
+    return name == trusted or name.startswith(f"{trusted}.")
+
+
+def _package(name: str) -> str:
+    return name.split(".")[0]
 
 
 def _foreign(cfg: State) -> Iterator[str]:

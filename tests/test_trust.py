@@ -89,6 +89,51 @@ def test_what_is_trusted_is_run(trained: Path) -> None:
     assert "./canary" in files()
 
 
+@pytest.mark.parametrize(
+    ("trusted", "covered"),
+    [
+        (["pkg"], True),
+        (["pkg.sub"], True),
+        (["pkg.sub.module"], True),
+        (["other", "pkg.sub.module"], True),
+        (["pkg.sub.module.Part"], False),
+        (["pkg.sub.mod"], False),
+        (["pkg.su"], False),
+        (["pkg.sub.modules"], False),
+        (["pkg.other"], False),
+        (["sub.module"], False),
+        (["pk"], False),
+        (["pkg."], False),
+        ([""], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"imports": ["pkg.sub.module"]},
+        {"id": "pkg.sub.module:Mine-v0"},
+        {"kwargs": {"x": {"_target_": "pkg.sub.module.part"}}},
+    ],
+)
+def test_a_trusted_name_covers_itself_and_what_is_below_it(
+    trusted: list[str], covered: bool, env: dict[str, Any]
+) -> None:
+    if covered:
+        trust.check({"env": env}, trusted)
+    else:
+        with pytest.raises(UserError, match=r"names code outside rlrun: pkg\.sub\.module.*trust=\[pkg\]$"):
+            trust.check({"env": env}, trusted)
+
+
+def test_all_that_has_to_be_trusted_is_said_at_once() -> None:
+    cfg = {"env": {"imports": ["a.b", "a.c", "d.e"]}, "value": {"_target_": "f.G"}}
+    with pytest.raises(UserError, match=r"rlrun: a\.c, d\.e, f\.G; if you trust it: trust=\[a\.b,a,d,f\]$"):
+        trust.check(cfg, ["a.b", "x"])
+    trust.check(cfg, ["a.b", "a", "d", "f"])
+    assert trust.needed(cfg) == ["a", "d", "f"]
+
+
 @pytest.mark.parametrize("target", ["torch.optim.Adam", "torch.optim.SGD", "torch.optim.RMSprop"])
 def test_torch_optimizers_are_fine(target: str) -> None:
     trust.check({"optimizer": {"_target_": target}}, [])
