@@ -84,7 +84,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
         *_network_and_replay(parts),
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
-        ("run", str(run.path)),
+        *run.facts(),
     ]
     checkpoints = Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"])
     return TrainJob(run, loop, evaluation, exact, plan, checkpoints, facts, cfg, trust.needed(cfg))

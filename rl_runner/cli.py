@@ -147,7 +147,6 @@ def _run_verb(verb: str, args: list[str]) -> int:
         if _in_sweep():
             print(f"\njob {HydraConfig.get().job.num}: {name}", flush=True)
         try:
-            _refuse_chdir()
             task(cfg)
         except Exception as e:
             failures.append(Failure.of(name, e, _explain(verb, args, e)))
@@ -308,13 +307,13 @@ def _train(cfg: Any) -> None:
     from rl_runner.commands.train import train
     from rl_runner.runs import RunDirectory
 
+    _refuse_chdir()
     fresh = RunDirectory(_shortest(Path(HydraConfig.get().runtime.output_dir)))
     if cfg.resume is not None:
         fresh.discard()  # Hydra has made it
         with RunDirectory.resumed(cfg.resume) as run:
             job = build.train_job(build.resumed_config(run, cfg, _overrides()), run)
             build.save_run_config(run, job.config)
-            _note_missing_lock(job)
             with sweep.resumed(run.path), _kept(job):
                 train(job, resume=True)
         return
@@ -325,15 +324,8 @@ def _train(cfg: Any) -> None:
         except BaseException:
             run.discard()
             raise
-        _note_missing_lock(job)
         with _kept(job):
             train(job)
-
-
-def _note_missing_lock(job: TrainJob) -> None:
-    """Show among the run's facts that nothing keeps other processes out of its directory, where that is so."""
-    if job.run.unlocked:
-        job.facts.append(("lock", f"none here ({job.run.unlocked}); keep other processes out"))
 
 
 @contextlib.contextmanager
@@ -377,6 +369,7 @@ def _eval(cfg: Any) -> None:
     from rl_runner import build
     from rl_runner.commands import eval as command
 
+    _refuse_chdir()
     command.run(build.eval_job(build.plain(cfg)))
 
 
@@ -384,6 +377,7 @@ def _play(cfg: Any) -> None:
     from rl_runner import build
     from rl_runner.commands import play as command
 
+    _refuse_chdir()
     command.run(build.play_job(build.plain(cfg)))
 
 

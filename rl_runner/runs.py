@@ -25,11 +25,7 @@ BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # flock: another process
 
 
 class RunDirectory:
-    """The directory of one run.
-
-    Attributes:
-        unlocked: why the claimed directory could not be locked; None where it is locked, or was not claimed.
-    """
+    """The directory of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,8 +34,8 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.evaluations = path / "eval"
         self.videos = path / "videos"
-        self.unlocked: str | None = None
         self._lock: Any = None
+        self._unlocked: str | None = None  # why it could not be locked, where it was tried
 
     @classmethod
     def new(cls, path: Path) -> RunDirectory:
@@ -146,6 +142,11 @@ class RunDirectory:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what a user should know of the directory: its path, and whether other processes are kept out."""
+        lock = [("lock", f"none here ({self._unlocked}); keep other processes out")] if self._unlocked else []
+        return [("run", str(self.path)), *lock]
+
     def release(self) -> None:
         """Unlock the directory for other processes."""
         if self._lock:
@@ -163,7 +164,7 @@ class RunDirectory:
     def _try_lock(self, new: bool = False) -> bool:
         """Lock the directory for as long as this process lives; False: another process has it.
 
-        On a file system without locks a run goes on without one, and `unlocked` says why.
+        On a file system without locks a run goes on without one, and `facts` says why.
 
         Args:
             new: the directory is for a new run. Without locks, the one who makes the lock's file has claimed it.
@@ -178,7 +179,7 @@ class RunDirectory:
             if e.errno in BUSY or (new and not made):
                 lock.close()
                 return False
-            self.unlocked = e.strerror
+            self._unlocked = e.strerror
         self._lock = lock
         return True
 

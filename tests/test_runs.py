@@ -115,7 +115,7 @@ def flock_fails(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
 def test_without_locks_new_runs_still_share_no_directory(flock_fails: None, workdir: Path) -> None:
     first, second = (RunDirectory.new(Path("outputs/a")) for _ in range(2))
     assert (str(first.path), str(second.path)) == ("outputs/a", "outputs/a_2")
-    assert first.unlocked
+    assert dict(first.facts())["lock"].startswith("none here (")
     first.discard()
     assert RunDirectory.new(Path("outputs/a")).path == first.path
 
@@ -162,7 +162,10 @@ def test_a_platform_without_fcntl(workdir: Path, monkeypatch: pytest.MonkeyPatch
     imported = runpy.run_path(runs.__file__)["RunDirectory"]
     first, second = (imported.new(Path("outputs/a")) for _ in range(2))
     assert (str(first.path), str(second.path)) == ("outputs/a", "outputs/a_2")
-    assert first.unlocked == "Function not implemented"
+    assert first.facts() == [
+        ("run", "outputs/a"),
+        ("lock", "none here (Function not implemented); keep other processes out"),
+    ]
 
 
 # Directories that cannot be written.
