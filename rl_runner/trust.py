@@ -105,9 +105,12 @@ def _reached(target: str) -> list[str]:
                 names.append(found.__name__)
     except Exception:  # of whatever kind, in somebody else's module: building the part will raise it again
         return []
-    if (inspect.isclass(found) or inspect.isroutine(found)) and found.__module__:
-        names.append(f"{found.__module__}.{found.__qualname__}")
-    return names
+    home = getattr(found, "__module__", None)  # some that are written in C have none
+    return [*names, f"{home}.{found.__qualname__}"] if home and _is_code(found) else names
+
+
+def _is_code(found: Any) -> bool:
+    return inspect.isclass(found) or inspect.isroutine(found)
 
 
 def _nodes(node: Any) -> Iterator[Any]:

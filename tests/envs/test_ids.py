@@ -8,7 +8,6 @@ import gymnasium as gym
 import pytest
 from ale_py import roms
 
-from rl_runner import usage
 from rl_runner.envs import ids
 
 ATARI = [id for id, spec in gym.registry.items() if str(spec.entry_point).startswith("ale_py")]
@@ -84,7 +83,3 @@ def test_a_hint_registers_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set() False\n"
-
-
-def test_the_options_of_games_are_those_of_the_command_line() -> None:
-    assert {"pong", "breakout", "qbert"} <= set(usage.options("env").split())
