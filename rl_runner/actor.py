@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rl_runner.rng import generator_state, load_generator_state
-from rl_runner.types import Array, Exploration, IntArray, State
+from rl_runner.types import Array, BoolArray, Exploration, IntArray, State
 
 
 class Actor:
@@ -32,9 +32,17 @@ class Actor:
         self.policy, self.exploration, self.device = policy, exploration, device
         self._rng = rng
 
-    def __call__(self, obs: Array, step: int) -> IntArray:
-        """Give actions (N,) for observations (N, *O) at environment step `step`."""
+    def __call__(self, obs: Array, step: int, action_mask: BoolArray | None = None) -> IntArray:
+        """Return actions (N,) for observations (N, *O) at environment step `step`.
+
+        Args:
+            obs: (N, *O).
+            step: for schedules.
+            action_mask: (N, A) the actions that are allowed; None: all. The others count as worth -inf.
+        """
         q = self.policy(torch.from_numpy(obs).to(self.device)).float().cpu().numpy()
+        if action_mask is not None:
+            q = np.where(action_mask, q, -np.inf)
         return self.exploration(q, step, self._rng)
 
     def metrics(self, step: int) -> dict[str, float]:

@@ -79,8 +79,9 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     )
     facts = [
         ("environment", f"{envs.backend.name} × {envs.num_envs}  {_protocol(envs.backend)}"),
-        ("observations", f"{envs.observation_space}"),
-        ("actions", f"{envs.action_space}"),
+        *(("", note) for note in envs.backend.notes),
+        ("observations", _observations(parts)),
+        ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
         ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
         *_network_and_replay(parts),
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
@@ -200,9 +201,18 @@ def save_run_config(run: RunDirectory, cfg: State) -> None:
 
 
 def _backend(node: State, num_envs: int, render: bool = False) -> Backend:
-    node = {k: v for k, v in node.items() if k != "name"}
-    backend: Backend = make("env", {**node, "num_envs": num_envs, "render": render})
+    node = {**{k: v for k, v in node.items() if k != "name"}, "num_envs": num_envs, "render": render}
+    if "wrappers" in node:
+        node["wrappers"] = [_wrapper(i, wrapper) for i, wrapper in enumerate(node["wrappers"])]
+    backend: Backend = make("env", node)
     return backend
+
+
+def _wrapper(i: int, node: Any) -> State:
+    """Return the node of a wrapper, which the backend calls with the environment."""
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise UserError(f"env.wrappers[{i}]: {{_target_: package.Wrapper, key: value}} is wanted, got {node!r}")
+    return {**node, "_partial_": True}
 
 
 def environments(node: State, num_envs: int, seed: int, stream: str) -> EpisodicVectorEnv:
@@ -256,6 +266,16 @@ def _network_and_replay(parts: Parts) -> list[tuple[str, str]]:
     if replay := parts.built("replay"):
         facts.append(("replay", f"{parts.capacity:,} rows, {_gigabytes(replay.storage.nbytes)}"))
     return facts
+
+
+def _observations(parts: Parts) -> str:
+    """Return in words what the agent makes of observations."""
+    network, space = parts.built("network"), parts.observation_space
+    if network is None:
+        return f"{space}"
+    reads = str(getattr(getattr(network, "torso", None), "reads", f"{space}, as they are"))
+    normalizer = getattr(network, "normalizer", None)
+    return f"{reads}, after normalisation by running statistics saved with the agent" if normalizer else reads
 
 
 def _describe(network: nn.Module) -> str:

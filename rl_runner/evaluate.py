@@ -44,7 +44,7 @@ def evaluate(
     begun = int(counts.sum())
     finished: list[Episode] = []
     while counts.any() and not stopped():
-        envs.send(actor(obs, 0))
+        envs.send(actor(obs, 0, envs.action_mask))
         tr = envs.recv()
         obs = tr.next_obs
         if not tr.ended.any():

@@ -26,11 +26,19 @@ class EpsilonGreedy:
         """Choose actions (N,) by values (N, A) at environment step `step`."""
         action = q.argmax(axis=1)
         random = rng.random(len(q)) < self.epsilon(step)
-        return np.where(random, rng.integers(q.shape[1], size=len(q)), action)
+        return np.where(random, _any_allowed(q, rng), action)
 
     def metrics(self, step: int) -> dict[str, float]:
         """Give epsilon."""
         return {"epsilon": self.epsilon(step)}
+
+
+def _any_allowed(q: Array, rng: np.random.Generator) -> IntArray:
+    """Draw actions (N,) with equal probability among those whose value in (N, A) is not -inf."""
+    allowed = q > -np.inf
+    if allowed.all():
+        return rng.integers(q.shape[1], size=len(q))
+    return np.asarray(np.where(allowed, rng.random(q.shape), -1.0).argmax(axis=1))
 
 
 class Boltzmann:

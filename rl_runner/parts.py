@@ -177,7 +177,12 @@ class Parts:
     @cached_property
     def network(self) -> nn.Module:
         """The online network, on the device."""
-        return cast(nn.Module, self._make("network", self._node("network")).to(self._device))
+        node = self._node("network")
+        if self._envs.normalized:
+            node = {**node, "normalize": True}
+        if node.get("normalize") and self._device.type == "mps":
+            raise UserError("network.normalize: its statistics are float64, which device mps lacks; device=cpu has it")
+        return cast(nn.Module, self._make("network", node).to(self._device))
 
     @cached_property
     def optimizer(self) -> Callable[..., torch.optim.Optimizer]:
@@ -301,3 +306,6 @@ def _check_arguments(key: str, node: State) -> None:
     for name, child in node.items():
         if isinstance(child, dict):
             _check_arguments(f"{key}.{name}", child)
+        for i, item in enumerate(child if isinstance(child, list) else []):
+            if isinstance(item, dict):
+                _check_arguments(f"{key}.{name}[{i}]", item)

@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
 State = dict[str, Any]  # a tree of dicts and lists over tensors, arrays, numbers, strings, None
 
 
@@ -51,11 +52,13 @@ class Transition(NamedTuple):
 
     obs: Array  # (N, *O)
     action: Array  # (N, *D)
-    reward: FloatArray  # (N,) as the environment gives it, never clipped
+    reward: DoubleArray  # (N,) as the environment gives it, never clipped
     terminated: BoolArray  # (N,) the episode ended in a terminal state
     truncated: BoolArray  # (N,) the episode was cut short, by a time limit for example
     life_lost: BoolArray  # (N,) nothing to bootstrap from, as at a termination, but the episode goes on
     next_obs: Array  # (N, *O)
+    action_mask: BoolArray | None = None  # (N, A) the actions that were allowed in `obs`; None: all
+    next_action_mask: BoolArray | None = None  # (N, A) those that are allowed in `next_obs`
 
     @property
     def ended(self) -> BoolArray:
@@ -78,6 +81,8 @@ class Batch(NamedTuple):
     next_obs: Tensor  # (B, *O)
     weight: Tensor  # (B,) importance weight, 1 when sampling is uniform
     ids: IntArray  # (B,) where to write priorities back; stays on the host, where the replay is
+    action_mask: Tensor | None = None  # (B, A) the actions that were allowed in `obs`; None: all
+    next_action_mask: Tensor | None = None  # (B, A) those that are allowed in `next_obs`
 
 
 class LearnOutput(NamedTuple):
@@ -92,9 +97,10 @@ class Episode(NamedTuple):
 
     env: int  # index of the environment
     seed: int
-    total_reward: float  # the return: undiscounted, unclipped
+    total_reward: float  # the return: undiscounted, unclipped, summed in double precision
     length: int  # steps
     actions: list[Any]  # one per step
+    digest: str = ""  # of its last observation
 
 
 class Checkpointable(Protocol):
@@ -134,7 +140,7 @@ class Loop(Checkpointable, Protocol):
 
 
 class Exploration(Protocol):
-    """How a policy's values become actions while training."""
+    """How a policy's values become actions while training. An action whose value is -inf is not allowed."""
 
     def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray: ...  # (N, A) -> (N,)
     def metrics(self, step: int) -> dict[str, float]: ...

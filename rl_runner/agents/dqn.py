@@ -71,11 +71,17 @@ class DQN:
         self.lr_schedule, self.double, self.munchausen, self.alpha = lr_schedule, double, munchausen, munchausen_alpha
         self.temperature, self.least_bonus = munchausen_temperature, munchausen_clip
         self.clip_grad_value, self.clip_grad_norm = clip_grad_value, clip_grad_norm
+        self.normalizer = getattr(network, "normalizer", None)
         self._loss = _compiled(self._plain_loss, next(network.parameters()).device) if compiled else self._plain_loss
 
     @torch.no_grad()
     def policy(self, obs: Tensor) -> Tensor:
-        """Give action values (N, A) of observations (N, *O). Noisy networks draw noise here, so that they explore."""
+        """Return action values (N, A) of observations (N, *O), to act by while training.
+
+        Noisy networks draw noise here, so that they explore. A network that normalises observations counts these in.
+        """
+        if self.normalizer is not None:
+            self.normalizer.update(obs)
         return self.value.mean(self.online(obs))
 
     @torch.no_grad()
@@ -114,8 +120,9 @@ class DQN:
         return batch.reward, _of_action(target, self._next_q(batch, target).argmax(dim=1))
 
     def _next_q(self, batch: Batch, target: Tensor) -> Tensor:
-        """Give the action values (B, A) by which the next action is chosen."""
-        return self.value.mean(self.online(batch.next_obs) if self.double else target)
+        """Return the action values (B, A) by which the next action is chosen; -inf where it is not allowed."""
+        q = self.value.mean(self.online(batch.next_obs) if self.double else target)
+        return _masked(q, batch.next_action_mask)
 
     def _munchausen_backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Give reward (B,) and next values (B, M) of the Munchausen target, where pi = softmax(q / T).
@@ -128,8 +135,11 @@ class DQN:
         now, target = self.target(torch.cat([batch.obs, batch.next_obs])).chunk(2)  # (B, A, M) each
         log_pi = (self._next_q(batch, target) / self.temperature).log_softmax(dim=1)  # (B, A)
         pi = log_pi.exp()
+        if batch.next_action_mask is not None:
+            log_pi = log_pi.masked_fill(~batch.next_action_mask, 0.0)  # 0 log 0 counts as 0
         entropy = -self.temperature * (pi * log_pi).sum(dim=1)  # (B,)
-        log_pi_now = _of_action((self.value.mean(now) / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
+        q_now = _masked(self.value.mean(now), batch.action_mask)
+        log_pi_now = _of_action((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
         bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
         return batch.reward + bonus + batch.discount * entropy, self.value.under(target, pi)
 
@@ -165,6 +175,11 @@ class DQN:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
+def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:
+    """Return action values (B, A), -inf where the mask (B, A) does not allow the action."""
+    return q if action_mask is None else q.masked_fill(~action_mask, -torch.inf)
+
+
 def _of_action(values: Tensor, action: Tensor) -> Tensor:
     """Pick each row's action: (B, A, ...), (B,) -> (B, ...)."""
     return values[torch.arange(len(action), device=action.device), action]
@@ -188,12 +203,13 @@ def _compiled(loss: Callable[[Batch], Loss], device: torch.device) -> Callable[[
     no_ids: Any = None  # rows of the host's replay: nothing for a compiler
 
     def of_tensors(*tensors: Any) -> Loss:
-        return loss(Batch._make([*tensors, no_ids]))
+        *first, action_mask, next_action_mask = tensors
+        return loss(Batch._make([*first, no_ids, action_mask, next_action_mask]))
 
     quick = torch.compile(of_tensors, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
 
     def of_batch(batch: Batch) -> Loss:
-        loss, metrics, priority = quick(*batch[:-1])
+        loss, metrics, priority = quick(*batch[:6], batch.action_mask, batch.next_action_mask)
         # Copies, because the next run of a CUDA graph writes over what it gave.
         return loss, {name: metric.clone() for name, metric in metrics.items()}, priority.clone()
 

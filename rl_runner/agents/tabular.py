@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rl_runner.types import IntArray, State, Transition, UserError
+from rl_runner.types import BoolArray, IntArray, State, Transition, UserError
 
 
 class QLearning:
@@ -41,16 +41,18 @@ class QLearning:
         q, total = self._q, 0.0
         state, next_state = (tr.obs - self.first_state).tolist(), (tr.next_obs - self.first_state).tolist()
         steps = (state, tr.action.tolist(), tr.reward.tolist(), tr.terminal.tolist(), next_state, next_action.tolist())
-        for s, a, reward, terminal, s_next, a_next in zip(*steps, strict=True):
-            value = 0.0 if terminal else self._next_value(s_next, a_next)
+        masks = [None] * len(state) if tr.next_action_mask is None else tr.next_action_mask
+        for s, a, reward, terminal, s_next, a_next, allowed in zip(*steps, masks, strict=True):
+            value = 0.0 if terminal else self._next_value(s_next, a_next, allowed)
             error = reward + self.gamma * value - q[s, a]
             q[s, a] += self.lr * error
             total += abs(error)
         return {"td_error": torch.tensor(total / len(state), dtype=torch.float64)}
 
-    def _next_value(self, state: int, action: int) -> float:
-        """Give what the next state counts for."""
-        return float(self._q[state].max())
+    def _next_value(self, state: int, action: int, allowed: BoolArray | None) -> float:
+        """Return what the next state counts for, where `allowed` (A,) marks the actions that can be taken."""
+        values = self._q[state]
+        return float(values.max() if allowed is None else values[allowed].max())
 
     def policy(self, obs: Tensor) -> Tensor:
         """Give action values (N, A) of states (N,)."""
@@ -70,6 +72,6 @@ class QLearning:
 class Sarsa(QLearning):
     """SARSA (Rummery & Niranjan 1994; section 6.4): the next state is worth the action that will be done there."""
 
-    def _next_value(self, state: int, action: int) -> float:
-        """Give what the next state counts for."""
+    def _next_value(self, state: int, action: int, allowed: BoolArray | None) -> float:
+        """Return what the next state counts for."""
         return float(self._q[state, action])

@@ -93,6 +93,7 @@ class AtariBackend:
         self.observation_space = self._envs.single_observation_space
         self.action_space: Any = self._envs.single_action_space
         self.stack = stack
+        self.action_mask, self.normalized, self.notes = None, False, list[str]()
         self.fps = float(FRAMES_PER_SECOND)
         self.protocol = {"sticky": sticky, "frame_skip": frame_skip, "noop_max": noop_max, "max_frames": max_frames}
         self._frame_skip, self._life_loss, self._point_ends = frame_skip, life_loss, point_ends
@@ -136,7 +137,7 @@ class AtariBackend:
         self._lives = lives
         if self._twin:
             self._follow(self._twin)
-        return Step(obs, reward.astype(np.float32), terminated, truncated, life_lost)
+        return Step(obs, reward.astype(np.float64), terminated, truncated, life_lost)
 
     def frames(self) -> list[Array]:
         """See `Backend`: every emulator frame, so `frame_skip` of them a step."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rl_runner.envs import ids
-from rl_runner.envs.vector import Step
+from rl_runner.envs.checked import Checked
+from rl_runner.envs.spaces import MASK, readable, statistics_of_its_own, stored, without_normalization
+from rl_runner.envs.vector import Died, Step
 from rl_runner.mdp import MDP
 from rl_runner.types import Array, BoolArray, UserError
+
+Env = gym.Env[Any, Any]
 
 ENDLESS = 10_000  # time limit where the environment has none: a policy that knows nothing may never end an episode
 
@@ -31,6 +37,8 @@ class GymBackend:
         num_envs: how many.
         imports: modules to import first, so that they can register environments of the user's own.
         kwargs: passed to `gymnasium.make`.
+        wrappers: put round each environment, the first one innermost.
+        frame_stack: observations are the last so many of the environment's own, zeros before an episode's first.
         max_steps: time limit of an episode; None: the environment's own, or 10,000 where it has none.
         processes: step each environment in a process of its own (pays when a step takes milliseconds).
         sticky: not offered here (Atari only); accepted as 0 so that `env.sticky` is a key of every environment.
@@ -40,14 +48,14 @@ class GymBackend:
         UserError: unknown id, import that fails, spaces that are not supported.
     """
 
-    stack = 1
-
     def __init__(
         self,
         id: str,
         num_envs: int = 1,
         imports: Sequence[str] = (),
         kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[Callable[[Env], Env]] = (),
+        frame_stack: int = 1,
         max_steps: int | None = None,
         processes: bool = False,
         sticky: float = 0.0,
@@ -59,60 +67,72 @@ class GymBackend:
             raise UserError("env.sticky: sticky actions are for Atari games only; leave it at 0 here")
         if max_steps is not None and max_steps < 1:
             raise UserError(f"env.max_steps: must be at least 1, or null, got {max_steps}")
+        if frame_stack < 1:
+            raise UserError(f"env.frame_stack: must be at least 1, got {frame_stack}")
         extra = {"max_episode_steps": max_steps, **(kwargs or {})}
         spec = _spec(id)
         if render:
             extra["render_mode"] = "rgb_array"
-
-        def make() -> gym.Env[Any, Any]:
-            if multiprocessing.parent_process():  # Ctrl-C is the run's to answer, which then asks us to end
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-            env = gym.make(id, disable_env_checker=True, **extra)
-            if _limit(env) is None:
-                env = gym.wrappers.TimeLimit(env, ENDLESS)
-            return gym.wrappers.FlattenObservation(env) if isinstance(env.observation_space, (Dict, Tuple)) else env
-
+        self.name = spec.id if spec else id
+        make = partial(_make, id, self.name, extra, wrappers)
         vector = AsyncVectorEnv if processes else SyncVectorEnv
         try:
             self._envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         except (gym.error.Error, TypeError, ValueError, KeyError, AttributeError, ImportError) as e:
             raise UserError(f"env.id: {id} cannot be made: {_one_line(e)}") from e
-        self.name = spec.id if spec else id
-        self.num_envs = num_envs
-        self.observation_space = _observation_space(self.name, self._envs.single_observation_space)
-        self.action_space = self._envs.single_action_space
+        self.num_envs, self.stack = num_envs, frame_stack
+        self._space = stored(self.name, self._envs.single_observation_space)  # of one frame
+        self.observation_space = _stacked(self._space, frame_stack)
+        self.action_space: Any = self._envs.single_action_space
+        self.notes: list[str] = list(self._envs.get_attr("notes")[0])
+        self.normalized = bool(self._envs.get_attr("normalized")[0])
+        self.action_mask: BoolArray | None = None
         limit = extra["max_episode_steps"]
         own = limit is None and (spec is None or spec.max_episode_steps is not None)
         self.protocol: dict[str, Any] = {} if own else {"max_steps": limit or ENDLESS}
+        if wrappers:
+            self.protocol["wrappers"] = ", ".join(_name(wrapper) for wrapper in wrappers)
+        if frame_stack > 1:
+            self.protocol["frame_stack"] = frame_stack
         self.fps = float(self._envs.metadata.get("render_fps") or 30)
         self._render = render
         self._offset = self.action_space.start if isinstance(self.action_space, Discrete) else 0
         self._frames: list[Array] = []
+        self._last = np.zeros((num_envs, frame_stack, *(self._space.shape or ())), self._space.dtype)
 
     def reset(self, mask: BoolArray, seeds: Sequence[int]) -> Array:
         """See `Backend`."""
         chosen = [s if m else None for s, m in zip(seeds, mask, strict=True)]
         # None leaves an environment's own stream alone; the mask leaves the environment itself alone.
-        obs, _ = self._envs.reset(seed=chosen, options={"reset_mask": mask.copy()})
+        with self._alive():
+            obs, infos = self._envs.reset(seed=chosen, options={"reset_mask": mask.copy()})
         if mask[0]:
             self._draw()
-        return self._keep(obs)
+        self._allow(mask, infos)
+        return self._begin(mask, np.array(obs, dtype=self._space.dtype))
 
     def send(self, action: Array) -> None:
         """See `Backend`."""
         actions = action + self._offset if self._offset else action
         if isinstance(self._envs, AsyncVectorEnv):
-            self._envs.step_async(actions)
+            with self._alive():
+                self._envs.step_async(actions)
         else:
             self._sent = actions
 
     def recv(self) -> Step:
         """See `Backend`."""
-        asynchronous = isinstance(self._envs, AsyncVectorEnv)
-        obs, reward, terminated, truncated, _ = self._envs.step_wait() if asynchronous else self._envs.step(self._sent)
+        with self._alive():
+            asynchronous = isinstance(self._envs, AsyncVectorEnv)
+            answer = self._envs.step_wait() if asynchronous else self._envs.step(self._sent)
+        obs, reward, terminated, truncated, infos = answer
         self._draw()
+        everywhere = np.ones(self.num_envs, dtype=np.bool_)
+        self._allow(everywhere, infos)
         life_lost = np.zeros(self.num_envs, dtype=np.bool_)
-        return Step(self._keep(obs), reward.astype(np.float32), terminated, truncated, life_lost)
+        # Copies, because the library's buffers are written to in the next step.
+        kept = self._push(np.array(obs, dtype=self._space.dtype))
+        return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, life_lost)
 
     def frames(self) -> list[Array]:
         """See `Backend`: one frame a step."""
@@ -139,13 +159,93 @@ class GymBackend:
         """See `Backend`."""
         self._envs.close()
 
-    def _keep(self, obs: Array) -> Array:
-        """Copy an observation out of the library's buffer, as the type that is stored."""
-        return np.array(obs, dtype=self.observation_space.dtype)
+    def _begin(self, mask: BoolArray, obs: Array) -> Array:
+        """Return the observations (N, *O) after a reset of the environments in `mask`, from their frames."""
+        if self.stack == 1:
+            return obs
+        self._last = self._last.copy()
+        self._last[mask] = 0
+        self._last[mask, -1] = obs[mask]
+        return self._last
+
+    def _push(self, obs: Array) -> Array:
+        """Return the observations (N, *O) after a step, from their newest frames."""
+        if self.stack == 1:
+            return obs
+        self._last = np.concatenate([self._last[:, 1:], obs[:, None]], axis=1)
+        return self._last
+
+    def _allow(self, mask: BoolArray, infos: dict[str, Any]) -> None:
+        """Take over the masks of allowed actions of the environments in `mask`; where none is given, all are."""
+        if MASK not in infos and self.action_mask is None:
+            return
+        actions: int = self.action_space.n
+        before = np.ones((self.num_envs, actions), dtype=np.bool_) if self.action_mask is None else self.action_mask
+        now: BoolArray = before | mask[:, None]
+        if MASK in infos:
+            told = mask & infos[f"_{MASK}"]
+            now[told] = infos[MASK][told]
+        self.action_mask = now
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Say which process died, and end the others, where one has."""
+        try:
+            yield
+        except (EOFError, ConnectionError) as e:  # from the pipe to a process
+            processes = self._envs.processes
+            for process in processes:
+                process.join(timeout=1)  # the one that died is gone at once
+                process.terminate()
+            for process in processes:
+                process.join()
+            self._envs.closed = True
+            dead = next((i for i, p in enumerate(processes) if p.exitcode not in (0, -signal.SIGTERM)), 0)
+            raise Died(dead, processes[dead].exitcode) from e
 
     def _draw(self) -> None:
         if self._render:
             self._frames.append(np.asarray(self._envs.render()[0]))
+
+
+def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]]) -> Env:
+    """Return one environment, checked inside and outside of all wrappers, with observations that are one array."""
+    if multiprocessing.parent_process():  # Ctrl-C is the run's to answer, which then asks this process to end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    env = gym.make(id, disable_env_checker=True, **extra)
+    if _limit(env) is None:
+        env = gym.wrappers.TimeLimit(env, ENDLESS)
+    _check_inside(env, name)
+    for wrapper in wrappers:
+        env = wrapper(env)
+    env, normalized = without_normalization(env, name)
+    notes = statistics_of_its_own(env)
+    env, made = readable(env, name)
+    checked = Checked(env, name)
+    checked.notes, checked.normalized = ([f"its observations: {made}"] if made else []) + notes, normalized
+    return checked
+
+
+def _check_inside(env: Env, name: str) -> None:
+    """Check the innermost environment's answers, before any wrapper sees them."""
+    while isinstance(env, gym.Wrapper) and isinstance(env.env, gym.Wrapper):
+        env = env.env
+    if isinstance(env, gym.Wrapper):
+        env.env = Checked(env.env, name)
+
+
+def _stacked(space: gym.Space[Any], stack: int) -> gym.Space[Any]:
+    """Return the space of `stack` frames; frames from before an episode are zeros."""
+    if stack == 1:
+        return space
+    if not isinstance(space, Box):
+        raise UserError(f"env.frame_stack: only Box observations can be stacked, these are {space}; leave it at 1")
+    low, high = np.minimum(space.low, 0), np.maximum(space.high, 0)
+    return Box(np.repeat(low[None], stack, axis=0), np.repeat(high[None], stack, axis=0), dtype=space.dtype.type)
+
+
+def _name(wrapper: Any) -> str:
+    return str(getattr(getattr(wrapper, "func", wrapper), "__name__", wrapper))
 
 
 def _limit(env: gym.Env[Any, Any]) -> int | None:
@@ -179,17 +279,6 @@ def _spec(id: str) -> Any:
         return gym.spec(id)
     except gym.error.Error as e:
         raise UserError(f"env.id: {id!r} is no registered environment; {ids.hint(id)}") from e
-
-
-def _observation_space(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
-    """Give the space of what is stored: floats as float32, and only what a network can read."""
-    if isinstance(space, Box):
-        if np.issubdtype(space.dtype, np.floating):
-            return Box(-np.inf, np.inf, space.shape, np.float32)
-        return space
-    if isinstance(space, (Discrete, MultiBinary, MultiDiscrete)):
-        return space
-    raise UserError(f"env.id: {name} has observations of type {type(space).__name__}, which no network here reads")
 
 
 def _one_line(e: Exception) -> str:

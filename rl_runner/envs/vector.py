@@ -8,22 +8,24 @@ any environment back into the middle of its episode, which is what makes exact r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from rl_runner import rng
+from rl_runner.envs.spaces import state_outside
 from rl_runner.mdp import MDP
-from rl_runner.types import Array, BoolArray, Episode, FloatArray, State, Transition, UserError
+from rl_runner.types import Array, BoolArray, DoubleArray, Episode, State, Transition, UserError
+
+Answer = TypeVar("Answer")
 
 
 class Step(NamedTuple):
     """What a backend's step gives, before it becomes a `Transition`."""
 
     obs: Array  # (N, *O) newly allocated: it is kept
-    reward: FloatArray  # (N,)
+    reward: DoubleArray  # (N,)
     terminated: BoolArray  # (N,)
     truncated: BoolArray  # (N,)
     life_lost: BoolArray  # (N,)
@@ -37,6 +39,9 @@ class Backend(Protocol):
     observation_space: Any  # of one environment
     action_space: Any  # of one environment
     stack: int  # how many frames are stacked along the first axis of an observation; 1: no stacking
+    action_mask: BoolArray | None  # (N, A) what the current observations allow; None: all actions, always
+    normalized: bool  # the agent must normalise observations
+    notes: list[str]  # what a person should know of them
     fps: float  # of `frames`
     protocol: dict[str, Any]  # what a reader of a score must know, e.g. sticky actions and frame skip
 
@@ -48,18 +53,31 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
+class Died(Exception):
+    """The process of an environment has died."""
+
+    def __init__(self, env: int, exit_code: int | None) -> None:
+        super().__init__(env, exit_code)
+        self.env, self.exit_code = env, exit_code
+
+
 class EpisodicVectorEnv:
     """The environments of a run: seeded episode by episode, logged, restorable.
 
     The seed of episode k of environment i depends on (run seed, stream, i, k) alone. Training and evaluation use
     different streams, so neither can touch the other.
+
+    Raises:
+        UserError: from `reset`, `send` and `recv`: an observation or a reward that is not finite, a state outside of
+            its space, no allowed action, or the death of an environment's process.
     """
 
     def __init__(self, backend: Backend, seed: int, stream: str) -> None:
         self.backend, self.seed, self.stream = backend, seed, stream
         self.num_envs = backend.num_envs
         self.observation_space, self.action_space = backend.observation_space, backend.action_space
-        self.stack = backend.stack
+        self.stack, self.normalized = backend.stack, backend.normalized
+        self.action_mask: BoolArray | None = None  # (N, A) what the current observations allow; None: all actions
         self.finished: list[Episode] = []  # the episodes that ended in the last step
         self.lost = np.zeros(self.num_envs, dtype=np.bool_)  # could not be put back by load_state_dict
         self._episode = np.full(self.num_envs, -1, dtype=np.int64)
@@ -80,7 +98,9 @@ class EpisodicVectorEnv:
         self._return[mask] = 0.0
         for i in np.flatnonzero(mask):
             self._log[i] = []
-        self._obs = self.backend.reset(mask, self._seeds())
+        self._obs = self._answer(lambda: self.backend.reset(mask, self._seeds()))
+        self._check_observations(self._obs)
+        self.action_mask = self._allowed(np.zeros(self.num_envs, dtype=np.bool_))
         return self._obs
 
     def send(self, action: Array) -> None:
@@ -88,17 +108,42 @@ class EpisodicVectorEnv:
         self._action = action
         for log, a in zip(self._log, action.tolist(), strict=True):
             log.append(a)
-        self.backend.send(action)
+        self._answer(lambda: self.backend.send(action))
 
     def recv(self) -> Transition:
         """Finish the step that `send` began. Episodes that it ended stand in `finished`."""
-        step = self.backend.recv()
+        step = self._answer(self.backend.recv)
+        self._check_rewards(step.reward)
+        self._check_observations(step.obs)
         self._return += step.reward
-        tr = Transition(self._obs, self._action, step.reward, step.terminated, step.truncated, step.life_lost, step.obs)
+        ended = step.terminated | step.truncated
+        before, self.action_mask = self.action_mask, self._allowed(ended)
+        flags = (step.terminated, step.truncated, step.life_lost)
+        tr = Transition(self._obs, self._action, step.reward, *flags, step.obs, before, self.action_mask)
         self._obs = step.obs
-        ended = tr.ended
         self.finished = [self._finished(int(i)) for i in np.flatnonzero(ended)] if ended.any() else []
         return tr
+
+    def repeats(self, episode: Episode) -> bool:
+        """Play an episode again in the environment it was played in; return whether it was the same to its end.
+
+        All environments must be reset before they are used again.
+        """
+        i = episode.env
+        self._log = [[] for _ in range(self.num_envs)]
+        self._answer(lambda: self.backend.reset(np.ones(self.num_envs, dtype=np.bool_), [episode.seed] * self.num_envs))
+        total, ended = 0.0, np.zeros(self.num_envs, dtype=np.bool_)
+        for action in episode.actions:
+            if ended[i]:
+                return False
+            if ended.any():
+                self.backend.reset(ended, [episode.seed] * self.num_envs)
+            actions = self._idle_actions()
+            actions[i] = action
+            self.backend.send(np.array(actions, dtype=self.action_space.dtype))
+            step = self._answer(self.backend.recv)
+            total, ended = total + float(step.reward[i]), step.terminated | step.truncated
+        return bool(ended[i]) and total == episode.total_reward and _digest(step.obs[i]) == episode.digest
 
     def close(self) -> None:
         """Free what the environments hold."""
@@ -131,16 +176,16 @@ class EpisodicVectorEnv:
         self._episode = state["episode"].copy()
         ends = np.cumsum(state["length"])
         self._log = [state["actions"][end - n : end].tolist() for n, end in zip(state["length"], ends, strict=True)]
-        self._obs, self._return = self._play_again()
+        self._obs, self._return = self._answer(self._play_again)
+        self.action_mask = self._allowed(np.zeros(self.num_envs, dtype=np.bool_))
         same = [_digest(o) == d for o, d in zip(self._obs, state["digest"], strict=True)]
         self.lost = ~np.array(same) | (self._return != state["return"])
         return self._obs
 
-    def _play_again(self) -> tuple[Array, npt.NDArray[np.float64]]:
+    def _play_again(self) -> tuple[Array, DoubleArray]:
         """Step all environments together so that all logs end at the same time; earlier steps are idle ones."""
         length = np.array([len(log) for log in self._log])
         total, seeds = int(length.max()), self._seeds()
-        idle_action = np.zeros(self.action_space.shape, dtype=self.action_space.dtype).tolist()
         obs = self.backend.reset(np.ones(self.num_envs, dtype=np.bool_), seeds)
         returns = np.zeros(self.num_envs, dtype=np.float64)
         ended = np.zeros(self.num_envs, dtype=np.bool_)
@@ -152,19 +197,67 @@ class EpisodicVectorEnv:
                 returns[restart] = 0.0
             if behind == 0:
                 break
-            actions = [log[-behind] if behind <= len(log) else idle_action for log in self._log]
+            idle = self._idle_actions()
+            actions = [log[-behind] if behind <= len(log) else idle[i] for i, log in enumerate(self._log)]
             self.backend.send(np.array(actions, dtype=self.action_space.dtype))
             step = self.backend.recv()
             obs, ended = step.obs, step.terminated | step.truncated
             returns += step.reward
         return obs, returns
 
+    def _idle_actions(self) -> list[Any]:
+        """Return an allowed action for each environment."""
+        if self.backend.action_mask is not None:
+            return list(self.backend.action_mask.argmax(axis=1).tolist())
+        one = np.zeros(self.action_space.shape, dtype=self.action_space.dtype).tolist()
+        return [one] * self.num_envs
+
+    def _allowed(self, ended: BoolArray) -> BoolArray | None:
+        """Return the masks of allowed actions (N, A). Where an episode ended all are: nothing is done there."""
+        mask = self.backend.action_mask
+        if mask is None:
+            return None
+        none: BoolArray = np.logical_not(mask.any(axis=1))
+        for i in np.flatnonzero(none & ~ended):
+            raise UserError(f"env: {self.backend.name} allows no action {self._where(int(i))}")
+        return mask | none[:, None]
+
+    def _check_rewards(self, reward: DoubleArray) -> None:
+        if not np.isfinite(reward).all():
+            i = int(np.flatnonzero(~np.isfinite(reward))[0])
+            raise UserError(f"env: {self.backend.name} gave the reward {reward[i]} {self._where(i)}")
+
+    def _check_observations(self, obs: Array) -> None:
+        if obs.dtype.kind == "f" and not np.isfinite(obs).all():
+            i = int(np.argwhere(~np.isfinite(obs))[0][0])
+            value = obs[i][~np.isfinite(obs[i])].flat[0]
+            raise UserError(f"env: {self.backend.name} gave an observation that holds {value} {self._where(i)}")
+        if (outside := state_outside(self.observation_space, obs)) is not None:
+            raise UserError(
+                f"env: {self.backend.name} gave the state {outside}, which its observation_space "
+                f"{self.observation_space} does not have"
+            )
+
+    def _answer(self, ask: Callable[[], Answer]) -> Answer:
+        """Return what the backend answers; say where it was when one of its processes died."""
+        try:
+            return ask()
+        except Died as e:
+            raise UserError(
+                f"env: the process of {self.backend.name} died with exit code {e.exit_code} {self._where(e.env)}"
+            ) from e
+
+    def _where(self, i: int) -> str:
+        """Return when and where something happened, in words."""
+        which = f" of environment {i}" if self.num_envs > 1 else ""
+        return f"at step {len(self._log[i])} of episode {max(int(self._episode[i]), 0)}{which}"
+
     def _seeds(self) -> list[int]:
         return [rng.integer(self.seed, self.stream, i, max(int(k), 0)) for i, k in enumerate(self._episode)]
 
     def _finished(self, i: int) -> Episode:
         seed = rng.integer(self.seed, self.stream, i, int(self._episode[i]))
-        return Episode(i, seed, float(self._return[i]), len(self._log[i]), self._log[i])
+        return Episode(i, seed, float(self._return[i]), len(self._log[i]), self._log[i], _digest(self._obs[i]))
 
 
 def _digest(obs: Array) -> str:

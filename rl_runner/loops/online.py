@@ -37,14 +37,14 @@ class OnlineLoop:
     def __init__(self, envs: EpisodicVectorEnv, actor: Actor, agent: OnlineAgent) -> None:
         self.envs, self.actor, self.agent = envs, actor, agent
         self.clock, self.meter = Clock(), Meter()
-        self.action: IntArray = actor(envs.reset(), 0)  # (N,) to be done in the next step
+        self.action: IntArray = actor(envs.reset(), 0, envs.action_mask)  # (N,) to be done in the next step
 
     def step(self) -> None:
         """Take one step in every environment and learn from it."""
         self.envs.send(self.action)
         tr = self.envs.recv()
         self.clock = self.clock.plus(steps=self.envs.num_envs, updates=1, episodes=len(self.envs.finished))
-        self.action = self.actor(tr.next_obs, self.clock.steps)
+        self.action = self.actor(tr.next_obs, self.clock.steps, tr.next_action_mask)
         self.meter.add(self.agent.learn(tr, self.action))
         if tr.ended.any():
             self._begin_episodes(tr.ended)
@@ -53,7 +53,8 @@ class OnlineLoop:
         """Reset the environments in `mask` (N,) and choose their first action."""
         obs = self.envs.reset(mask)
         self.action = self.action.copy()  # the old one may have been kept, by the agent or a state
-        self.action[mask] = self.actor(obs[mask], self.clock.steps)
+        allowed = None if self.envs.action_mask is None else self.envs.action_mask[mask]
+        self.action[mask] = self.actor(obs[mask], self.clock.steps, allowed)
 
     def scalars(self) -> dict[str, float]:
         """Give what happened since the last call: means over the updates, and where exploration stands."""

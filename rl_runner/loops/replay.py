@@ -51,7 +51,7 @@ class ReplayLoop:
 
     def step(self) -> None:
         """Take one step in every environment and learn as much as is due."""
-        self.envs.send(self.actor(self.obs, self.clock.steps))  # collect
+        self.envs.send(self.actor(self.obs, self.clock.steps, self.envs.action_mask))  # collect
         before = self._advance(steps=self.envs.num_envs)
         if self.overlap:
             self._learn(before)

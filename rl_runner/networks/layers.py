@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -121,64 +121,6 @@ class QuantileLevels(nn.Module):
             level = middles.expand(len(features), count)
         embedded = self.embedding(torch.cos(level[..., None] * self.frequency))  # (B, K, F)
         return (features[:, None, :] * embedded).flatten(0, 1), level
-
-
-class OneHot(nn.Module):
-    """Discrete states (B,) -> (B, n), or (B, k) -> (B, sum of sizes) for several; `starts` number the first states."""
-
-    def __init__(self, sizes: Sequence[int], starts: Sequence[int]) -> None:
-        super().__init__()
-        self.sizes, self.starts = list(sizes), list(starts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B,) or (B, k) integers -> (B, sum of sizes) floats."""
-        columns = x.long().reshape(len(x), len(self.sizes)).unbind(dim=1)
-        hot = [nn.functional.one_hot(c - s, n) for c, s, n in zip(columns, self.starts, self.sizes, strict=True)]
-        return torch.cat(hot, dim=1).float()
-
-
-class Bytes(nn.Module):
-    """uint8 -> floats in [0, 1]."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) -> (B, ...)."""
-        return x.float().div_(255)  # float() made a copy: the observation itself is left alone
-
-
-class Pixels(nn.Module):
-    """uint8 images -> floats in [0, 255], channels first; what follows is a `PixelConvolution`.
-
-    Args:
-        channels_last: images are (H, W, C).
-        centre: subtract the mean of each image, all channels together.
-    """
-
-    def __init__(self, channels_last: bool, centre: bool = False) -> None:
-        super().__init__()
-        self.channels_last, self.centre = channels_last, centre
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), or (B, H, W, C) where channels_last -> (B, C, H, W) floats."""
-        x = x.permute(0, 3, 1, 2) if self.channels_last else x
-        low = torch.is_autocast_enabled(x.device.type)
-        if torch.is_grad_enabled() and not low and not self.channels_last:
-            # On CPUs the backward pass of strided convolutions is many times faster with channels last in memory. The
-            # forward pass gains nothing. Moved while they are bytes, a quarter of the work, and by `stack`, in a third
-            # of the time that `contiguous` takes.
-            x = torch.stack(x.unbind(dim=1), dim=-1).permute(0, 3, 1, 2)
-        if low and not self.centre:
-            return x.to(torch.get_autocast_dtype(x.device.type))  # bfloat16 holds whole numbers up to 256
-        x = x.float()
-        return x.sub_(x.mean(dim=(1, 2, 3), keepdim=True)) if self.centre else x
-
-
-class PixelConvolution(nn.Conv2d):
-    """A convolution of `x / 255`, done by dividing its few weights rather than the many pixels."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) floats in [0, 255] -> (B, F, H', W')."""
-        y: Tensor = self._conv_forward(x, self.weight / 255, self.bias)
-        return y
 
 
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rl_runner.networks.inputs import Normalizer
 from rl_runner.networks.layers import FullyConnected, QuantileLevels, linear_layers
 from rl_runner.types import UserError
 
@@ -32,6 +33,10 @@ class QNetwork(nn.Module):
             and so does the head, because action values differ by less than bfloat16 can tell apart.
         last_layer_std: standard deviation of the output layers' weights, their biases 0; None leaves them as `init`
             made them. 1e-3 starts all values near zero.
+        normalize: normalise observations by their running mean and standard deviation before the torso sees them.
+
+    Attributes:
+        normalizer: their statistics, to be updated with each new observation; None: observations are taken as they are.
 
     Raises:
         UserError: where the parts do not fit each other or the observations.
@@ -49,9 +54,13 @@ class QNetwork(nn.Module):
         init: str = "default",
         last_layer_std: float | None = None,
         precision: str = "fp32",
+        normalize: bool = False,
     ) -> None:
         super().__init__()
         self.precision = precision
+        self.normalizer = Normalizer(observation_space) if normalize else None
+        if self.normalizer:
+            observation_space = self.normalizer.space
         if init not in INITS:
             raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
         self.torso = torso(observation_space)
@@ -70,6 +79,8 @@ class QNetwork(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """(B, *O) -> (B, A, M); with levels M = 2 K: K quantiles, then their levels."""
+        if self.normalizer is not None:
+            obs = self.normalizer(obs)
         with torch.autocast(obs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             features = self.torso(obs)
         features = features.float()

@@ -1,7 +1,8 @@
 """Torsos: observations -> features (B, F).
 
 A torso is any `nn.Module` that is made from an observation space and gives (B, F) for observations (B, *O). If it has
-an attribute `fc`, the head builds those hidden layers after it; the ones here do, a torso of your own need not.
+an attribute `fc`, the head builds those hidden layers after it; an attribute `reads` says in words what it makes of
+observations. The ones here have both. A torso of your own needs neither: it gets observations as they are.
 """
 
 from __future__ import annotations
@@ -10,18 +11,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor, nn
 
-from rl_runner.networks.layers import Bytes, FullyConnected, OneHot, PixelConvolution, Pixels
+from rl_runner.networks.inputs import (
+    Image,
+    PixelConvolution,
+    Pixels,
+    bytes_of,
+    flat_input,
+    image,
+    in_words,
+    looks_like_image,
+)
+from rl_runner.networks.layers import FullyConnected
 from rl_runner.types import UserError
 
 Space = gym.Space[Any]
 
 
 class MLP(nn.Module):
-    """Hidden layers on a flat observation: vectors as they are, discrete states one-hot, images flattened in [0, 1].
+    """Hidden layers on a flat observation: discrete states one-hot, images flattened (see `networks.inputs`).
 
     All sizes but the last are built here; the last one is the head's (`fc`).
 
@@ -36,7 +45,8 @@ class MLP(nn.Module):
         self, space: Space, sizes: Sequence[int] = (256, 256), activation: str = "relu", layer_norm: bool = False
     ) -> None:
         super().__init__()
-        self.input, in_features = _flat_input(space)
+        self.reads = in_words(space)
+        self.input, in_features = flat_input(space)
         self.hidden, _ = FullyConnected(tuple(sizes[:-1]), activation, layer_norm).build(in_features)
         self.fc = FullyConnected(tuple(sizes[-1:]), activation, layer_norm)
 
@@ -62,21 +72,42 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         self.fc = FullyConnected(tuple(fc))
-        self.channels, self.input = _image_input(space, type(self).__name__, centre)
+        seen = self._image(space)
+        self.reads = in_words(space, seen) + (", minus their mean" if centre else "")
+        self.channels, self.input = seen.channels, Pixels(seen.channels_last, centre)
+        self.first: type[nn.Conv2d] = PixelConvolution if bytes_of(space).all() else nn.Conv2d
         self.convolutions = nn.Sequential()
-        kind: type[nn.Conv2d] = PixelConvolution
-        channels = self.channels
+        kind, channels, size = self.first, self.channels, seen.side
         for layer in layers:
             if len(layer) != 3 or min(layer) < 1:
                 raise UserError(f"network.torso.layers: [filters, kernel size, stride] are wanted, got {list(layer)}")
             filters, kernel_size, stride = layer
+            if kernel_size > size:
+                raise self._too_small(seen)
             self.convolutions.extend([kind(channels, filters, kernel_size, stride), nn.ReLU()])
-            kind, channels = nn.Conv2d, filters
+            kind, channels, size = nn.Conv2d, filters, (size - kernel_size) // stride + 1
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(B, C, H, W) or (B, H, W, C), uint8 -> (B, F)."""
+        """(B, *O) -> (B, F)."""
         features: Tensor = self.convolutions(self.input(obs)).flatten(1)
         return features
+
+    @classmethod
+    def _too_small(cls, seen: Image) -> UserError:
+        return UserError(
+            f"network.torso: images of {seen.height}x{seen.width} are too small for {cls.__name__}; use "
+            f"network/torso=small_cnn, or network/torso=cnn with layers of your own"
+        )
+
+    @classmethod
+    def _image(cls, space: Space) -> Image:
+        seen = image(space)
+        if seen is None:
+            raise UserError(
+                f"network.torso: {cls.__name__} needs images, but this environment's observations are {space}; "
+                f"use network=mlp"
+            )
+        return seen
 
 
 class NatureCNN(CNN):
@@ -93,6 +124,19 @@ class NipsCNN(CNN):
         super().__init__(space, [(16, 8, 4), (32, 4, 2)], fc)
 
 
+class SmallCNN(CNN):
+    """3x3 convolutions for images too small for `NatureCNN`: 32 filters, then 64 with stride 2, once or twice.
+
+    Args:
+        space: of one observation; images of 5x5 or more.
+        fc: hidden layers after them.
+    """
+
+    def __init__(self, space: Space, fc: Sequence[int] = (128,)) -> None:
+        halvings = 1 if self._image(space).side < 16 else 2
+        super().__init__(space, [(32, 3, 1), *[(64, 3, 2)] * halvings], fc)
+
+
 class Conv3x3(CNN):
     """Four 3x3 convolutions, each followed by 2x2 max-pooling; made for 96x96 images.
 
@@ -104,57 +148,18 @@ class Conv3x3(CNN):
 
     def __init__(self, space: Space, widths: Sequence[int] = (32, 64, 64, 64), fc: Sequence[int] = (512,)) -> None:
         super().__init__(space, (), fc)
-        kind: type[nn.Conv2d] = PixelConvolution
-        channels = self.channels
+        seen = self._image(space)
+        if seen.side < 2 ** len(widths):
+            raise self._too_small(seen)
+        kind, channels = self.first, self.channels
         for width in widths:
             self.convolutions.extend([kind(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)])
             kind, channels = nn.Conv2d, width
 
 
 def auto(space: Space) -> nn.Module:
-    """Choose by the observations: images -> NatureCNN, anything else -> MLP (discrete states one-hot)."""
-    return NatureCNN(space) if is_image(space) else MLP(space)
-
-
-def is_image(space: Space) -> bool:
-    """Say whether observations are images: uint8 with three axes, large enough for the convolutions."""
-    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3 and sorted(space.shape)[1] >= 36
-
-
-def _flat_input(space: Space) -> tuple[nn.Module, int]:
-    if isinstance(space, Discrete):
-        return OneHot([int(space.n)], [int(space.start)]), int(space.n)
-    if isinstance(space, MultiDiscrete):
-        sizes = [int(n) for n in space.nvec.ravel()]
-        return OneHot(sizes, [int(s) for s in space.start.ravel()]), sum(sizes)
-    if space.shape is None:
-        raise UserError(f"network.torso: no network here reads observations of type {type(space).__name__}")
-    scale = Bytes() if space.dtype == np.uint8 else _Float()
-    return nn.Sequential(scale, _Flatten(len(space.shape))), int(np.prod(space.shape))
-
-
-def _image_input(space: Space, torso: str, centre: bool) -> tuple[int, nn.Module]:
-    if not is_image(space):
-        raise UserError(
-            f"network.torso: {torso} needs uint8 images of 36x36 or more, but this environment's observations are "
-            f"{space}; use network=mlp"
-        )
-    assert space.shape is not None
-    channels_last = space.shape[-1] < space.shape[0]  # an image has fewer channels than rows
-    return space.shape[-1 if channels_last else 0], Pixels(channels_last, centre)
-
-
-class _Float(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.float()
-
-
-class _Flatten(nn.Module):
-    """Flatten all but the batch; scalars (B,) become (B, 1)."""
-
-    def __init__(self, axes: int) -> None:
-        super().__init__()
-        self.axes = axes
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) if self.axes else x[:, None]
+    """Choose by the observations: large images -> NatureCNN, small ones -> SmallCNN, anything else -> MLP."""
+    seen = image(space)
+    if seen is None or not looks_like_image(space):
+        return MLP(space)
+    return NatureCNN(space) if seen.side >= 36 else SmallCNN(space)

@@ -74,6 +74,8 @@ class Replay:
             next_obs=self._tensor(self.storage.obs(window.next_ids)),
             weight=self._tensor(weight),
             ids=ids,
+            action_mask=self._mask(ids),
+            next_action_mask=self._mask(window.next_ids),
         )
 
     def update(self, ids: IntArray, priority: Tensor | None) -> None:
@@ -83,6 +85,10 @@ class Replay:
     def metrics(self) -> dict[str, float]:
         """Give what the sampler reports."""
         return self.sampler.metrics()
+
+    def _mask(self, ids: IntArray) -> Tensor | None:
+        mask = self.storage.allowed(ids)
+        return None if mask is None else self._tensor(mask)
 
     def _tensor(self, array: Array | Tensor) -> Tensor:
         return torch.as_tensor(array).to(self._device)

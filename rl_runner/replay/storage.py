@@ -81,6 +81,7 @@ class RowStorage:
         self.has_action = np.zeros(shape, dtype=np.bool_)
         self.terminal = np.zeros(shape, dtype=np.bool_)
         self.age = np.zeros(shape, dtype=np.int32)  # steps since the episode's first row
+        self.action_mask: BoolArray | None = None  # (rows, N, A) what each row allows; None: all actions, everywhere
         self.written = np.zeros(num_envs, dtype=np.int64)  # rows ever written to each ring
         self.episode_over = np.ones(num_envs, dtype=np.bool_)  # the newest row is final: a first row comes next
 
@@ -101,15 +102,17 @@ class RowStorage:
             (N,) ids of the rows that the actions were stored in.
         """
         env = np.arange(self.num_envs)
+        if self.action_mask is None and tr.next_action_mask is not None:
+            self.action_mask = np.ones((self.rows, *tr.next_action_mask.shape), dtype=np.bool_)
         if self.episode_over.any():
             first = np.flatnonzero(self.episode_over)
-            self._write(first, tr.obs[first], age=np.zeros(len(first), dtype=np.int32))
+            self._write(first, tr.obs[first], np.zeros(len(first), dtype=np.int32), tr.action_mask)
         row = (self.written - 1) % self.rows
         self.action[row, env] = tr.action
         self.reward[row, env] = tr.reward
         self.terminal[row, env] = tr.terminal
         self.has_action[row, env] = True
-        self._write(env, tr.next_obs, age=self.age[row, env] + 1)
+        self._write(env, tr.next_obs, self.age[row, env] + 1, tr.next_action_mask)
         self.episode_over = tr.ended.copy()
         return row * self.num_envs + env
 
@@ -153,16 +156,22 @@ class RowStorage:
         next_ids = (row + length) % self.rows * self.num_envs + env
         return Window(reward, length, self.terminal[last, env], next_ids)
 
-    def _write(self, env: IntArray, obs: Array, age: npt.NDArray[np.int32]) -> None:
+    def allowed(self, ids: IntArray) -> BoolArray | None:
+        """Gather the masks of allowed actions (B, A); None: all actions are allowed everywhere."""
+        return None if self.action_mask is None else self.action_mask[np.divmod(ids, self.num_envs)]
+
+    def _write(self, env: IntArray, obs: Array, age: npt.NDArray[np.int32], action_mask: BoolArray | None) -> None:
         row = self.written[env] % self.rows
         self.frames.put(row, env, obs[:, -1] if self.stack > 1 else obs)
         self.age[row, env] = age
         self.has_action[row, env] = False
+        if self.action_mask is not None:
+            self.action_mask[row, env] = True if action_mask is None else action_mask[env]
         self.written[env] += 1
 
     def _arrays(self) -> dict[str, Array]:
-        names = ("action", "reward", "has_action", "terminal", "age")
-        return {name: getattr(self, name) for name in names}
+        names = ("action", "reward", "has_action", "terminal", "age", "action_mask")
+        return {name: array for name in names if (array := getattr(self, name)) is not None}
 
     def state_dict(self) -> State:
         """Give the rows written so far (views where they are on the host) and where each ring stands."""
@@ -176,6 +185,8 @@ class RowStorage:
         More rows than were saved are welcome, unless the saved rings had wrapped: then positions mean the old size.
         """
         wrapped = state["written"].max() > len(state["rows"]["frame"])
+        masks = state["rows"].get("action_mask")
+        self.action_mask = None if masks is None else np.ones((self.rows, *masks.shape[1:]), dtype=np.bool_)
         arrays = self._arrays()
         for name, mine in {"frame": self.frames, **arrays}.items():
             saved = state["rows"][name]

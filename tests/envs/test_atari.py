@@ -45,7 +45,7 @@ def run(envs, rng, steps, obs, see=lambda tr, mask: None, abandon=()):
 
 def assert_same_transitions(ours, theirs):
     for a, b in zip(ours, theirs, strict=True):
-        for x, y in zip(a, b, strict=True):
+        for x, y in zip(a[:7], b[:7], strict=True):  # without masks of actions
             np.testing.assert_array_equal(x, y)
 
 
@@ -223,7 +223,7 @@ def test_returns_and_lengths_are_right_and_rewards_raw():
         nonlocal checked
         total[:] += tr.reward
         steps[:] += 1
-        assert tr.reward.dtype == np.float32
+        assert tr.reward.dtype == np.float64
         seen.update(tr.reward.tolist())
         assert [e.env for e in envs.finished] == np.flatnonzero(tr.ended).tolist()
         for e in envs.finished:

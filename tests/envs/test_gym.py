@@ -83,7 +83,7 @@ def run(envs, rng, steps, obs):
 
 def assert_same_transitions(ours, theirs):
     for a, b in zip(ours, theirs, strict=True):
-        for x, y in zip(a, b, strict=True):
+        for x, y in zip(a[:7], b[:7], strict=True):  # without masks of actions
             assert x.dtype == y.dtype
             np.testing.assert_array_equal(x, y)
 
@@ -134,10 +134,10 @@ def test_every_episode_is_what_a_bare_environment_gives_for_its_seed_and_actions
             theirs, rewards, ends = play_alone(id, e.seed, e.actions, **REAL[id])
             ours = [running[e.env][0][0], *(step[2] for step in running[e.env])]
             np.testing.assert_array_equal(ours, np.asarray(theirs).astype(envs.observation_space.dtype))
-            np.testing.assert_array_equal([step[1] for step in running[e.env]], np.float32(rewards))
+            np.testing.assert_array_equal([step[1] for step in running[e.env]], rewards)
             assert running[e.env][-1][3] == ends
             assert e.length == len(rewards)
-            assert e.total_reward == pytest.approx(sum(rewards), rel=1e-5, abs=1e-4)
+            assert e.total_reward == sum(rewards)
             running[e.env] = []
             checked.append(e.seed)
         obs = envs.reset(tr.ended) if tr.ended.any() else tr.next_obs
@@ -234,7 +234,7 @@ def test_observations_given_once_are_never_written_to_again():
     for _ in range(60):
         envs.send(actions_for(envs, rng))
         tr = envs.recv()
-        given += [(array, array.copy()) for array in tr]
+        given += [(array, array.copy()) for array in tr[:7]]
         if tr.ended.any():
             obs = envs.reset(tr.ended)
             given.append((obs, obs.copy()))
@@ -266,11 +266,11 @@ def test_float64_observations_become_float32():
     assert make("RlrunScripted-v0").load_state_dict(envs.state_dict()).dtype == np.float32
 
 
-def test_rewards_are_raw_float32():
+def test_rewards_are_raw_float64():
     envs = make("RlrunScripted-v0")
     transitions, episodes, _ = run(envs, np.random.default_rng(0), 60, envs.reset())
     rewards = np.array([tr.reward for tr in transitions])
-    assert rewards.dtype == np.float32
+    assert rewards.dtype == np.float64
     assert set(rewards.ravel().tolist()) == {0.0, 100.0, 200.0}
     assert max(e.total_reward for e in episodes) > 200
 

@@ -21,6 +21,7 @@ class Toy:
     """
 
     name, stack, fps, protocol = "toy", 1, 30.0, {}
+    action_mask, normalized, notes = None, False, ()
 
     def __init__(self, num_envs, haunted=(), action_shape=()):
         self.num_envs, self.haunted = num_envs, haunted
@@ -54,7 +55,7 @@ class Toy:
         terminated = length == [3 + s % 9 for s in self.seeds]
         truncated = length == [5 + s % 7 for s in self.seeds]
         self.over = (terminated | truncated).tolist()
-        reward = np.array([(s % 5) * 100 + n for s, n in zip(self.seeds, length, strict=True)], dtype=np.float32)
+        reward = np.array([(s % 5) * 100 + n for s, n in zip(self.seeds, length, strict=True)], dtype=np.float64)
         return Step(self._obs(), reward, terminated, truncated, np.zeros(self.num_envs, np.bool_))
 
     def _obs(self):
@@ -90,7 +91,7 @@ def run(envs, rng, steps, obs):
 
 def assert_same_transitions(ours, theirs):
     for a, b in zip(ours, theirs, strict=True):
-        for x, y in zip(a, b, strict=True):
+        for x, y in zip(a[:7], b[:7], strict=True):  # without masks of actions
             np.testing.assert_array_equal(x, y)
 
 

@@ -9,12 +9,8 @@ from torch import nn
 
 from rl_runner.networks.layers import (
     ACTIVATIONS,
-    Bytes,
     FullyConnected,
     NoisyLinear,
-    OneHot,
-    PixelConvolution,
-    Pixels,
     QuantileLevels,
     linear_layers,
 )
@@ -209,62 +205,8 @@ def test_the_embedding_is_learned_and_its_frequencies_are_not_saved() -> None:
     assert [v.shape for v in layer.state_dict().values()] == [(5, 16), (5,)]
 
 
-def test_one_hot() -> None:
-    assert OneHot([3], [0])(torch.tensor([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
-    assert OneHot([3], [-1])(torch.tensor([-1, 1])).tolist() == [[1, 0, 0], [0, 0, 1]]
-    two = OneHot([2, 3], [0, 5])(torch.tensor([[1, 5], [0, 7]]))
-    assert two.tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]
-    assert two.dtype == torch.float32
-
-
-def test_bytes_become_0_to_1_and_are_left_alone() -> None:
-    x = torch.tensor([[0, 51], [255, 102]], dtype=torch.uint8)
-    before = x.clone()
-    assert Bytes()(x).flatten().tolist() == pytest.approx([0.0, 0.2, 1.0, 0.4])
-    assert torch.equal(x, before)
-
-
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_a_convolution_of_pixels_is_one_of_their_share_of_255(channels_last: bool) -> None:
-    torch.manual_seed(0)
-    x = torch.randint(256, (2, 9, 9, 3) if channels_last else (2, 3, 9, 9), dtype=torch.uint8)
-    before = x.clone()
-    layer = PixelConvolution(3, 4, 4, stride=2)
-    y = layer(Pixels(channels_last)(x))
-    y.square().sum().backward()
-    weight, bias = (p.detach().double().requires_grad_() for p in (layer.weight, layer.bias))
-    images = x.permute(0, 3, 1, 2) if channels_last else x
-    expected = nn.functional.conv2d(images.double() / 255, weight, bias, stride=2)
-    expected.square().sum().backward()
-    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6)
-    assert layer.bias is not None
-    torch.testing.assert_close(layer.weight.grad.double(), weight.grad, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(layer.bias.grad.double(), bias.grad, rtol=1e-5, atol=1e-6)
-    assert torch.equal(x, before)
-
-
-@pytest.mark.parametrize("grad", [False, True])
-def test_pixels_move_channels_first_and_where_there_is_a_backward_pass_last_in_memory(grad: bool) -> None:
-    x = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)  # (B, H, W, C)
-    with torch.set_grad_enabled(grad):
-        y, z = Pixels(channels_last=True)(x), Pixels(channels_last=False)(x)
-    assert y.shape == (2, 5, 3, 4)
-    assert y[1, 4, 2, 0].item() == x[1, 2, 0, 4].item()
-    assert torch.equal(z, x.float())
-    assert z.is_contiguous(memory_format=torch.channels_last) == grad
-    assert z.is_contiguous() != grad
-
-
 def test_linear_layers_in_order() -> None:
     net = nn.Sequential(
         nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Sequential(NoisyLinear(1, 1), nn.LayerNorm(1)), nn.Linear(1, 1)
     )
     assert [type(m) for m in linear_layers(net)] == [nn.Conv2d, NoisyLinear, nn.Linear]
-
-
-def test_every_byte_is_exact_in_bfloat16() -> None:
-    every_byte = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
-    with torch.autocast("cpu", torch.bfloat16):
-        y = Pixels(channels_last=False)(every_byte)
-    assert y.dtype == torch.bfloat16
-    assert y.flatten().tolist() == list(range(256))

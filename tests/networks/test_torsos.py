@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch import Tensor, nn
 
-from rl_runner.networks.torsos import CNN, MLP, Conv3x3, NatureCNN, NipsCNN, auto, is_image
+from rl_runner.networks.torsos import CNN, MLP, Conv3x3, NatureCNN, NipsCNN, SmallCNN, auto
 from rl_runner.types import UserError
 
 
@@ -174,10 +174,15 @@ def test_layers_that_are_none_are_told(layer: tuple[int, ...]) -> None:
         (image(4, 84, 84), NatureCNN),
         (image(84, 84, 3), NatureCNN),
         (image(36, 36, 1), NatureCNN),
-        (image(4, 35, 35), MLP),  # too small for the convolutions
-        (image(10, 10, 4), MLP),
+        (image(4, 35, 35), SmallCNN),  # too small for Nature's convolutions
+        (image(10, 10, 4), SmallCNN),
+        (image(7, 7, 3), SmallCNN),
+        (Box(0, 1, (10, 10, 4), np.bool_), SmallCNN),
+        (image(4, 4, 3), MLP),
         (image(128), MLP),
-        (Box(0, 1, (4, 84, 84), np.float32), MLP),  # not bytes
+        (Box(0, 1, (4, 84, 84), np.float32), NatureCNN),
+        (Box(0, 1, (84, 84), np.float32), NatureCNN),
+        (Box(-np.inf, np.inf, (84, 84), np.float32), MLP),  # a matrix
         (Box(-1, 1, (4,), np.float32), MLP),
         (Discrete(5), MLP),
         (MultiDiscrete([2, 3]), MLP),
@@ -187,14 +192,41 @@ def test_layers_that_are_none_are_told(layer: tuple[int, ...]) -> None:
 )
 def test_auto_chooses_by_observation(space: gym.Space[Any], wanted: type[nn.Module]) -> None:
     assert type(auto(space)) is wanted
-    assert bool(is_image(space)) == (wanted is NatureCNN)
 
 
 @pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])
-@pytest.mark.parametrize("space", [Box(-1, 1, (4,), np.float32), Discrete(5), image(4, 30, 30)], ids=str)
+@pytest.mark.parametrize("space", [Box(-1, 1, (4,), np.float32), Discrete(5)], ids=str)
 def test_convolutions_refuse_what_is_no_image(torso: Any, space: gym.Space[Any]) -> None:
-    with pytest.raises(UserError, match=rf"network\.torso: {torso.__name__} needs uint8 images .*network=mlp"):
+    with pytest.raises(UserError, match=rf"network\.torso: {torso.__name__} needs images, .*network=mlp"):
         torso(space)
+
+
+@pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3, SMALL])
+def test_convolutions_refuse_images_that_their_kernels_do_not_fit(torso: Any) -> None:
+    with pytest.raises(UserError, match=r"network\.torso: images of 7x7 are too small for .*small_cnn"):
+        torso(image(7, 7, 3))
+
+
+@pytest.mark.parametrize("space", [image(7, 7, 3), Box(0, 1, (10, 10, 4), np.bool_), image(8, 8)], ids=str)
+def test_convolutions_of_your_own_read_any_image_that_they_fit(space: gym.Space[Any]) -> None:
+    torso = CNN(space, layers=[(5, 3, 1), (6, 2, 2)])
+    side = (space.shape[0] - 2 - 2) // 2 + 1  # type: ignore[index]
+    assert torso(samples(space)).shape == (5, 6 * side * side)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [5, 7, 10, 15, 16, 35])
+def test_the_small_network_reads_all_small_images(side: int) -> None:
+    assert SmallCNN(image(side, side, 3))(samples(image(side, side, 3))).shape[0] == 5
+
+
+@torch.no_grad()
+def test_pixels_that_are_floats_are_not_scaled() -> None:
+    space = Box(0, 1, (2, 9, 9), np.float32)
+    net, obs = CNN(space, layers=[(3, 4, 2)]), samples(space)
+    first = net.convolutions[0]
+    expected = nn.functional.conv2d(obs.double(), first.weight.double(), first.bias.double(), stride=2).relu()
+    torch.testing.assert_close(net(obs).double(), expected.flatten(1), rtol=1e-5, atol=1e-6)
 
 
 def test_mlp_refuses_structured_observations() -> None:

@@ -1,0 +1,128 @@
+"""A wrapper round each Gymnasium environment that checks what it gives, and says in one line what is wrong with it.
+
+Observations and rewards that are not finite, and states outside of their space, are checked for every kind of
+environment in `vector.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from rl_runner.types import BoolArray, UserError
+
+RESET = "reset(self, *, seed=None, options=None) -> (observation, info)"
+STEP = "step(self, action) -> (observation, reward, terminated, truncated, info)"
+
+
+class Checked(gym.Wrapper[Any, Any, Any, Any]):
+    """Checks the answers of an environment, and passes them on as plain numbers.
+
+    Rewards become floats, the end flags bools, an `info` of None an empty dict, an `info["action_mask"]` an array of
+    bools (A,). The observation's shape and kind are checked in each step.
+
+    Args:
+        env: the environment.
+        name: for messages.
+
+    Attributes:
+        notes: what a person should know of the environment, as lines.
+        normalized: a wrapper that normalises observations was taken out; the agent does that.
+
+    Raises:
+        UserError: from `reset` and `step`, an answer that Gymnasium's interface does not allow.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], name: str) -> None:
+        super().__init__(env)
+        self.name = name
+        self.notes: list[str] = []
+        self.normalized = False
+        self._when = "reset"
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        self._when = "reset"
+        try:
+            answer = self.env.reset(seed=seed, options=options)
+        except TypeError as e:
+            if "unexpected keyword argument" in str(e):
+                raise self._wrong(f"its reset takes no seed= or options= ({e}); wanted: {RESET}") from e
+            raise
+        if not (isinstance(answer, tuple) and len(answer) == 2):
+            raise self._wrong(f"its reset gives {_kind(answer)}; wanted: {RESET}")
+        obs, info = answer
+        return self._observation(obs), self._info(info)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        self._when = "step"
+        answer = self.env.step(action)
+        if not (isinstance(answer, tuple) and len(answer) == 5):
+            raise self._wrong(f"its step gives {_kind(answer)}; wanted: {STEP}")
+        obs, reward, terminated, truncated, info = answer
+        ends = self._flag("terminated", terminated), self._flag("truncated", truncated)
+        return self._observation(obs), self._reward(reward), *ends, self._info(info)
+
+    def _reward(self, reward: Any) -> float:
+        if isinstance(reward, (int, float)):
+            return float(reward)
+        if reward is None:
+            raise self._wrong("its step gives the reward None; is a `return reward` missing?")
+        number = np.asarray(reward)
+        if number.size != 1 or number.dtype.kind not in "biuf":
+            raise self._wrong(f"its step gives the reward {_shown(reward)}; one number is wanted")
+        return float(number.reshape(()))
+
+    def _flag(self, which: str, flag: Any) -> bool:
+        if isinstance(flag, (bool, np.bool_)):
+            return bool(flag)
+        value = np.asarray(flag)
+        if value.size != 1 or value.dtype.kind not in "biu":
+            raise self._wrong(f"its step gives {which} = {_shown(flag)}; true or false is wanted")
+        return bool(value.reshape(()))
+
+    def _info(self, info: Any) -> dict[str, Any]:
+        if info is None:
+            return {}
+        if not isinstance(info, dict):
+            raise self._wrong(f"its {self._when} gives the info {_shown(info)}; a dict is wanted")
+        if "action_mask" not in info or not isinstance(self.action_space, Discrete):
+            return info
+        return {**info, "action_mask": self._mask(info["action_mask"], int(self.action_space.n))}
+
+    def _mask(self, mask: Any, actions: int) -> BoolArray:
+        allowed = np.asarray(mask)
+        if allowed.shape != (actions,) or allowed.dtype.kind not in "biuf":
+            raise self._wrong(f"its {self._when} gives the action_mask {_shown(mask)}; {actions} flags are wanted")
+        return allowed.astype(np.bool_)
+
+    def _observation(self, obs: Any) -> Any:
+        space = self.observation_space
+        if space.shape is None:  # a Dict, for a wrapper above this one to turn into numbers
+            return obs
+        got = np.asarray(obs)
+        if got.shape != space.shape:
+            raise self._wrong(
+                f"its {self._when} gives an observation of shape {got.shape}; its observation_space says {space.shape}"
+            )
+        wanted = "biuf" if np.issubdtype(space.dtype, np.floating) else "biu"
+        if got.dtype.kind not in wanted:
+            raise self._wrong(
+                f"its {self._when} gives an observation of type {got.dtype}; its observation_space says {space.dtype}"
+            )
+        return obs
+
+    def _wrong(self, what: str) -> UserError:
+        return UserError(f"env: {self.name}: {what}")
+
+
+def _kind(answer: Any) -> str:
+    return f"{len(answer)} values" if isinstance(answer, tuple) else f"one {type(answer).__name__}"
+
+
+def _shown(value: Any) -> str:
+    return " ".join(repr(value).split())[:80]

@@ -1,0 +1,190 @@
+"""What wrappers make of observations: one array that can be stored, without statistics that belong to the agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.wrappers import FlattenObservation, NormalizeObservation, OrderEnforcing, PassiveEnvChecker, TimeLimit
+from gymnasium.wrappers.utils import RunningMeanStd
+
+from rl_runner.envs.checked import Checked
+from rl_runner.types import UserError
+
+MASK = "action_mask"  # the name, in a Dict observation or in `info`, of the flags of allowed actions
+
+LEAVE_OBSERVATIONS = (TimeLimit, OrderEnforcing, PassiveEnvChecker, Checked, gym.RewardWrapper, gym.ActionWrapper)
+
+Env = gym.Env[Any, Any]
+
+
+def readable(env: Env, name: str) -> tuple[Env, str | None]:
+    """Wrap an environment so that its observations are one array.
+
+    An `action_mask` in a Dict is moved to `info`. A Dict with one part is that part, else Dicts and Tuples are
+    flattened.
+
+    Returns:
+        the environment, and what was made of its observations in words; None: they are as they were.
+
+    Raises:
+        UserError: a part that is not made of numbers.
+    """
+    space, done = env.observation_space, []
+    if isinstance(space, Dict) and MASK in space.spaces and isinstance(env.action_space, Discrete):
+        env = MaskToInfo(env)
+        done.append(f"its {MASK} tells the allowed actions")
+    space = env.observation_space
+    parts = _leaves(space)
+    for path, part in parts if isinstance(space, (Dict, Tuple)) else []:
+        if not isinstance(part, (Box, Discrete, MultiBinary, MultiDiscrete)):
+            raise UserError(_unreadable(name, space, path, part))
+    if isinstance(space, Dict) and list(space.spaces) == [path for path, _ in parts[:1]]:
+        env = OnePart(env, parts[0][0])
+        done.append(f"its {parts[0][0]!r}")
+    elif isinstance(space, (Dict, Tuple)):
+        env = FlattenObservation(env)
+        done.append(f"{', '.join(repr(path) for path, _ in parts)} in one vector")
+    stored(name, env.observation_space)
+    return env, "; ".join(done) or None
+
+
+def stored(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
+    """Return the space of what is stored: the same bounds, floats as float32, native byte order, small where it can be.
+
+    Raises:
+        UserError: a space that no network here reads.
+    """
+    if isinstance(space, (Discrete, MultiBinary, MultiDiscrete)):
+        return space
+    if not isinstance(space, Box) or space.dtype.kind not in "biuf":
+        raise UserError(
+            f"env: {name} has observations of type {type(space).__name__}, which no network here reads; a wrapper may "
+            f"turn them into numbers: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
+        )
+    kind = space.dtype.newbyteorder("=")
+    if kind.kind == "f":
+        kind = np.dtype(np.float32)
+    elif kind.itemsize > 1 and (space.low >= 0).all() and (space.high <= 255).all():
+        kind = np.dtype(np.uint8)
+    elif kind.kind == "u" and kind.itemsize > 1:  # which torch computes little with
+        kind = np.dtype(np.int64)
+    if kind == space.dtype:
+        return space
+    return Box(space.low.astype(kind), space.high.astype(kind), space.shape, kind.type)
+
+
+def state_outside(space: gym.Space[Any], obs: Any) -> Any | None:
+    """Return the first of N states (N, ...) that a space of discrete states does not have; None: all are in it."""
+    if isinstance(space, Discrete):
+        low, high = space.start, space.start + space.n
+    elif isinstance(space, MultiDiscrete):
+        low, high = space.start, space.start + space.nvec
+    elif isinstance(space, MultiBinary):
+        low, high = np.int64(0), np.int64(2)
+    else:
+        return None
+    wrong = (obs < low) | (obs >= high)
+    return obs[wrong][0] if wrong.any() else None
+
+
+def without_normalization(env: Env, name: str) -> tuple[Env, bool]:
+    """Take `NormalizeObservation` out: its statistics belong to the agent, which normalises in its place.
+
+    Returns:
+        the environment, and whether it was there.
+
+    Raises:
+        UserError: a wrapper above it works on what it gives, so that it cannot be taken out.
+    """
+    chain = _chain(env)
+    found = next((i for i, w in enumerate(chain) if isinstance(w, NormalizeObservation)), None)
+    if found is None:
+        return env, False
+    above = [w for w in chain[:found] if not isinstance(w, LEAVE_OBSERVATIONS)]
+    if above:
+        raise UserError(
+            f"env: {name}: {type(above[-1]).__name__} works on what NormalizeObservation gives, so its statistics "
+            f"cannot be saved with the agent; leave it out, or make it the last wrapper (network.normalize=true)"
+        )
+    inside = chain[found].env
+    if found == 0:
+        return inside, True
+    chain[found - 1].env = inside
+    return env, True
+
+
+def statistics_of_its_own(env: Env) -> list[str]:
+    """Return a line for each wrapper that keeps running statistics: nothing saves those."""
+    return [
+        f"its {type(w).__name__} keeps statistics that are not saved: what it gives depends on all that it has seen. "
+        f"A resumed run is not exact, and scores depend on how many environments share the episodes"
+        for w in _chain(env)
+        if any(isinstance(value, RunningMeanStd) for value in vars(w).values())
+    ]
+
+
+def _chain(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
+    """Return the wrappers of an environment, the outermost first."""
+    chain = []
+    while isinstance(env, gym.Wrapper):
+        chain.append(env)
+        env = env.env
+    return chain
+
+
+class MaskToInfo(gym.ObservationWrapper[Any, Any, Any]):
+    """Moves the `action_mask` of a Dict observation to `info`, where other environments have it."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        assert isinstance(env.observation_space, Dict)
+        self.observation_space = Dict({k: v for k, v in env.observation_space.spaces.items() if k != MASK})
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self.observation(obs), {**info, MASK: obs[MASK]}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return self.observation(obs), reward, terminated, truncated, {**info, MASK: obs[MASK]}
+
+    def observation(self, observation: Any) -> Any:
+        """Return the other parts."""
+        return {k: v for k, v in observation.items() if k != MASK}
+
+
+class OnePart(gym.ObservationWrapper[Any, Any, Any]):
+    """Shows one part of a Dict observation."""
+
+    def __init__(self, env: Env, key: str) -> None:
+        super().__init__(env)
+        assert isinstance(env.observation_space, Dict)
+        self.key, self.observation_space = key, env.observation_space[key]
+
+    def observation(self, observation: Any) -> Any:
+        """Return that part."""
+        return observation[self.key]
+
+
+def _leaves(space: gym.Space[Any], path: str = "") -> list[tuple[str, gym.Space[Any]]]:
+    """Return the parts of a Dict or Tuple, nested ones included, by name."""
+    if isinstance(space, (Dict, Tuple)):
+        named = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
+        return [leaf for key, part in named for leaf in _leaves(part, f"{path}.{key}" if path else str(key))]
+    return [(path, space)]
+
+
+def _unreadable(name: str, space: gym.Space[Any], path: str, part: gym.Space[Any]) -> str:
+    what = f"env: {name}: the part {path!r} of its observations ({type(part).__name__}) cannot be read as numbers"
+    if not isinstance(space, Dict) or path not in space.spaces:
+        return f"{what}; leave it out by a wrapper: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
+    keys = [k for k, v in space.spaces.items() if isinstance(v, (Box, Discrete, MultiBinary, MultiDiscrete))]
+    return (
+        f"{what}; leave it out: 'env.wrappers=[{{_target_: gymnasium.wrappers.FilterObservation, "
+        f"filter_keys: [{', '.join(keys)}]}}]'"
+    )

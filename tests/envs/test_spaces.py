@@ -1,0 +1,151 @@
+"""What is stored of each observation space, and what is made of Dicts, masks and normalising wrappers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit, TransformObservation
+
+from rl_runner.envs.spaces import readable, state_outside, statistics_of_its_own, stored, without_normalization
+from rl_runner.types import UserError
+
+STORED = [  # space, type that is stored
+    (Box(-1, 1, (2,), np.float64), np.float32),
+    (Box(-1, 1, (2,), np.float16), np.float32),
+    (Box(-1, 1, (2,), np.dtype(">f4")), np.float32),
+    (Box(0, 255, (2,), np.dtype(">i8")), np.uint8),  # as small as its bounds allow
+    (Box(-5, 5, (2,), np.dtype(">i8")), np.int64),
+    (Box(0, 1, (2,), np.int64), np.uint8),
+    (Box(0, 1000, (2,), np.uint16), np.int64),
+    (Box(0, 1, (2,), np.bool_), np.bool_),
+    (Box(0, 255, (2,), np.uint8), np.uint8),
+]
+
+
+@pytest.mark.parametrize(("space", "kind"), STORED, ids=repr)
+def test_what_is_stored_has_the_same_bounds_and_a_type_that_torch_reads(space: Any, kind: Any) -> None:
+    kept = stored("Mine-v0", space)
+    assert kept.dtype == kind
+    assert kept.dtype.isnative
+    np.testing.assert_array_equal(kept.low, space.low.astype(kind))  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(kept.high, space.high.astype(kind))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("space", [Discrete(4, start=2), MultiDiscrete([2, 3]), MultiBinary(3)], ids=repr)
+def test_discrete_spaces_are_stored_as_they_are(space: gym.Space[Any]) -> None:
+    assert stored("Mine-v0", space) is space
+
+
+def test_a_space_that_nothing_reads_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"^env: Mine-v0 has observations of type Text.*env.wrappers"):
+        stored("Mine-v0", Text(5))
+
+
+OUTSIDE: list[tuple[gym.Space[Any], Any, Any]] = [
+    (Discrete(5), [0, 4, 2], None),
+    (Discrete(5), [0, -1, 2], -1),
+    (Discrete(5), [0, 5], 5),
+    (Discrete(3, start=2), [2, 4], None),
+    (Discrete(3, start=2), [1], 1),
+    (MultiDiscrete([2, 3]), [[1, 2], [0, 0]], None),
+    (MultiDiscrete([2, 3]), [[1, 2], [0, 3]], 3),
+    (MultiBinary(2), [[0, 1]], None),
+    (MultiBinary(2), [[0, 2]], 2),
+    (Box(0, 1, (1,), np.float32), [[7.0]], None),  # bounds of numbers are often wrong and do no harm
+]
+
+
+@pytest.mark.parametrize(("space", "obs", "wrong"), OUTSIDE, ids=repr)
+def test_states_outside_of_their_space_are_found(space: gym.Space[Any], obs: Any, wrong: Any) -> None:
+    assert state_outside(space, np.array(obs)) == wrong
+
+
+class Shows(gym.Env[Any, Any]):
+    """Shows samples of a space."""
+
+    action_space: gym.Space[Any] = Discrete(3)
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self.observation_space = space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return self.observation_space.sample(), {"given": 1}
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.sample(), 0.0, False, False, {"given": 1}
+
+
+def test_a_dict_of_several_parts_becomes_one_vector_and_says_which() -> None:
+    space = Dict({"position": Box(-1, 1, (2,), np.float32), "near": Tuple([Discrete(3), MultiBinary(2)])})
+    env, made = readable(Shows(space), "Mine-v0")
+    assert env.observation_space.shape == (7,)
+    assert env.reset()[0].shape == (7,)
+    assert made == "'near.0', 'near.1', 'position' in one vector"
+
+
+def test_a_dict_of_one_part_is_that_part() -> None:
+    env, made = readable(Shows(Dict({"image": Box(0, 255, (7, 7, 3), np.uint8)})), "Mine-v0")
+    assert env.observation_space == Box(0, 255, (7, 7, 3), np.uint8)
+    assert env.reset()[0].shape == env.step(0)[0].shape == (7, 7, 3)
+    assert made == "its 'image'"
+
+
+def test_a_mask_in_a_dict_goes_to_info_and_is_no_input() -> None:
+    space = Dict({"observation": Box(-1, 1, (4,), np.float32), "action_mask": MultiBinary(3)})
+    env, made = readable(Shows(space), "Mine-v0")
+    assert env.observation_space == Box(-1, 1, (4,), np.float32)
+    for obs, info in (env.reset(), env.step(0)[::4]):
+        assert obs.shape == (4,)
+        assert info["action_mask"].shape == (3,)
+        assert info["given"] == 1
+    assert made == "its action_mask tells the allowed actions; its 'observation'"
+
+
+def test_a_plain_space_is_left_alone() -> None:
+    env = Shows(Discrete(4))
+    assert readable(env, "Mine-v0") == (env, None)
+
+
+@pytest.mark.parametrize(
+    ("space", "line"),
+    [
+        (Dict({"image": Box(0, 255, (7, 7, 3), np.uint8), "mission": Text(9)}), r"'mission' .*filter_keys: \[image\]"),
+        (Dict({"a": Dict({"b": Text(9), "c": Discrete(2)})}), r"'a.b' .*leave it out by a wrapper"),
+        (Tuple([Discrete(2), Text(9)]), r"'1' .*leave it out by a wrapper"),
+    ],
+    ids=["Dict", "nested", "Tuple"],
+)
+def test_a_part_that_cannot_be_read_is_named(space: gym.Space[Any], line: str) -> None:
+    with pytest.raises(UserError, match=rf"^env: Mine-v0: the part {line}") as e:
+        readable(Shows(space), "Mine-v0")
+    assert "\n" not in str(e.value)
+
+
+NUMBERS = Box(-1, 1, (3,), np.float32)
+
+
+def test_normalisation_is_taken_out_wherever_nothing_works_on_what_it_gives() -> None:
+    bare = Shows(NUMBERS)
+    assert without_normalization(NormalizeObservation(bare), "Mine-v0") == (bare, True)
+    limited = TimeLimit(NormalizeObservation(bare), 5)
+    env, found = without_normalization(limited, "Mine-v0")
+    assert (env, found) == (limited, True)
+    assert limited.env is bare
+    assert env.observation_space == NUMBERS
+    assert without_normalization(limited, "Mine-v0") == (limited, False)
+
+
+def test_normalisation_that_something_works_on_is_refused() -> None:
+    env = TransformObservation(NormalizeObservation(Shows(NUMBERS)), np.tanh, NUMBERS)
+    with pytest.raises(UserError, match=r"TransformObservation works on what NormalizeObservation gives"):
+        without_normalization(env, "Mine-v0")
+
+
+def test_statistics_that_nobody_saves_are_named() -> None:
+    (line,) = statistics_of_its_own(TimeLimit(NormalizeReward(Shows(NUMBERS)), 5))
+    assert line.startswith("its NormalizeReward keeps statistics that are not saved")
+    assert statistics_of_its_own(TimeLimit(Shows(NUMBERS), 5)) == []
