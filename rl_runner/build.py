@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +87,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         *_network_and_replay(parts),
         *no_exact,
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
-        ("run", str(run.path)),
+        *run.facts(),
     ]
     checkpoints = Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"])
     return TrainJob(run, loop, evaluation, exact, plan, checkpoints, facts, cfg, trust.needed(cfg))
@@ -147,21 +148,24 @@ def load_run_config(run: RunDirectory, trusted: list[str]) -> State:
     """Read a run's configuration. It may be a stranger's, so it may only name parts of rlrun and what is trusted.
 
     Raises:
-        UserError: no configuration there, or one that names other code.
+        UserError: no whole configuration there, or one that names other code.
     """
     try:
         cfg = cast(State, OmegaConf.to_container(OmegaConf.load(run.config), resolve=False))
     except Exception as e:  # whatever a broken file makes the parser raise
         raise UserError(f"{run.config} cannot be read: {' '.join(str(e).split())}") from e
-    if not isinstance(cfg, dict):
+    if not isinstance(cfg, dict) or not cfg:
         raise UserError(f"{run.config} cannot be read: it holds no keys")
     trust.check(cfg, trusted)
-    checks.training(cfg)
+    try:
+        checks.training(cfg)
+    except UserError as e:
+        raise UserError(f"{run.config} is damaged, or no configuration of a run: {e}") from e
     return cfg
 
 
 def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
-    """Give a run's own configuration with what may change when it is resumed.
+    """Return a run's own configuration with what may change when it is resumed.
 
     Args:
         run: the run that goes on.
@@ -183,10 +187,19 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
 
 
 def save_run_config(run: RunDirectory, cfg: State) -> None:
-    """Write a run's configuration, resolved, so that it needs no code to read."""
+    """Write a run's configuration, resolved, so that it needs no code to read.
+
+    Raises:
+        UserError: it cannot be written; one that stands there already stays.
+    """
     temporary = run.config.with_suffix(".tmp")
-    OmegaConf.save(OmegaConf.create(cfg), temporary)
-    temporary.replace(run.config)
+    try:
+        OmegaConf.save(OmegaConf.create(cfg), temporary)
+        temporary.replace(run.config)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise UserError(f"{run.config} cannot be written: {e.strerror}") from e
 
 
 def _backend(node: State, num_envs: int, render: bool = False) -> Backend:

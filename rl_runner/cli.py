@@ -9,9 +9,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rl_runner import __version__, streams, usage
+
+if TYPE_CHECKING:
+    from rl_runner.commands.train import TrainJob
 
 # Heavy imports (hydra, torch) are inside the functions that need them, so that help answers at once.
 
@@ -286,6 +289,24 @@ def _in_sweep() -> bool:
 # The verbs.
 
 
+def _refuse_chdir() -> None:
+    """Check that Hydra left the job in the user's directory: the paths of a command line are relative to that.
+
+    Raises:
+        UserError: hydra.job.chdir is true.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from rl_runner.runs import RunDirectory
+    from rl_runner.types import UserError
+
+    config = HydraConfig.get()
+    if config.job.chdir:
+        os.chdir(config.runtime.cwd)
+        RunDirectory(_shortest(Path(config.runtime.output_dir))).discard()  # Hydra has made it
+        raise UserError("hydra.job.chdir: must be false: paths are relative to the directory that rlrun is started in")
+
+
 def _train(cfg: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
 
@@ -294,23 +315,42 @@ def _train(cfg: Any) -> None:
     from rl_runner.commands.train import train
     from rl_runner.runs import RunDirectory
 
+    _refuse_chdir()
     fresh = RunDirectory(_shortest(Path(HydraConfig.get().runtime.output_dir)))
     if cfg.resume is not None:
         fresh.discard()  # Hydra has made it
         with RunDirectory.resumed(cfg.resume) as run:
             job = build.train_job(build.resumed_config(run, cfg, _overrides()), run)
             build.save_run_config(run, job.config)
-            with sweep.resumed(run.path):
+            with sweep.resumed(run.path), _kept(job):
                 train(job, resume=True)
         return
     with RunDirectory.new(fresh.path) as run, _noted(run.path):
         try:
             job = build.train_job(build.plain(cfg), run)
+            build.save_run_config(run, job.config)
         except BaseException:
             run.discard()
             raise
-        build.save_run_config(run, job.config)
-        train(job)
+        with _kept(job):
+            train(job)
+
+
+@contextlib.contextmanager
+def _kept(job: TrainJob) -> Iterator[None]:
+    """Write a run's configuration again where its directory was moved or deleted, and checkpoints were written since.
+
+    Without it they could be neither resumed nor evaluated.
+    """
+    from rl_runner import build
+
+    try:
+        yield
+    finally:
+        run = job.run
+        if run.checkpoints.is_dir() and not run.config.exists():
+            build.save_run_config(run, job.config)
+            print(f"{run.path} was moved or deleted meanwhile; it now holds what was written since, and config.yaml")
 
 
 def _noted(run: Path) -> contextlib.AbstractContextManager[None]:
@@ -337,6 +377,7 @@ def _eval(cfg: Any) -> None:
     from rl_runner import build
     from rl_runner.commands import eval as command
 
+    _refuse_chdir()
     command.run(build.eval_job(build.plain(cfg)))
 
 
@@ -344,6 +385,7 @@ def _play(cfg: Any) -> None:
     from rl_runner import build
     from rl_runner.commands import play as command
 
+    _refuse_chdir()
     command.run(build.play_job(build.plain(cfg)))
 
 

@@ -6,15 +6,22 @@ config.yaml  train.log  metrics.csv  tensorboard/  checkpoints/  eval/  videos/
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from rl_runner.checkpoint import MANIFEST, Checkpoints, Damaged, load
 from rl_runner.types import Agent, State, UserError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 OUTPUTS = Path("outputs")
+NAMES = 1_000  # directories that are tried for a new run: name, name_2, ..., name_1000
+BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # flock: another process has the lock
 
 
 class RunDirectory:
@@ -28,28 +35,42 @@ class RunDirectory:
         self.evaluations = path / "eval"
         self.videos = path / "videos"
         self._lock: Any = None
+        self._unlocked: str | None = None  # why it could not be locked, where it was tried
 
     @classmethod
     def new(cls, path: Path) -> RunDirectory:
-        """Claim a directory for a new run: `path`, or the first of path_2, path_3, ... that holds none."""
-        number = 1
-        while True:
-            run = cls(path if number == 1 else path.with_name(f"{path.name}_{number}"))
-            run.path.mkdir(parents=True, exist_ok=True)
-            if run._try_lock() and not run.config.exists():
+        """Claim a directory for a new run: `path`, or the first of path_2, path_3, ... that holds none.
+
+        Raises:
+            UserError: no directory can be written, or none of the names is free.
+        """
+        for number in range(1, (NAMES if path.name else 1) + 1):  # "." has no name to add a number to
+            run = cls(path.with_name(f"{path.name}_{number}") if number > 1 else path)
+            try:
+                run.path.mkdir(parents=True, exist_ok=True)
+                claimed = run._try_lock(new=True) and not run.config.exists()
+            except OSError as e:
+                run.discard()
+                raise UserError(f"hydra.run.dir: {_not_written(run.path, e)}") from e
+            if claimed:
                 return run
             run.release()
-            number += 1
+        taken = f"{path} to {run.path} are taken by other runs" if path.name else f"{path} is taken by another run"
+        raise UserError(f"hydra.run.dir: {taken}; choose another directory")
 
     @classmethod
     def resumed(cls, name: str) -> RunDirectory:
         """Claim the directory of an existing run.
 
         Raises:
-            UserError: no run is there, or another process is at it.
+            UserError: no run is there, it cannot be written, or another process is at it.
         """
         run = cls._existing(name)
-        if not run._try_lock():
+        try:
+            claimed = run._try_lock()
+        except OSError as e:
+            raise UserError(f"resume: {_not_written(run.path, e)}") from e
+        if not claimed:
             raise UserError(f"resume: {run.path} is in use by another process")
         return run
 
@@ -121,36 +142,75 @@ class RunDirectory:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what a user should know of the directory: its path, and whether other processes are kept out."""
+        lock = [("lock", f"none here ({self._unlocked}); keep other processes out")] if self._unlocked else []
+        return [("run", str(self.path)), *lock]
+
     def release(self) -> None:
-        """Give the directory free for other processes."""
+        """Unlock the directory for other processes."""
         if self._lock:
             self._lock.close()
             self._lock = None
 
     def discard(self) -> None:
-        """Give up a directory that was claimed for nothing; whatever it may hold already stays."""
-        self.release()
-        (self.path / ".lock").unlink(missing_ok=True)
+        """Remove a directory that was made for nothing; whatever else it holds stays."""
+        if self._lock:
+            self.release()
+            (self.path / ".lock").unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # removes what is empty, upwards
             os.removedirs(self.path)
 
-    def _try_lock(self) -> bool:
-        """Lock the directory for as long as this process lives."""
-        lock = open(self.path / ".lock", "w")  # noqa: SIM115 - open as long as the run
+    def _try_lock(self, new: bool = False) -> bool:
+        """Lock the directory for as long as this process lives; False: another process has it.
+
+        On a file system without locks a run goes on without one, and `facts` says why.
+
+        Args:
+            new: the directory is for a new run. Without locks, the one who makes the lock's file has claimed it.
+        """
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            return False
+            lock, made = open(self.path / ".lock", "x"), True  # noqa: SIM115 - open as long as the run
+        except FileExistsError:
+            lock, made = open(self.path / ".lock", "a"), False  # noqa: SIM115
+        try:
+            _flock(lock)
+        except OSError as e:
+            if e.errno in BUSY or (new and not made):
+                lock.close()
+                return False
+            self._unlocked = e.strerror
         self._lock = lock
         return True
 
 
+def _flock(file: IO[str]) -> None:
+    """Lock a file, without waiting for it.
+
+    Raises:
+        OSError: an errno of BUSY: another process has the lock. Any other: there are no locks here.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _latest() -> Path:
-    runs = sorted(OUTPUTS.glob("**/config.yaml"), key=lambda p: p.stat().st_mtime)
+    runs = sorted(OUTPUTS.glob("**/config.yaml"), key=_modified)
     if not runs:
         raise UserError(f"latest: no runs under {OUTPUTS}/ in this directory yet")
     return runs[-1].parent
+
+
+def _modified(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # deleted since it was found
+        return 0.0
+
+
+def _not_written(path: Path, e: OSError) -> str:
+    return f"{path} cannot be written: {e.strerror}"
 
 
 def _first_lines(e: Exception) -> str:

@@ -34,7 +34,7 @@ def make_console(width: int | None = None, soft_wrap: bool = True) -> Console:
         width: in characters; None: that of the terminal.
         soft_wrap: lines that are too long are left to the terminal, in one piece.
     """
-    return _Console(soft_wrap=soft_wrap, highlight=False, width=width)
+    return _Console(soft_wrap=soft_wrap, highlight=False, emoji=False, width=width)
 
 
 class Terminal:

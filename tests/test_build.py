@@ -1,5 +1,6 @@
 """Configuration -> objects: what is chosen for the user, and what a wrong part is told."""
 
+import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rl_runner import build, usage
 from rl_runner.commands.train import TrainJob
 from rl_runner.runs import RunDirectory
 from rl_runner.types import UserError
+from tests.commandline import refused
 
 
 def config(*words: str) -> dict[str, Any]:
@@ -80,6 +82,35 @@ def test_an_agent_that_was_compiled_is_evaluated_where_no_compiler_is(
     with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
         made = build.eval_job(build.plain(compose("eval", [f"checkpoint={trained}", "episodes=1"])))
     made.envs.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "cannot be read: it holds no keys"),
+        ("{}", "cannot be read: it holds no keys"),
+        ("[1, 2]", "cannot be read: it holds no keys"),
+        ("a: [1", "cannot be read: while parsing"),
+        ("device: cpu\nseed: 0\n", "is damaged, or no configuration of a run: num_threads: "),
+    ],
+)
+def test_a_broken_configuration_is_named(text: str, why: str, trained: Path) -> None:
+    (trained / "config.yaml").write_text(text)
+    for words in (["eval", str(trained)], ["train", f"resume={trained}"]):
+        assert refused(*words).startswith(f"rlrun: {trained}/config.yaml {why}")
+
+
+def test_a_configuration_that_cannot_be_written(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any, path: Path) -> None:
+        path.write_text("half of")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(build.OmegaConf, "save", fail)
+    before = (trained / "config.yaml").read_text()
+    line = refused("train", f"resume={trained}", "total_steps=77")
+    assert line == f"rlrun: {trained}/config.yaml cannot be written: No space left on device"
+    assert (trained / "config.yaml").read_text() == before
+    assert "outputs/new/config.yaml cannot be written" in refused("train", "hydra.run.dir=outputs/new")
 
 
 def test_only_some_keys_may_change_on_resume(trained: Path) -> None:

@@ -1,6 +1,8 @@
 """The command line: help, completion, sweeps, and one line for whatever the user can put right."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -9,13 +11,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import pytest
 import yaml
 
-from rl_runner import __version__, usage
+from rl_runner import __version__, cli, usage
 from rl_runner.commands import train
+from rl_runner.runs import RunDirectory
 from tests.commandline import SHORT, files, refused, rlrun
 
 
@@ -66,6 +70,8 @@ def test_each_verbs_help() -> None:
         assert f"\n  {key}" in train
     assert "\n  checkpoint:" in rlrun("eval", "--help").out
     assert "\n  video:" in rlrun("play", "--help").out
+    assert "SIGHUP, SIGUSR1 and SIGUSR2" in train
+    assert "128 + the signal's number" in train
     for verb in usage.VERBS:
         out = rlrun(verb, "--help").out
         assert "hydra" not in out
@@ -206,6 +212,14 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "device=tpu"], "device: 'tpu' is not here; there is cpu"),
         (["train", "device=meta"], "device: 'meta' is not here; there is cpu"),
         (["train", "env=pong", "replay.capacity=10_000_000_000"], r"replay.capacity: .* 70\d\d\d.\d\d GB, but .* GB"),
+        (
+            ["train", "env=gym", "env.id=CartPole-v2"],
+            "env.id: 'CartPole-v2' is no .*; the newest version is CartPole-v1",
+        ),
+        (["train", "env.imports=[my-pkg]"], "env.imports: a module's dotted name is wanted.*, got 'my-pkg'"),
+        (["train", "hydra.job.chdir=true"], "hydra.job.chdir: must be false"),
+        (["train", "hydra.job.chdir=true", "resume=latest"], "hydra.job.chdir: must be false"),
+        (["eval", "latest", "hydra.job.chdir=true"], "hydra.job.chdir: must be false"),
         (["train", "hydra.run.dir=/proc/nowhere"], "/proc/nowhere: No such file"),
         # directories
         (["train", "resume=nowhere"], "nowhere: no such directory"),
@@ -241,6 +255,20 @@ def test_a_bug_is_no_bad_input(workdir: Path) -> None:
     assert done.err.startswith("Traceback")
     assert done.err.strip().endswith("ZeroDivisionError: division by zero")
     assert not (workdir / "outputs").exists()
+
+
+def test_a_run_directory_that_was_deleted_meanwhile(trained: Path) -> None:
+    job, config = SimpleNamespace(run=RunDirectory(trained), config={"seed": 3}), trained / "config.yaml"
+    with contextlib.redirect_stdout(out := io.StringIO()), cli._kept(job):
+        pass
+    assert out.getvalue() == ""
+    with contextlib.redirect_stdout(out := io.StringIO()), cli._kept(job):
+        shutil.rmtree(trained)
+    assert (out.getvalue(), trained.exists()) == ("", False)
+    with contextlib.redirect_stdout(out := io.StringIO()), cli._kept(job):
+        (trained / "checkpoints").mkdir(parents=True)  # as a checkpoint does
+    assert yaml.safe_load(config.read_text()) == {"seed": 3}
+    assert out.getvalue().startswith(f"{trained} was moved or deleted meanwhile; it now holds what was written since")
 
 
 # Sweeps.
@@ -427,6 +455,7 @@ def test_an_environment_and_a_network_of_the_users_own(package: str, workdir: Pa
     done = rlrun("train", *SHORT, *words, "hydra.run.dir=outputs/mine")
     assert done.code == 0, done
     assert "MyNet + Linear, 57 parameters" in done.out  # 2·9 + 9 + 9·3 + 3
+    assert done.out.splitlines()[-2] == "evaluate it:  rlrun eval outputs/mine 'trust=[my_pkg]'"  # a glob unquoted
     config = yaml.safe_load((workdir / "outputs/mine/config.yaml").read_text())
     assert config["optimizer"]["_target_"] == "torch.optim.SGD"
 

@@ -1,5 +1,6 @@
 """A stranger's run cannot run code: what its configuration names is looked at before anything is built."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,83 @@ def test_what_is_trusted_is_run(trained: Path) -> None:
     done = rlrun("eval", str(trained), "trust=[good_pkg]", "episodes=1")
     assert done.code == 0, done
     assert "./canary" in files()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "covered"),
+    [
+        (["pkg"], True),
+        (["pkg.sub"], True),
+        (["pkg.sub.module"], True),
+        (["other", "pkg.sub.module"], True),
+        (["pkg.sub.module.Part"], False),
+        (["pkg.sub.mod"], False),
+        (["pkg.su"], False),
+        (["pkg.sub.modules"], False),
+        (["pkg.other"], False),
+        (["sub.module"], False),
+        (["pk"], False),
+        (["pkg."], False),
+        ([""], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"imports": ["pkg.sub.module"]},
+        {"id": "pkg.sub.module:Mine-v0"},
+        {"kwargs": {"x": {"_target_": "pkg.sub.module.part"}}},
+    ],
+)
+def test_a_trusted_name_covers_itself_and_what_is_below_it(
+    trusted: list[str], covered: bool, env: dict[str, Any]
+) -> None:
+    if covered:
+        trust.check({"env": env}, trusted)
+    else:
+        with pytest.raises(UserError, match=r"names code outside rlrun: pkg\.sub\.module.*trust=\[pkg\]$"):
+            trust.check({"env": env}, trusted)
+
+
+def test_all_that_has_to_be_trusted_is_said_at_once() -> None:
+    cfg = {"env": {"imports": ["a.b", "a.c", "d.e"]}, "value": {"_target_": "f.G"}}
+    with pytest.raises(UserError, match=r"rlrun: f\.G, a\.c, d\.e; if you trust it: trust=\[a\.b,f,a,d\]$"):
+        trust.check(cfg, ["a.b", "x"])
+    trust.check(cfg, ["a.b", "a", "d", "f"])
+    assert trust.needed(cfg) == ["a", "d", "f"]
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"),
+    [
+        ("good_pkg2.os.system", r"os, posix\.system; .*trust=\[good_pkg2,os,posix\]"),
+        ("good_pkg2.sub.os.system", r"os, posix\.system; .*trust=\[good_pkg2,os,posix\]"),
+        ("good_pkg2.run", r"posix\.system; .*trust=\[good_pkg2,posix\]"),
+        ("good_pkg2.Mine.__init__.__class__", r"builtins\.function; .*trust=\[good_pkg2,builtins\]"),
+        ("good_pkg2.Mine.__mro__.__class__", r"builtins\.tuple; .*trust=\[good_pkg2,builtins\]"),
+    ],
+)
+def test_a_trusted_package_is_no_way_to_other_code(target: str, asked: str, trained: Path) -> None:
+    Path("good_pkg2").mkdir()
+    Path("good_pkg2/__init__.py").write_text(
+        "import os\nfrom os import system as run\nclass Mine:\n  def __init__(s): 0"
+    )
+    Path("good_pkg2/sub.py").write_text("import os")
+    change(trained, "value", {"_target_": target, "command": TOUCH})
+    assert re.search(f"outside rlrun: {asked}$", refused("eval", str(trained), "trust=[good_pkg2]"))
+    assert "./canary" not in files()
+
+
+def test_what_a_trusted_package_takes_from_others_is_asked_for() -> None:
+    cfg = {"network": {"torso": {"_target_": "json.JSONDecoder"}}}  # a class of json.decoder
+    trust.check(cfg, ["json"])
+    with pytest.raises(UserError, match=r"rlrun: json\.decoder\.JSONDecoder; .*trust=\[json\.JSONDecoder,json\]$"):
+        trust.check(cfg, ["json.JSONDecoder"])
+    trust.check(cfg, ["json.JSONDecoder", "json.decoder"])
+    cfg = {"network": {"torso": {"_target_": "json.codecs.lookup"}}}  # of the standard library's C modules
+    assert trust.needed(cfg) == ["_codecs", "codecs", "json"]
+    trust.check(cfg, trust.needed(cfg))
 
 
 @pytest.mark.parametrize("target", ["torch.optim.Adam", "torch.optim.SGD", "torch.optim.RMSprop"])

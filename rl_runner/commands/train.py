@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
+import shlex
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +127,8 @@ def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrup
     took = datetime.timedelta(seconds=int(trainer.seconds))
     recent = progress.recent
     training = f", mean return of the last {len(recent)} episodes {sum(recent) / len(recent):.2f}" if recent else ""
-    trust = f" trust=[{','.join(job.trust)}]" if job.trust else ""
+    path = _word(run)
+    trust = " " + shlex.quote(f"trust=[{','.join(job.trust)}]") if job.trust else ""
     if trainer.solved:
         terminal.say(f"solved after {clock.steps:,} steps")
     terminal.say(f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}")
@@ -133,22 +137,37 @@ def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrup
     if job.exact:
         for line in job.exact.report():
             terminal.say(line)
+    resume = f"rlrun train {shlex.quote(f'resume={path}')}{trust}"
+    evaluate = f"rlrun eval {shlex.quote(path)}{trust}"
     if trainer.saved != clock:
         terminal.say(f"the agent at step {clock.steps:,} is not saved: {trainer.save_error}")
         if newest := next(job.checkpoints.newest(), None):
-            terminal.say(f"go on from {newest.name} with:  rlrun train resume={run}{trust}")
+            terminal.say(f"go on from {newest.name} with:  {resume}")
         if job.checkpoints.best():
-            terminal.say(f"evaluate the best agent:  rlrun eval {run}{trust}")
+            terminal.say(f"evaluate the best agent:  {evaluate}")
     elif interrupted:
-        terminal.say(f"stopped and saved; go on with:  rlrun train resume={run}{trust}")
+        terminal.say(f"stopped and saved; go on with:  {resume}")
     else:
-        terminal.say(f"evaluate it:  rlrun eval {run}{trust}")
-        terminal.say(f"watch it:     rlrun play {run}{trust}")
+        terminal.say(f"evaluate it:  {evaluate}")
+        terminal.say(f"watch it:     rlrun play {shlex.quote(path)}{trust}")
+
+
+def _word(run: Path) -> str:
+    """Return a run's directory as a command line takes it: `./` before what would be an option, null or latest."""
+    text = str(run)
+    return text if re.match(r"[\w/.]", text) and text not in ("latest", "null") else f"./{text}"
+
+
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")  # not every platform has them all
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+    """Note the signals that ask a run to stop, instead of dying of them; a second SIGINT interrupts at once.
+
+    SIGHUP, which nohup ignores, and SIGUSR1 and SIGUSR2, the warnings of a cluster before it ends a job, are left to
+    whoever handles them already. Outside the main thread no handler can be installed, and none is.
+    """
     received: list[int] = []
 
     def note(number: int, _: object) -> None:
@@ -156,12 +175,21 @@ def _signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in _unhandled()}
     try:
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _unhandled() -> list[signal.Signals]:
+    """Return the signals of `STOPPING` to handle: SIGINT and SIGTERM always, the others where they would kill."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    here = [signal.Signals[name] for name in STOPPING if hasattr(signal, name)]
+    ours = (signal.SIGINT, signal.SIGTERM)
+    return [s for s in here if s in ours or signal.getsignal(s) is signal.SIG_DFL]
 
 
 def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, object]]:

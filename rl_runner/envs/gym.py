@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from rl_runner.envs import dynamics
+from rl_runner.envs import dynamics, ids
 from rl_runner.envs.checked import Checked
 from rl_runner.envs.spaces import MASK, readable, statistics_of_its_own, stored, without_normalization
 from rl_runner.envs.vector import Died, Step
@@ -25,6 +26,7 @@ from rl_runner.types import Array, BoolArray, UserError
 
 Env = gym.Env[Any, Any]
 
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")  # that a run saves at; not every platform has all
 ENDLESS = 10_000  # time limit where the environment has none: a policy that knows nothing may never end an episode
 
 gym.register("rlrun/GridWorld-v0", "rl_runner.envs.gridworld:GridWorld", max_episode_steps=100)
@@ -81,6 +83,8 @@ class GymBackend:
             self._envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         except (gym.error.Error, TypeError, ValueError, KeyError, AttributeError, ImportError) as e:
             raise UserError(f"env.id: {id} cannot be made: {_one_line(e)}") from e
+        if processes:  # they ignore what would end them, and daemons are waited for at the end
+            weakref.finalize(self, _kill, self._envs.processes)
         self.num_envs, self.stack = num_envs, frame_stack
         self._space = stored(self.name, self._envs.single_observation_space)  # of one frame
         self.observation_space = _stacked(self._space, frame_stack)
@@ -95,6 +99,7 @@ class GymBackend:
             self.protocol["wrappers"] = ", ".join(_name(wrapper) for wrapper in wrappers)
         if frame_stack > 1:
             self.protocol["frame_stack"] = frame_stack
+        self.render_modes = list(self._envs.metadata.get("render_modes") or [])
         self.fps = float(self._envs.metadata.get("render_fps") or 30)
         self._render = render
         self._offset = self.action_space.start if isinstance(self.action_space, Discrete) else 0
@@ -183,24 +188,31 @@ class GymBackend:
             yield
         except (EOFError, ConnectionError) as e:  # from the pipe to a process
             processes = self._envs.processes
-            for process in processes:
-                process.join(timeout=1)  # the one that died is gone at once
-                process.terminate()
-            for process in processes:
-                process.join()
+            multiprocessing.connection.wait([p.sentinel for p in processes], timeout=10)
+            dead = next((i for i, p in enumerate(processes) if p.exitcode is not None), 0)
+            code = processes[dead].exitcode
+            _kill(processes)
             self._envs.closed = True
-            dead = next((i for i, p in enumerate(processes) if p.exitcode not in (0, -signal.SIGTERM)), 0)
-            raise Died(dead, processes[dead].exitcode) from e
+            raise Died(dead, code) from e
 
     def _draw(self) -> None:
         if self._render:
-            self._frames.append(np.asarray(self._envs.render()[0]))
+            self._frames.append(self._envs.render()[0])
+
+
+def _kill(processes: Sequence[multiprocessing.Process]) -> None:
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
 
 
 def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]]) -> Env:
     """Return one environment, checked inside and outside of all wrappers, with observations that are one array."""
-    if multiprocessing.parent_process():  # Ctrl-C is the run's to answer, which then asks this process to end
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if multiprocessing.parent_process():  # signals to the whole group are the run's to answer: it saves, then ends this
+        for name in SIGNALS:
+            if hasattr(signal, name):
+                signal.signal(signal.Signals[name], signal.SIG_IGN)
     env = gym.make(id, disable_env_checker=True, **extra)
     if _limit(env) is None:
         env = gym.wrappers.TimeLimit(env, ENDLESS)
@@ -243,6 +255,13 @@ def _limit(env: gym.Env[Any, Any]) -> int | None:
 
 
 def _import(module: str) -> None:
+    """Import a module, so that it can register its environments.
+
+    Raises:
+        UserError: it cannot be imported, or this is no module's name.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UserError(f"env.imports: a module's dotted name is wanted, such as my_pkg.envs, got {module!r}")
     try:
         importlib.import_module(module)
     except ImportError as e:
@@ -250,15 +269,17 @@ def _import(module: str) -> None:
 
 
 def _spec(id: str) -> Any:
-    """Look the id up as gymnasium.make does, with a hint where it is not found."""
+    """Return what is registered under an id, None for "module:id", which gymnasium.make looks up.
+
+    Raises:
+        UserError: nothing is, with a hint at what was probably meant.
+    """
     if ":" in id:  # "module:id" imports the module itself
         return None
     try:
         return gym.spec(id)
     except gym.error.Error as e:
-        near = difflib.get_close_matches(id, list(gym.registry), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "import the module that registers it: env.imports=[my_module]"
-        raise UserError(f"env.id: {id!r} is no registered environment; {hint}") from e
+        raise UserError(f"env.id: {id!r} is no registered environment; {ids.hint(id)}") from e
 
 
 def _one_line(e: Exception) -> str:

@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import yaml
 
 from rl_runner import cli
 from rl_runner.checkpoint import Checkpoints
-from tests.commandline import SHORT, only_run, refused, rlrun
+from rl_runner.commands import train
+from tests.commandline import SHORT, Done, only_run, refused, rlrun
 
 
 def test_what_is_said(workdir: Path) -> None:
@@ -234,3 +237,87 @@ def test_a_table_that_is_shorter_than_the_checkpoint(workdir: Path) -> None:
     assert now[: len(kept)] == kept
     assert {row.split(b",")[0] for row in now[len(kept) :]} >= {b"50", b"60"}
     assert all(re.fullmatch(rb"\d+,[\w/]+,[\w.+-]+\n", row) for row in now[1:])
+
+
+# Signals, and closing words.
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Signals as a process has them at its start, whatever pytest was started under; put back afterwards."""
+    numbers = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def raise_at_the_first_log(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have training receive a signal when it logs for the first time."""
+
+    def update(*_: Any) -> None:
+        monkeypatch.undo()
+        signal.raise_signal(signal.Signals(number))
+
+    monkeypatch.setattr(train.Terminal, "update", update)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_each_signal_saves(number: int, workdir: Path, handlers: None) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        raise_at_the_first_log(patch, number)
+        done = rlrun("train", *SHORT, "log.every_steps=20", "hydra.run.dir=outputs/a")
+    assert (done.code, done.err) == (128 + number, "")
+    assert done.out.splitlines()[-1] == "stopped and saved; go on with:  rlrun train resume=outputs/a"
+    assert (workdir / "outputs/a/checkpoints/step_000000020").is_dir()
+
+
+def test_signals_that_others_handle_stay_theirs(handlers: None) -> None:
+    theirs: list[int] = []
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    signal.signal(signal.SIGUSR1, lambda number, _: theirs.append(number))
+    with train._signals() as received:
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.raise_signal(number)
+    assert (theirs, received) == ([signal.SIGUSR1], [signal.SIGUSR2])
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+
+
+def test_a_second_sigint_interrupts_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), train._signals() as received:  # noqa: PT012 - the second one, not the first
+        signal.raise_signal(signal.SIGINT)
+        assert received == [signal.SIGINT]
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_training_in_a_thread(workdir: Path) -> None:
+    """Where no handler can be installed."""
+    done: list[Done] = []
+    thread = threading.Thread(target=lambda: done.append(rlrun("train", *SHORT, "hydra.run.dir=outputs/a")))
+    thread.start()
+    thread.join()
+    assert (done[0].code, done[0].err) == (0, "")
+
+
+@pytest.mark.parametrize("name", ['-it\'s "5" grün=$HOME; rm x', "latest", "~a"])
+def test_the_closing_words_can_be_pasted(name: str, workdir: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        raise_at_the_first_log(patch, signal.SIGTERM)
+        done = rlrun("train", *SHORT, "log.every_steps=20", f"hydra.run.dir={cli._quote(name)}")
+    assert done.code == 128 + signal.SIGTERM, done
+    assert {p.name for p in workdir.iterdir()} == {name}
+    done = rlrun(*pasted(done.out.splitlines()[-1]), "total_steps=30")
+    assert done.code == 0, done
+    assert f"\n{30} steps" in done.out
+    evaluate, watch = done.out.splitlines()[-2:]
+    assert rlrun(*pasted(evaluate), "episodes=1").code == 0
+    assert rlrun(*pasted(watch), "episodes=1", "video=x.gif").code == 0
+    assert {p.name for p in workdir.iterdir()} == {name, "x.gif"}
+
+
+def pasted(line: str) -> list[str]:
+    """Return the words after `rlrun` of a line as a shell takes them."""
+    command = "rlrun() { printf '%s\\0' \"$@\"; }; rlrun " + line.split("  rlrun ")[1]
+    shell = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    return shell.stdout.split("\0")[:-1]

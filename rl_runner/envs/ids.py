@@ -1,0 +1,60 @@
+"""What to say about an environment id that Gymnasium does not know: what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+
+from rl_runner import usage
+
+PACKAGES = {  # well-known packages, by how their ids begin; importing the module registers them
+    r"(MiniGrid|BabyAI)-": "minigrid",
+    r"MiniWorld-": "miniworld",
+    r"(highway|merge|roundabout|parking|intersection|racetrack|exit|two-way|u-turn|lane-keeping)-": "highway_env",
+    r"(Fetch|Hand|AdroitHand|FrankaKitchen|PointMaze_|AntMaze_)": "gymnasium_robotics",
+    r"Vizdoom": "vizdoom.gymnasium_wrapper",
+    r"FlappyBird-": "flappy_bird_gymnasium",
+    r"mo-": "mo_gymnasium",
+}
+
+
+def hint(id: str) -> str:
+    """Return a hint for an id that is not registered: another version of it, an Atari game, a package, a near name."""
+    registered = _newest_versions()
+    name = _without_version(id)
+    if name in registered:
+        return f"the newest version is {registered[name]}"
+    if game := _atari_game(name):
+        own = game in usage.options("env").split()
+        return f"for this Atari game: {f'env={game}' if own else f'env=atari env.game={game}'}"
+    module = next((module for prefix, module in PACKAGES.items() if re.match(prefix, id)), None)
+    if module and module not in sys.modules:
+        return f"import the package that registers it: env.imports=[{module}]"
+    near = difflib.get_close_matches(name, registered, n=1, cutoff=0.7)
+    if near:
+        return f"did you mean {registered[near[0]]}?"
+    return "import the module that registers it: env.imports=[my_module]"
+
+
+def _without_version(id: str) -> str:
+    return re.sub(r"-v\d+$", "", id)
+
+
+def _newest_versions() -> dict[str, str]:
+    """Return the registered ids by their names, the highest version of each."""
+    specs = sorted(gym.registry.values(), key=lambda spec: spec.version or 0)
+    return {_without_version(spec.id): spec.id for spec in specs}
+
+
+def _atari_game(name: str) -> str | None:
+    """Return ale-py's name of the game in an id without its version, such as "ALE/MsPacman" or "PongNoFrameskip"."""
+    found = importlib.util.find_spec("ale_py")  # not imported: that would register its ids, for the next jobs too
+    if found is None or found.origin is None:
+        return None
+    games = {rom.stem.replace("_", ""): rom.stem for rom in (Path(found.origin).parent / "roms").glob("*.bin")}
+    return games.get(re.sub(r"^ALE/|(-ram)?(NoFrameskip|Deterministic)?$", "", name).lower())
