@@ -378,7 +378,7 @@ def _eval(cfg: Any) -> None:
             if failed[-1].trace:
                 print(failed[-1].trace, file=sys.stderr)
     if failed:
-        lines = [f.line if f.job in f.line else f"{f.job}: {f.line}" for f in failed]
+        lines = [f.line if f.line.startswith((f"{f.job}:", f"{f.job}/")) else f"{f.job}: {f.line}" for f in failed]
         raise UserError(f"{len(failed)} of {len(named)} runs failed: {'; '.join(lines)}")
 
 

@@ -276,7 +276,7 @@ def test_one_of_several_fails(trained: Path) -> None:
     done = rlrun("eval", "nowhere", str(other), str(trained), str(trained), "episodes=1")
     assert done.code == 2
     assert done.err.startswith("rlrun: 2 of 4 runs failed: nowhere: no such directory; ")
-    assert f"{other}/checkpoints/best_000000040 is damaged" in done.err
+    assert f"; {other}: checkpoint {other}/checkpoints/best_000000040 is damaged" in done.err
     assert done.err.count("\n") == 1
     assert [row[0] for row in rows(done.out)] == [str(trained)] * 2
 
