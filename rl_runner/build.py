@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -16,10 +17,11 @@ from torch import nn
 
 from rl_runner import checks, compute, rng, trust
 from rl_runner.actor import Actor
-from rl_runner.checkpoint import Checkpoints
+from rl_runner.checkpoint import Checkpoints, Damaged, about
 from rl_runner.commands.eval import EvalJob
 from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
+from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluate import Evaluation, evaluate
 from rl_runner.exact import Exact
@@ -29,6 +31,7 @@ from rl_runner.runs import RunDirectory
 from rl_runner.schedules import Every
 from rl_runner.trainer import Plan
 from rl_runner.types import Agent, State, UserError
+from rl_runner.video import ffmpeg, playback
 
 RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device", "replay.frames", "agent.compiled")
 
@@ -94,53 +97,65 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
 
 
 def eval_job(cfg: State) -> EvalJob:
-    """Build what `rlrun eval` needs: the saved agent and fresh environments."""
+    """Build what `rlrun eval` needs: the saved agent and fresh environments.
+
+    Raises:
+        UserError: no such agent, or a value out of range; for videos: no ffmpeg, or the environment cannot be drawn.
+    """
     checks.evaluation(cfg)
     if cfg["video"]:
+        ffmpeg()
         _draw_without_a_screen()
-    run, checkpoint = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
+    run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
     trained = load_run_config(run, cfg["trust"])
     if cfg["sticky"] is not None:
         trained["env"]["sticky"] = cfg["sticky"]
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
     num_envs = min(cfg["num_envs"], cfg["episodes"])
+    viewer = _viewer(trained["env"]) if cfg["video"] else None
     envs = environments(trained["env"], num_envs, cfg["seed"], "test")
-    actor = _saved_actor(trained, envs, checkpoint, epsilon, cfg)
+    actor, checkpoint, step = _saved_actor(trained, envs, run, epsilon, cfg)
     return EvalJob(
         run=run,
         checkpoint=checkpoint,
+        step=step,
         actor=actor,
         envs=envs,
         episodes=cfg["episodes"],
         seed=cfg["seed"],
         protocol={**envs.backend.protocol, "eval_epsilon": epsilon, "num_envs": num_envs},
         name="".join(f"_{k}_{cfg[k]:g}" for k in ("sticky", "epsilon") if cfg[k] is not None),
-        viewer=(lambda: _backend(trained["env"], 1, render=True)) if cfg["video"] else None,
+        viewer=viewer,
         videos=cfg["video_episodes"],
     )
 
 
 def play_job(cfg: State) -> PlayJob:
-    """Build what `rlrun play` needs: environments that draw, and a saved agent or a random one."""
+    """Build what `rlrun play` needs: environments that draw, and a saved agent or a random one.
+
+    Raises:
+        UserError: no such agent, a value out of range, or the environment cannot be drawn; for a file: no ffmpeg.
+    """
     checks.playing(cfg)
     video = Path(cfg["video"]) if cfg["video"] else None
     if video:
+        ffmpeg()
         _draw_without_a_screen()
     random = cfg["checkpoint"] is None
     if random == (cfg.get("env") is None):
         wanted = "a run to watch (rlrun play outputs/...), or env=NAME for a random agent"
         raise UserError(f"checkpoint: name {wanted}" if random else f"env: name {wanted}, not both")
     if random:
-        envs = EpisodicVectorEnv(_backend(cfg["env"], 1, render=True), cfg["seed"], "play")
+        envs = EpisodicVectorEnv(_viewer(cfg["env"]), cfg["seed"], "play")
         cpu = torch.device("cpu")
         values = torch.zeros(1, Parts({}, envs, cpu).actions)  # they mean nothing: at epsilon 1 nobody asks them
         actor = Actor(lambda _: values, EpsilonGreedy(1.0, 1.0, 0), rng.generator(cfg["seed"], "play"), cpu)
         return PlayJob(envs, actor, cfg["episodes"], video, f"{envs.backend.name}, a random agent")
-    run, checkpoint = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
+    run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
     trained = load_run_config(run, cfg["trust"])
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
-    envs = EpisodicVectorEnv(_backend(trained["env"], 1, render=True), cfg["seed"], "play")
-    actor = _saved_actor(trained, envs, checkpoint, epsilon, cfg)
+    envs = EpisodicVectorEnv(_viewer(trained["env"]), cfg["seed"], "play")
+    actor, checkpoint, _ = _saved_actor(trained, envs, run, epsilon, cfg)
     return PlayJob(envs, actor, cfg["episodes"], video, f"{envs.backend.name}, {checkpoint.name}")
 
 
@@ -237,14 +252,64 @@ def _test_actor(agent: Agent, epsilon: float, stream: np.random.Generator, devic
     return Actor(agent.greedy_policy, EpsilonGreedy(epsilon, epsilon, 0), stream, device)
 
 
-def _saved_actor(trained: State, envs: EpisodicVectorEnv, checkpoint: Path, epsilon: float, cfg: State) -> Actor:
+def _saved_actor(
+    trained: State, envs: EpisodicVectorEnv, run: RunDirectory, epsilon: float, cfg: State
+) -> tuple[Actor, Path, int]:
+    """Return the saved agent that is meant, its checkpoint, and the step at which it was saved."""
     device = compute.device(cfg["device"])
     compute.set_threads(trained["num_threads"], envs.observation_space)
     if "compiled" in trained["agent"]:
         trained["agent"]["compiled"] = False  # that is for learning
     agent = Parts(trained, envs, device).agent
-    RunDirectory.load_agent(agent, checkpoint)
-    return _test_actor(agent, epsilon, rng.generator(cfg["seed"], "test"), device)
+    name = str(run.path) if cfg["checkpoint"] == "latest" else cfg["checkpoint"]
+    checkpoint, step = _load_agent(agent, name, str(cfg["which"]))
+    return _test_actor(agent, epsilon, rng.generator(cfg["seed"], "test"), device), checkpoint, step
+
+
+def _load_agent(agent: Agent, name: str, which: str) -> tuple[Path, int]:
+    """Load a saved agent; look again where the run, which may still be training, has replaced it meanwhile.
+
+    Returns:
+        its checkpoint, and the step at which it was saved.
+    """
+    _, checkpoint = RunDirectory.find(name, which)
+    while True:
+        try:
+            step = int(about(checkpoint)["steps"])
+            RunDirectory.load_agent(agent, checkpoint)
+            return checkpoint, step
+        except Damaged:
+            before = checkpoint
+            _, checkpoint = RunDirectory.find(name, which)
+            if checkpoint == before:
+                raise
+
+
+def _viewer(node: State) -> Backend:
+    """Return one environment that draws.
+
+    Raises:
+        UserError: it cannot be drawn.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*render_mode")  # said below
+            backend = _backend(node, 1, render=True)
+    except UserError as e:
+        if "unexpected keyword argument 'render_mode'" not in str(e):
+            raise
+        raise UserError(f"env: {node['id']} cannot be drawn: it takes no render_mode='rgb_array'") from e
+    if isinstance(backend, GymBackend) and "rgb_array" not in backend.render_modes:
+        modes = f"metadata['render_modes'] is {backend.render_modes}, without 'rgb_array'"
+        raise UserError(f"env: {backend.name} cannot be drawn: its {modes}")
+    try:
+        frames = next(playback(backend, 0, [])).frames
+    except (NotImplementedError, ImportError, gym.error.Error) as e:
+        why = " ".join(str(e).split()) or "its render is not implemented"
+        raise UserError(f"env: {backend.name} cannot be drawn: {why}") from e
+    if not frames:
+        raise UserError(f"env: {backend.name} cannot be drawn: it gives no frames")
+    return backend
 
 
 def _draw_without_a_screen() -> None:

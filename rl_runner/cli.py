@@ -84,7 +84,20 @@ def _prepare(verb: str, args: list[str]) -> list[str]:
         options.append("--resolve")  # so that every default is seen, not where it comes from
     if {"--multirun", "-m"} & set(options) and any(word.startswith("resume=") for word in words):
         raise WrongLine("resume: one run at a time; leave out --multirun")
-    return options + [_override(verb, word) for word in words]
+    several = bool({"--multirun", "-m"} & set(options))
+    return options + _bare(verb, [_override(verb, word, several) for word in words])
+
+
+def _bare(verb: str, words: list[str]) -> list[str]:
+    """Join the runs that are named one after the other into one list; only `rlrun eval` takes several."""
+    key = BARE_ARGUMENT[verb]
+    named = [word for word in words if key and word.startswith(f"{key}=")]
+    if len(named) < 2:
+        return words
+    values = [word.partition("=")[2] for word in named]
+    if verb != "eval":
+        raise WrongLine(f"{key}: {verb} takes one run at a time, got {' and '.join(values)}")
+    return [f"{key}=[{','.join(values)}]", *(word for word in words if word not in named)]
 
 
 def _split(args: list[str]) -> tuple[list[str], list[str]]:
@@ -108,20 +121,33 @@ def _split(args: list[str]) -> tuple[list[str], list[str]]:
     return options, words
 
 
-def _override(verb: str, word: str) -> str:
-    """Give one word as Hydra's grammar has it."""
+def _override(verb: str, word: str, several: bool = False) -> str:
+    """Return one word in Hydra's grammar.
+
+    Args:
+        verb: the verb.
+        word: as typed.
+        several: values between commas are several (--multirun).
+    """
     key, equals, value = word.partition("=")
     bare = BARE_ARGUMENT[verb]
     if bare and (not (equals or word.startswith(("+", "~"))) or Path(word).is_dir()):
-        return f"{bare}={_quote(word)}"
+        return f"{bare}={_paths(word, several)}"
     if not re.fullmatch(r"~.+|(\+\+?)?[^=+~\s]+=.*", word, re.DOTALL):
         group = next((g for g in usage.groups() if word in usage.options(g).split()), None)
         raise WrongLine(f"{word!r}: key=value is wanted" + (f"; did you mean {group}={word}?" if group else ""))
     if key in PATHS[verb]:
-        return f"{key}={_quote(value)}"
+        return f"{key}={_paths(value, several)}"
     if "/" in key and "." in key:  # network/torso._target_=...: the slash of a group, the dot of a value
         return f"{key.replace('/', '.')}={value}"
     return word
+
+
+def _paths(value: str, several: bool) -> str:
+    """Quote a path, or with `several` each of those between commas, unless a path has commas in its name."""
+    if several and "," in value and value[0] not in "'\"[" and not Path(value).exists():
+        return ",".join(map(_quote, value.split(",")))
+    return _quote(value)
 
 
 def _quote(path: str) -> str:
@@ -233,15 +259,23 @@ class Sweep(NamedTuple):
 
 
 _sweeps: list[Sweep] = []  # of this command line: one, or none
+_scores: list[tuple[list[str], Any]] = []  # of this command line: of each evaluation, its run and keys, and its `Score`
 
 
 @contextlib.contextmanager
 def _table_at_the_end() -> Iterator[None]:
-    """Show what a sweep of training runs gave, however it ends."""
+    """Show what a sweep of training runs, or several evaluations, gave, however it ends."""
     _sweeps.clear()
+    _scores.clear()
     try:
         yield
     finally:
+        if len(_scores) > 1:
+            from rl_runner.commands import eval as command
+
+            common = set.intersection(*(set(words) for words, _ in _scores))
+            labels = [" ".join(word for word in words if word not in common) or words[0] for words, _ in _scores]
+            command.show_all(labels, [score for _, score in _scores])
         if _sweeps:
             from rl_runner.commands import sweep
 
@@ -374,11 +408,38 @@ def _shortest(path: Path) -> Path:
 
 
 def _eval(cfg: Any) -> None:
+    """Evaluate the run that is named, or each of several. One that cannot be evaluated does not lose the others."""
+    from rl_runner import build
+    from rl_runner.types import UserError
+
+    _refuse_chdir()
+    settings = build.plain(cfg)
+    named = settings["checkpoint"]
+    if not isinstance(named, list) or not named:
+        _eval_one(settings)
+        return
+    failed: list[Failure] = []
+    for name in named:
+        try:
+            _eval_one({**settings, "checkpoint": name})
+        except Exception as e:
+            failed.append(Failure.of(name, e, _explain("eval", [], e)))
+            if failed[-1].trace:
+                print(failed[-1].trace, file=sys.stderr)
+    if failed:
+        lines = [f.line if f.line.startswith((f"{f.job}:", f"{f.job}/")) else f"{f.job}: {f.line}" for f in failed]
+        raise UserError(f"{len(failed)} of {len(named)} runs failed: {'; '.join(lines)}")
+
+
+def _eval_one(settings: dict[str, Any]) -> None:
     from rl_runner import build
     from rl_runner.commands import eval as command
 
-    _refuse_chdir()
-    command.run(build.eval_job(build.plain(cfg)))
+    job = build.eval_job(settings)
+    score = command.score(job)
+    words = [word for word in _overrides() if not word.startswith("checkpoint=")] if _in_sweep() else []
+    _scores.append(([str(job.run.path), *words], score))
+    command.write(job, score)
 
 
 def _play(cfg: Any) -> None:

@@ -1,10 +1,12 @@
 """Colour frames of an episode, as an MP4 or GIF file or live in a window.
 
     with VideoFile(Path("pong.mp4"), backend.fps) as video:
-        for frame in playback(backend, episode.seed, episode.actions):
-            video.write(frame)
+        for shown in playback(backend, episode.seed, episode.actions):
+            for frame in shown.frames:
+                video.write(frame)
 
-Frames are (H, W, 3) uint8. They are handed on one by one, so memory does not grow with the length of an episode.
+Files and windows take frames (H, W, 3) uint8; `as_rgb` makes them from what environments draw. Frames are passed on
+step by step, so memory does not grow with the length of an episode.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from rl_runner.types import Array, UserError
 if TYPE_CHECKING:
     from rl_runner.envs.vector import Backend
 
+PICTURE = "an array (H, W, 3), (H, W) or (H, W, 4), of integers from 0 to 255 or floats from 0 to 1"
 NO_DISPLAY = "no display to open a window on; write a file instead: video=out.mp4"
 MP4_SIDE, GIF_SIDE, WINDOW_SIDE = 640, 480, 720  # frames are enlarged by the largest whole factor that fits these
 GIF_FPS = 30  # browsers slow GIFs down whose frames last less than 20 ms
@@ -40,8 +43,18 @@ MP4_CODEC += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc",
 LOSSLESS = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast", "-f", "matroska"]
 
 
-def playback(backend: Backend, seed: int, actions: Sequence[Any]) -> Iterator[Array]:
-    """Play an episode again, from its seed and its actions.
+class Shown(NamedTuple):
+    """What the start of an episode, or one of its steps, shows."""
+
+    frames: list[Array]  # (H, W, 3) uint8
+    reward: float  # 0 at the start
+    ended: bool
+
+
+def playback(backend: Backend, seed: int, actions: Sequence[Any]) -> Iterator[Shown]:
+    """Play an episode again, from its seed and its actions, until it ends or no action is left.
+
+    An environment that is not deterministic may play another episode: its rewards and its end tell.
 
     Args:
         backend: one environment (num_envs=1) that draws (render=True).
@@ -49,17 +62,78 @@ def playback(backend: Backend, seed: int, actions: Sequence[Any]) -> Iterator[Ar
         actions: the episode's actions, one per step.
 
     Yields:
-        (H, W, 3) uint8, all frames of the episode in order, the one after the reset included.
+        the start, then each step.
+
+    Raises:
+        UserError: the environment draws something that is no picture.
     """
     if backend.num_envs != 1:
         raise ValueError(f"playback wants a backend of one environment, got {backend.num_envs}")
     backend.frames()  # those of whatever was played before
     backend.reset(np.ones(1, dtype=np.bool_), [seed])
-    yield from backend.frames()
+    yield Shown(drawn(backend), 0.0, False)
     for action in actions:
         backend.send(np.array([action], dtype=backend.action_space.dtype))
-        backend.recv()
-        yield from backend.frames()
+        step = backend.recv()
+        ended = bool(step.terminated[0] or step.truncated[0])
+        yield Shown(drawn(backend), float(step.reward[0]), ended)
+        if ended:
+            return
+
+
+def drawn(backend: Backend) -> list[Array]:
+    """Return the frames (H, W, 3) uint8 that the environment drew since the last call.
+
+    Raises:
+        UserError: something that it drew is no picture.
+    """
+    try:
+        return [as_rgb(frame) for frame in backend.frames()]
+    except NoPicture as e:
+        raise UserError(f"env: {backend.name}: its render gives {e}; wanted: {PICTURE}") from e
+
+
+class NoPicture(Exception):
+    """What an environment drew is no picture. The message is what it drew instead."""
+
+
+def as_rgb(frame: Any) -> Array:
+    """Return a picture as (H, W, 3) uint8.
+
+    Args:
+        frame: (H, W, 3), gray as (H, W) or (H, W, 1), or (H, W, 4), whose transparency is dropped. Integers are from 0
+            to 255. Floats are from 0 to 1 where none of the frame is larger, else from 0 to 255, and are rounded.
+
+    Raises:
+        NoPicture: another shape or type, or values out of range.
+    """
+    if frame is None or isinstance(frame, (list, tuple)):
+        raise NoPicture("None" if frame is None else f"a {type(frame).__name__} of {len(frame)}")
+    picture = np.asarray(frame)
+    if picture.dtype == object and picture.ndim == 0:  # an array made of what is none
+        raise NoPicture("None" if picture.item() is None else type(picture.item()).__name__)
+    gray = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 1)
+    colour = picture.ndim == 3 and picture.shape[2] in (3, 4)
+    if not (gray or colour) or not picture.size or picture.dtype.kind not in "biuf":
+        raise NoPicture(f"an array of shape {picture.shape} and type {picture.dtype}")
+    picture = _as_bytes(picture)
+    return picture[:, :, :3] if colour else np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
+
+
+def _as_bytes(picture: Array) -> Array:
+    """Return numbers of any type as uint8."""
+    if picture.dtype == np.uint8:
+        return picture
+    if picture.dtype.kind == "b":
+        return picture.astype(np.uint8) * np.uint8(255)
+    low, high = float(picture.min()), float(picture.max())
+    slack = 1e-3 if picture.dtype.kind == "f" else 0.0  # what rounding leaves outside of the range
+    if not (low >= -slack and high <= 255 + slack):  # or not a number
+        raise NoPicture(f"values from {low:g} to {high:g} as {picture.dtype}")
+    if picture.dtype.kind == "f":
+        scale = 255.0 if high <= 1 + slack else 1.0
+        picture = np.rint(np.clip(picture.astype(np.float64) * scale, 0, 255))
+    return picture.astype(np.uint8)
 
 
 class VideoFile:
@@ -69,11 +143,12 @@ class VideoFile:
     they are while there are no more than 255. Small frames are enlarged without blur.
 
     Args:
-        path: where to; directories are made, an older file is replaced.
+        path: where to; directories are made, an older file is replaced. Another name in the same directory may be set
+            until the file is whole.
         fps: frames per second.
 
     Raises:
-        UserError: another suffix, or the `video` extra is not installed; later: the file cannot be written.
+        UserError: another suffix, or no ffmpeg; later: the file cannot be written.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -83,7 +158,7 @@ class VideoFile:
         self._gif = path.suffix.lower() == ".gif"
         self._stride = _gif_stride(fps) if self._gif else 1
         self._fps = fps / self._stride
-        self._program = _ffmpeg()
+        self._program = ffmpeg()
         self._work = Path()  # a directory beside the file, for what is not whole yet
         self._shape: tuple[int, ...] = ()
         self._seen = 0
@@ -106,7 +181,7 @@ class VideoFile:
             self._shape = frame.shape
             self._encoder = self._start()
         if frame.shape != self._shape:
-            raise ValueError(f"a frame of shape {self._shape} is wanted, like the first, got {frame.shape}")
+            raise self._failed(f"a frame of shape {self._shape} is wanted, like the first, got {frame.shape}")
         keep = self._seen % self._stride == 0
         self._seen += 1
         if not keep:
@@ -131,13 +206,16 @@ class VideoFile:
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", f"{self._fps}"]
         # A GIF's palette is known only after its last frame, so until then its frames are kept on disk.
         coding = LOSSLESS if self._gif else ["-vf", f"{self._scaling(MP4_SIDE)},{EVEN},{MP4_COLOURS}", *MP4_CODEC]
-        with open(self._work / "complaints", "wb") as complaints:
-            return subprocess.Popen(
-                [*self._command(), *source, "-i", "-", *coding, str(self._work / "video")],
-                stdin=subprocess.PIPE,
-                stderr=complaints,
-                start_new_session=True,  # Ctrl-C is for us alone: who asks for a graceful stop still gets the video
-            )
+        try:
+            with open(self._work / "complaints", "wb") as complaints:
+                return subprocess.Popen(
+                    [*self._command(), *source, "-i", "-", *coding, str(self._work / "video")],
+                    stdin=subprocess.PIPE,
+                    stderr=complaints,
+                    start_new_session=True,  # Ctrl-C is for us alone: a graceful stop still finishes the video
+                )
+        except OSError as e:
+            raise self._failed(f"{e.filename}: {e.strerror}") from e
 
     def _finish(self) -> None:
         if self._encoder is None:
@@ -281,12 +359,12 @@ class Window:
 
 
 def enlargement(shape: tuple[int, ...], room: tuple[int, int]) -> int:
-    """Give the largest whole factor (at least 1) by which a frame (H, W, ...) still fits into room (H, W)."""
+    """Return the largest whole factor (at least 1) by which a frame (H, W, ...) still fits into room (H, W)."""
     return max(min(room[0] // shape[0], room[1] // shape[1]), 1)
 
 
 def _gif_stride(fps: float) -> int:
-    """Give k, where each k-th frame goes into a GIF.
+    """Return k, where each k-th frame goes into a GIF.
 
     GIFs count in hundredths of a second, so of the two smallest strides the first that comes out even is taken. For
     Atari's 60 frames per second that is 3: an odd one, which also shows what a game draws on each second frame only.
@@ -295,15 +373,24 @@ def _gif_stride(fps: float) -> int:
     return next((k for k in (least, least + 1) if (100 * k / fps).is_integer()), least)
 
 
-def _ffmpeg() -> str:
+def ffmpeg() -> str:
+    """Return the path of the program that writes videos.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import imageio_ffmpeg
     except ImportError as e:
-        raise UserError("writing videos needs imageio-ffmpeg: pip install 'rlrun[video]'") from e
+        raise UserError("video: imageio-ffmpeg is not installed: pip install 'rlrun[video]'") from e
     try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
+        program = str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as e:
-        raise UserError("imageio-ffmpeg brings no ffmpeg for this platform: install ffmpeg itself") from e
+        raise UserError("video: imageio-ffmpeg finds no ffmpeg that runs on this machine: install ffmpeg") from e
+    if shutil.which(program) is None:
+        named = "IMAGEIO_FFMPEG_EXE" if os.environ.get("IMAGEIO_FFMPEG_EXE") else "imageio-ffmpeg"
+        raise UserError(f"video: {named} names {program}, which is no program that can be run")
+    return program
 
 
 def _pygame() -> ModuleType:

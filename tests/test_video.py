@@ -3,6 +3,7 @@
 import itertools
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from rl_runner.envs.atari import AtariBackend
 from rl_runner.envs.gym import GymBackend
 from rl_runner.types import Array, UserError
-from rl_runner.video import VideoFile, Window, enlargement, playback
+from rl_runner.video import NoPicture, Shown, VideoFile, Window, as_rgb, enlargement, playback
 
 
 def flat(n: int, height: int, width: int) -> list[Array]:
@@ -107,7 +108,7 @@ def test_an_interrupted_video_leaves_the_older_one_alone(tmp_path: Path) -> None
     path = tmp_path / "a.mp4"
     save(path, flat(5, 20, 20), 30)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="like the first"):
+    with pytest.raises(UserError, match=r"cannot write .* like the first"):
         save(path, [*flat(5, 20, 20), *flat(1, 20, 22)], 30)
     assert path.read_bytes() == before
     save(path, flat(9, 20, 20), 30)
@@ -126,6 +127,64 @@ def test_only_colour_frames_are_taken(tmp_path: Path, frame: Array) -> None:
         save(tmp_path / "a.mp4", [frame], 30)
 
 
+COLOUR = [[[0, 128, 255], [1, 2, 3]]]  # (1, 2, 3)
+GRAY = [[0, 7, 255]]  # (1, 3)
+AS_COLOUR = [[[0, 0, 0], [7, 7, 7], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (np.array(COLOUR, np.uint8), COLOUR),
+        (np.array(COLOUR, np.int64), COLOUR),
+        (np.array(COLOUR, np.int32), COLOUR),
+        (np.array(COLOUR, np.uint16), COLOUR),
+        (np.array(COLOUR, np.float32), COLOUR),  # 0 to 255
+        (np.array([[[0.0, 127.6, 254.4]]]), [[[0, 128, 254]]]),  # rounded
+        (np.array([[[0.0, 0.5, 1.0]]]), [[[0, 128, 255]]]),  # 0 to 1: 127.5 is rounded to the even 128
+        (np.array([[[0.2, 0.1, 0.0]]], np.float16), [[[51, 25, 0]]]),  # 0.1 as float16 is 0.09998: 25.49
+        (np.array([[[-1e-7, 0.4, 1.0000001]]]), [[[0, 102, 255]]]),
+        (np.array([[[-1e-7, 100.0, 255.0000001]]]), [[[0, 100, 255]]]),
+        (np.zeros((1, 1, 3)), [[[0, 0, 0]]]),
+        (np.array(GRAY, np.uint8), AS_COLOUR),
+        (np.array(GRAY, np.int64)[..., None], AS_COLOUR),
+        (np.array([[False, True]]), [[[0, 0, 0], [255, 255, 255]]]),
+        (np.array([[[1, 2, 3, 0], [4, 5, 6, 255]]], np.uint8), [[[1, 2, 3], [4, 5, 6]]]),
+        (np.array([[[0.2, 0.4, 0.6, 1.0]]]), [[[51, 102, 153]]]),
+        (np.array(GRAY, np.dtype(">i4")), AS_COLOUR),
+    ],
+)
+def test_pictures_of_any_type(frame: Array, expected: list[list[list[int]]]) -> None:
+    before = frame.copy()
+    made = as_rgb(frame)
+    assert made.dtype == np.uint8
+    np.testing.assert_array_equal(made, expected)
+    np.testing.assert_array_equal(frame, before)
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (None, "None"),
+        (np.asarray(None), "None"),
+        ([np.zeros((4, 4, 3), np.uint8)] * 5, "a list of 5"),
+        (np.zeros((5, 4, 4, 3), np.uint8), r"shape \(5, 4, 4, 3\) and type uint8"),
+        (np.zeros((3, 40, 60), np.uint8), r"shape \(3, 40, 60\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
+        (np.zeros(12), r"shape \(12,\)"),
+        ("a word", "type <U6"),
+        (np.full((2, 2), 256), "values from 256 to 256 as int64"),
+        (np.full((2, 2, 3), -1), "values from -1 to -1"),
+        (np.full((2, 2, 3), -0.5), "values from -0.5"),
+        (np.full((2, 2, 3), np.nan), "values from nan"),
+        (np.full((2, 2, 3), np.inf), "values from inf"),
+    ],
+)
+def test_what_is_no_picture_is_said(frame: Any, said: str) -> None:
+    with pytest.raises(NoPicture, match=said):
+        as_rgb(frame)
+
+
 @pytest.mark.parametrize("name", ["a.avi", "mp4", "a"])
 def test_other_suffixes_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"^video: .*\.mp4 or \.gif"):
@@ -136,6 +195,25 @@ def test_without_the_video_extra_the_cure_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UserError, match=r"pip install 'rlrun\[video\]'"):
         VideoFile(Path("a.mp4"), 30)
+
+
+def test_an_ffmpeg_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/not/there")
+    with pytest.raises(UserError, match=r"^video: IMAGEIO_FFMPEG_EXE names /not/there, which is no program"):
+        VideoFile(Path("a.mp4"), 30)
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: "/gone")
+    with pytest.raises(UserError, match=r"^video: imageio-ffmpeg names /gone"):
+        VideoFile(Path("a.mp4"), 30)
+
+
+def test_an_ffmpeg_that_cannot_start_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "ffmpeg"
+    broken.write_bytes(b"\x7fELF of another machine")
+    broken.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(broken))
+    with pytest.raises(UserError, match=r"^video: cannot write .*ffmpeg: "):
+        save(tmp_path / "a.mp4", flat(1, 4, 4), 30)
 
 
 def test_a_place_that_cannot_be_written_to_is_a_user_error(tmp_path: Path) -> None:
@@ -233,38 +311,56 @@ def play(backend: Any, seed: int) -> list[int]:
             return actions
 
 
+def seen(shown: Iterable[Shown]) -> list[Array]:
+    return [frame for step in shown for frame in step.frames]
+
+
 def test_playback_gives_every_frame_of_the_emulator() -> None:
     actions = play(AtariBackend("pong", sticky=0.25, max_frames=400), seed=7)
     backend = AtariBackend("pong", sticky=0.25, max_frames=400, render=True)
-    frames = list(playback(backend, 7, actions))
+    frames = seen(playback(backend, 7, actions))
     assert 1 + 4 * (len(actions) - 1) < len(frames) <= 1 + 4 * len(actions)  # the last step may be cut short
     assert {(f.shape, f.dtype) for f in frames} == {((210, 160, 3), np.dtype(np.uint8))}
     moved = [not np.array_equal(a, b) for a, b in itertools.pairwise(frames[200:])]
     assert np.mean(moved) > 0.4  # each is a frame of its own, not one shown four times
 
-    played_again = list(playback(backend, 7, actions))
+    played_again = seen(playback(backend, 7, actions))
     np.testing.assert_array_equal(frames, played_again)
-    assert not np.array_equal(frames[-1], list(playback(backend, 8, actions))[-1])
+    assert not np.array_equal(frames[-1], seen(playback(backend, 8, actions))[-1])
 
 
 def test_playback_of_an_abandoned_episode_begins_anew() -> None:
     actions = play(AtariBackend("pong", max_frames=200), seed=7)
     backend = AtariBackend("pong", max_frames=200, render=True)
-    frames = list(playback(backend, 7, actions))
+    frames = seen(playback(backend, 7, actions))
     half = playback(backend, 3, actions)
-    for _ in range(50):
+    for _ in range(20):
         next(half)
-    np.testing.assert_array_equal(list(playback(backend, 7, actions)), frames)
+    np.testing.assert_array_equal(seen(playback(backend, 7, actions)), frames)
 
 
 def test_playback_of_cartpole() -> None:
     actions = play(GymBackend("CartPole-v1"), seed=5)
     backend = GymBackend("CartPole-v1", render=True)
-    frames = list(playback(backend, 5, actions))
+    frames = seen(playback(backend, 5, actions))
     assert len(frames) == len(actions) + 1  # one a step, and the one after the reset
     assert frames[0].shape == (400, 600, 3)
     assert not np.array_equal(frames[0], frames[-1])
-    np.testing.assert_array_equal(frames, list(playback(backend, 5, actions)))
+    np.testing.assert_array_equal(frames, seen(playback(backend, 5, actions)))
+
+
+def test_playback_gives_rewards_and_the_end() -> None:
+    actions = play(GymBackend("CartPole-v1"), seed=5)
+    backend = GymBackend("CartPole-v1", render=True)
+    shown = list(playback(backend, 5, actions))
+    assert [step.reward for step in shown] == [0.0] + [1.0] * len(actions)  # CartPole pays 1 a step
+    assert [step.ended for step in shown] == [False] * len(actions) + [True]
+    assert not list(playback(backend, 5, actions[:-1]))[-1].ended
+
+
+def test_playback_stops_where_the_episode_ends() -> None:
+    actions = play(GymBackend("CartPole-v1"), seed=5)
+    assert len(list(playback(GymBackend("CartPole-v1", render=True), 5, [*actions, 0, 1, 0]))) == len(actions) + 1
 
 
 def test_playback_wants_one_environment() -> None:

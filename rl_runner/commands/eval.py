@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Table
+from rich.text import Text
 
-from rl_runner import checkpoint
 from rl_runner.actor import Actor
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluate import Evaluation, evaluate
 from rl_runner.runs import RunDirectory
 from rl_runner.terminal import make_console
-from rl_runner.types import State
+from rl_runner.types import Episode, State, UserError
 from rl_runner.video import VideoFile, playback
+
+COLUMNS = ("mean", "95 % CI", "std", "median", "min", "max")
 
 
 @dataclass
@@ -27,64 +29,112 @@ class EvalJob:
     Attributes:
         run: the run that the agent is from.
         checkpoint: the agent.
+        step: of training, at which it was saved.
         actor: it, choosing actions.
         envs: fresh environments.
         episodes: how many to play.
         seed: of the environments.
         protocol: what a reader of the score must know.
         name: what of it is not as the run has it, for the name of the file.
-        viewer: makes an environment that draws; None: no videos.
+        viewer: an environment that draws; None: no videos.
         videos: how many of the episodes to write as videos.
     """
 
     run: RunDirectory
     checkpoint: Path
+    step: int
     actor: Actor
     envs: EpisodicVectorEnv
     episodes: int
     seed: int
     protocol: State
     name: str
-    viewer: Callable[[], Backend] | None
+    viewer: Backend | None
     videos: int
 
+    @property
+    def file(self) -> str:
+        """The name of its files, without what tells them apart."""
+        return f"{self.checkpoint.name}_seed{self.seed}{self.name}"
 
-def run(job: EvalJob) -> State:
-    """Play, show a table, write a JSON file beside the run (and videos); give what the file holds."""
+
+class Score(NamedTuple):
+    """What an evaluation gave."""
+
+    evaluation: Evaluation
+    result: State  # what its JSON file holds
+
+
+def score(job: EvalJob) -> Score:
+    """Play the episodes and show a table of their returns and lengths."""
     evaluation = evaluate(job.actor, job.envs, job.episodes)
+    deterministic = job.envs.repeats(min(evaluation.episodes, key=lambda episode: episode.length))
     job.envs.close()
     result = {
         **evaluation.summary(),
         "seed": job.seed,
         "checkpoint": str(job.checkpoint),
-        "step": checkpoint.about(job.checkpoint)["steps"],
+        "step": job.step,
         "environment": job.envs.backend.name,
         "protocol": job.protocol,
+        "deterministic": deterministic,
     }
-    name = f"{job.checkpoint.name}_seed{job.seed}{job.name}"
-    job.run.evaluations.mkdir(exist_ok=True)
-    path = job.run.evaluations / f"{name}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    _show(job, result, path)
+    _show(job, result)
+    return Score(evaluation, result)
+
+
+def write(job: EvalJob, score: Score) -> None:
+    """Write a score as a JSON file into the run's directory, and the videos that were asked for.
+
+    Raises:
+        UserError: a file cannot be written. The score was shown, but the exit code is 2: who asks for a file and gets
+            exit code 0 has it.
+    """
+    path = job.run.evaluations / f"{job.file}.json"
+    try:
+        job.run.evaluations.mkdir(exist_ok=True)
+        path.write_text(json.dumps(score.result, indent=2) + "\n", encoding="utf-8")
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written: {e.strerror}; the score is the one shown above") from e
+    print(f"written to {path}")
     if job.viewer:
-        _write_videos(job, job.viewer, evaluation, name)
-    return result
+        for i, episode in enumerate(score.evaluation.episodes[: job.videos]):
+            _write_video(job, job.viewer, i, episode)
+        job.viewer.close()
 
 
-def _show(job: EvalJob, result: State, path: Path) -> None:
+def show_all(labels: Sequence[str], scores: Sequence[Score]) -> None:
+    """Show the returns of several evaluations as one table."""
+    table = Table("run", "step", *COLUMNS, "episodes")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, (_, result) in zip(labels, scores, strict=True):
+        table.add_row(Text(label), f"{result['step']:,}", *_cells(result["return"]), str(result["episodes"]))
+    # On a console as wide as needs be: a number that is cut short would be another number.
+    print()
+    make_console(width=1000).print(table)
+
+
+def _show(job: EvalJob, result: State) -> None:
     console = make_console()
     protocol = ", ".join(f"{k} {v}" for k, v in job.protocol.items())
     console.print(f"{job.envs.backend.name}, {job.checkpoint} (step {result['step']:,})", markup=False)
     console.print(f"{result['episodes']} episodes, seed {job.seed}, raw rewards; {protocol}", markup=False)
     table = Table()
-    columns = ("mean", "95 % CI", "std", "median", "min", "max")
     table.add_column("")
-    for column in columns:
+    for column in COLUMNS:
         table.add_column(column, justify="right")
     for row in ("return", "length"):
         table.add_row(row, *_cells(result[row]))
     console.print(table)
-    console.print(f"written to {path}", markup=False)
+    for note in job.envs.backend.notes:
+        console.print(f"{job.envs.backend.name}: {note}", markup=False)
+    if not result["deterministic"]:
+        console.print(
+            f"{job.envs.backend.name} is not deterministic, or has a state of its own that is not saved: an episode "
+            f"played again, with its seed and its actions, was another one. Scores may depend on num_envs.",
+            markup=False,
+        )
 
 
 def _cells(s: dict[str, Any]) -> list[str]:
@@ -93,12 +143,20 @@ def _cells(s: dict[str, Any]) -> list[str]:
     return [f"{s['mean']:.2f}", f"{low:.2f} to {high:.2f}", *rest]
 
 
-def _write_videos(job: EvalJob, viewer: Callable[[], Backend], evaluation: Evaluation, name: str) -> None:
-    backend = viewer()
-    for i, episode in enumerate(evaluation.episodes[: job.videos]):
-        path = job.run.videos / f"{name}_{i}_return_{episode.total_reward:g}.mp4"
-        with VideoFile(path, backend.fps) as video:
-            for frame in playback(backend, episode.seed, episode.actions):
+def _write_video(job: EvalJob, viewer: Backend, i: int, episode: Episode) -> None:
+    """Play an episode again and write what is seen, under the return that it had this time."""
+    total, length, ended = 0.0, -1, False
+    with VideoFile(job.run.videos / f"{job.file}_{i}.mp4", viewer.fps) as video:
+        for shown in playback(viewer, episode.seed, episode.actions):
+            for frame in shown.frames:
                 video.write(frame)
-        print(f"written to {path}")
-    backend.close()
+            total, length, ended = total + shown.reward, length + 1, shown.ended
+        video.path = job.run.videos / f"{job.file}_{i}_return_{total:g}{'' if ended else '_cut'}.mp4"
+    if (total, length, ended) == (episode.total_reward, episode.length, True):
+        print(f"written to {video.path}")
+        return
+    end = "" if ended else " and no end"
+    print(
+        f"written to {video.path}: another episode than the one that was counted, with return {total:g} in {length} "
+        f"steps{end}, not {episode.total_reward:g} in {episode.length}: {viewer.name} is not deterministic"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.video import VideoFile, Window
+from rl_runner.video import VideoFile, Window, drawn
 
 
 @dataclass
@@ -37,7 +37,7 @@ def run(job: PlayJob) -> None:
         obs, played = job.envs.reset(), 0
         _show(job, screen)
         while played < job.episodes and not getattr(screen, "closed", False):
-            job.envs.send(job.actor(obs, 0))
+            job.envs.send(job.actor(obs, 0, job.envs.action_mask))
             tr = job.envs.recv()
             obs = tr.next_obs
             _show(job, screen)
@@ -53,5 +53,5 @@ def run(job: PlayJob) -> None:
 
 
 def _show(job: PlayJob, screen: VideoFile | Window) -> None:
-    for frame in job.envs.backend.frames():
+    for frame in drawn(job.envs.backend):
         screen.write(frame)

@@ -80,11 +80,12 @@ class GymBackend:
         make = partial(_make, id, self.name, extra, wrappers)
         vector = AsyncVectorEnv if processes else SyncVectorEnv
         try:
-            self._envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+            envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         except (gym.error.Error, TypeError, ValueError, KeyError, AttributeError, ImportError) as e:
             raise UserError(f"env.id: {id} cannot be made: {_one_line(e)}") from e
-        if processes:  # they ignore what would end them, and daemons are waited for at the end
-            weakref.finalize(self, _kill, self._envs.processes)
+        self._envs = envs
+        if processes:  # they ignore the signals that would end them, and Python waits for its processes at its end
+            weakref.finalize(self, _kill, envs.processes)
         self.num_envs, self.stack = num_envs, frame_stack
         self._space = stored(self.name, self._envs.single_observation_space)  # of one frame
         self.observation_space = _stacked(self._space, frame_stack)

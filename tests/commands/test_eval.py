@@ -1,16 +1,22 @@
 """`rlrun eval`: which agent is meant, and what is written about it."""
 
+import errno
 import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import pytest
 import yaml
 
-from tests.commandline import SHORT_ATARI, only_run, refused, rlrun
+from rl_runner import build
+from rl_runner.commands import eval as command
+from rl_runner.runs import RunDirectory
+from tests.commandline import SHORT, SHORT_ATARI, only_run, refused, rlrun
 
 
 def result(run: Path, name: str = "best_000000040_seed0") -> dict[str, Any]:
@@ -116,6 +122,229 @@ def test_videos(trained: Path) -> None:
         assert video.read_bytes()[4:8] == b"ftyp"
         assert f"written to {video}" in done.out
     assert rlrun("eval", str(trained), "video=false", "episodes=1").code == 0
+
+
+ODD = '''
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+class Odd(gym.Env):
+    """Five steps of reward 1. When it draws it may play otherwise."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
+    observation_space, action_space = Box(-1, 1, (3,), np.float32), Discrete(2)
+
+    def __init__(self, kind="good", render_mode=None):
+        self.kind, self.draws = kind, render_mode is not None
+        self.steps = {"short": 3, "long": 7}.get(kind, 5) if self.draws else 5
+        if kind == "no mode":
+            self.metadata = {"render_modes": ["human"]}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        reward = 2.0 if self.draws and self.kind == "rich" else 1.0
+        return np.zeros(3, np.float32), reward, self.t >= self.steps, False, {}
+
+    def render(self):
+        if self.kind == "not written":
+            raise NotImplementedError
+        if self.kind == "late" and self.t == 2:
+            return None
+        shapes = {"list": (2, 40, 60, 3), "planes": (3, 40, 60), "gray": (40, 60)}
+        return None if self.kind == "none" else np.zeros(shapes.get(self.kind, (40, 60, 3)))
+
+class Blind(Odd):
+    def __init__(self, kind="good"):
+        super().__init__(kind)
+
+gym.register("Odd-v0", Odd)
+gym.register("Blind-v0", Blind)
+'''
+
+
+@pytest.fixture
+def odd(workdir: Path) -> Path:
+    """A run on an environment of somebody's own; `of_kind` changes it."""
+    (workdir / "odd_envs.py").write_text(ODD)
+    words = ["env=gym", "env.id=Odd-v0", "env.imports=[odd_envs]", "num_threads=1"]
+    assert rlrun("train", *words, *SHORT, "hydra.run.dir=outputs/odd").code == 0
+    return Path("outputs/odd")
+
+
+def of_kind(run: Path, kind: str, id: str = "Odd-v0") -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["env"].update(kwargs={"kind": kind}, id=id)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_a_video_tells_what_it_shows(odd: Path) -> None:
+    """The episodes that count have return 5 in 5 steps. Frames: one more than the steps that are shown."""
+    shows = {
+        "good": ("5", 6, ""),
+        "gray": ("5", 6, ""),
+        "rich": ("10", 6, "with return 10 in 5 steps, not 5 in 5"),
+        "short": ("3", 4, "with return 3 in 3 steps, not 5 in 5"),
+        "long": ("5_cut", 6, "with return 5 in 5 steps and no end, not 5 in 5"),
+    }
+    for kind, (shown, frames, said) in shows.items():
+        of_kind(odd, kind)
+        done = rlrun("eval", str(odd), "trust=[odd_envs]", "episodes=3", "video=true", "video_episodes=1")
+        assert (done.code, done.err) == (0, ""), kind
+        (video,) = (odd / "videos").iterdir()
+        assert video.name == f"best_000000040_seed0_0_return_{shown}.mp4"
+        assert imageio_ffmpeg.count_frames_and_secs(str(video))[0] == frames
+        (line,) = [line for line in done.out.splitlines() if str(video) in line]
+        other = "another episode than the one that was counted"
+        end = f": {other}, {said}: Odd-v0 is not deterministic" if said else ""
+        assert line == f"written to {video}{end}"
+        video.unlink()
+
+
+def test_what_cannot_be_drawn_is_refused_before_playing(odd: Path) -> None:
+    trust = "trust=[odd_envs]"
+    said = {
+        "none": "env: Odd-v0: its render gives None; wanted: an array (H, W, 3)",
+        "list": "its render gives an array of shape (2, 40, 60, 3)",
+        "planes": "its render gives an array of shape (3, 40, 60)",
+        "not written": "env: Odd-v0 cannot be drawn: its render is not implemented",
+        "no mode": "env: Odd-v0 cannot be drawn: its metadata['render_modes'] is ['human'], without 'rgb_array'",
+    }
+    for kind, words in said.items():
+        of_kind(odd, kind)
+        assert words in refused("eval", str(odd), trust, "video=true")
+        assert words in refused("play", str(odd), trust, "video=x.mp4")
+        assert words in refused("play", str(odd), trust)
+    of_kind(odd, "good", "Blind-v0")
+    line = refused("eval", str(odd), trust, "video=true")
+    assert line == "rlrun: env: Blind-v0 cannot be drawn: it takes no render_mode='rgb_array'"
+    assert refused("play", str(odd), trust, "video=x.mp4") == line
+    assert rlrun("eval", str(odd), trust, "episodes=1").code == 0
+
+
+def test_what_is_no_picture_later_on(odd: Path) -> None:
+    of_kind(odd, "late")
+    done = rlrun("eval", str(odd), "trust=[odd_envs]", "episodes=1", "video=true")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith("rlrun: env: Odd-v0: its render gives None; wanted: ")
+    assert "│ return │ 5.00" in done.out
+    assert not list((odd / "videos").iterdir())
+
+
+def test_without_what_writes_videos(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "imageio_ffmpeg", None)
+        assert "pip install 'rlrun[video]'" in refused("eval", str(trained), "video=true")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/not/there")
+    line = "rlrun: video: IMAGEIO_FFMPEG_EXE names /not/there, which is no program that can be run"
+    assert refused("eval", str(trained), "video=true") == line
+    assert refused("play", str(trained), "video=x.mp4") == line
+    assert rlrun("eval", str(trained), "episodes=1").code == 0
+
+
+def copy_of(run: Path, name: str) -> Path:
+    copied = run.parent / name
+    shutil.copytree(run, copied, symlinks=True)
+    return copied
+
+
+def rows(out: str) -> list[list[str]]:
+    """Return the cells of the last table."""
+    table = out[out.rindex("┏") :]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in table.splitlines() if line[0] == "│"]
+
+
+def test_several_runs(trained: Path) -> None:
+    other = copy_of(trained, "other run")
+    done = rlrun("eval", str(trained), str(other), "episodes=3")
+    assert (done.code, done.err) == (0, "")
+    expected = result(trained)["return"]
+    cells = [f"{expected['mean']:.2f}", "{:.2f} to {:.2f}".format(*expected["ci95"])]
+    cells += [f"{expected[name]:.2f}" for name in ("std", "median", "min", "max")]
+    assert rows(done.out) == [[str(run), "40", *cells, "3"] for run in (trained, other)]
+    assert result(other)["return"] == expected
+
+
+def test_one_of_several_fails(trained: Path) -> None:
+    other = copy_of(trained, "other")
+    (other / "checkpoints/best_000000040/agent.npz").write_bytes(b"")
+    done = rlrun("eval", "nowhere", str(other), str(trained), str(trained), "episodes=1")
+    assert done.code == 2
+    assert done.err.startswith("rlrun: 2 of 4 runs failed: nowhere: no such directory; ")
+    assert f"; {other}: checkpoint {other}/checkpoints/best_000000040 is damaged" in done.err
+    assert done.err.count("\n") == 1
+    assert [row[0] for row in rows(done.out)] == [str(trained)] * 2
+
+
+def test_a_bug_in_one_of_several(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = command.evaluate, []
+
+    def once_broken(*args: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 1:
+            raise IndexError("a bug")
+        return real(*args)
+
+    monkeypatch.setattr(command, "evaluate", once_broken)
+    done = rlrun("eval", str(trained), str(copy_of(trained, "other")), "episodes=1")
+    assert done.code == 2
+    assert "Traceback" in done.err
+    assert f"rlrun: 1 of 2 runs failed: {trained}: IndexError: a bug" in done.err
+    assert (trained.parent / "other/eval").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "labels"),
+    [
+        (["checkpoint={0},{1}"], ["{0}", "{1}"]),
+        (["{0},{1}"], ["{0}", "{1}"]),
+        (["{0}", "{1}", "seed=1,2"], ["{0} seed=1", "{1} seed=1", "{0} seed=2", "{1} seed=2"]),
+        (["{0}", "epsilon=0,1"], ["epsilon=0", "epsilon=1"]),
+    ],
+)
+def test_multirun(words: list[str], labels: list[str], trained: Path) -> None:
+    runs = str(trained), str(copy_of(trained, "other run"))
+    done = rlrun("eval", "-m", *(word.format(*runs) for word in words), "episodes=1")
+    assert done.code == 0, done
+    assert [row[0] for row in rows(done.out)] == [label.format(*runs) for label in labels]
+
+
+def test_a_place_that_cannot_be_written_to(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_text", read_only)
+    file = trained / "eval/best_000000040_seed0.json"
+    line = f"{file}: cannot be written: Read-only file system; the score is the one shown above"
+    done = rlrun("eval", str(trained), "episodes=2")
+    assert (done.code, done.err) == (2, f"rlrun: {line}\n")
+    assert [row[0] for row in rows(done.out)] == ["return", "length"]
+    done = rlrun("eval", str(trained), str(trained), "episodes=2")
+    assert (done.code, done.err) == (2, f"rlrun: 2 of 2 runs failed: {line}; {line}\n")
+    assert [row[0] for row in rows(done.out)] == [str(trained)] * 2
+
+
+@pytest.mark.parametrize("when", ["about", "load", "play"])
+def test_a_best_agent_that_is_replaced_meanwhile(when: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that still trains writes a new best agent, then deletes the old one."""
+    before, after = (trained / f"checkpoints/best_{step:09d}" for step in (40, 41))
+    place = {"about": (build, "about"), "load": (RunDirectory, "load_agent"), "play": (command, "evaluate")}[when]
+    real = getattr(*place)
+
+    def replaced(*args: Any) -> Any:
+        if before.exists():
+            before.rename(after)
+        return real(*args)
+
+    monkeypatch.setattr(*place, replaced)
+    done = rlrun("eval", str(trained), "episodes=1")
+    assert (done.code, done.err) == (0, "")
+    assert result(trained, f"best_{40 if when == 'play' else 41:09d}_seed0")["step"] == 40  # by the manifest, unchanged
 
 
 def test_a_damaged_checkpoint(trained: Path) -> None:

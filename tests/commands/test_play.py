@@ -51,3 +51,9 @@ def test_without_a_display(trained: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_continuous_actions_are_said(workdir: Path) -> None:
     assert "Discrete" in refused("play", "env=gym", "env.id=Pendulum-v1", "video=x.gif")
+
+
+def test_one_run_at_a_time(trained: Path) -> None:
+    line = f"rlrun: checkpoint: play takes one run at a time, got '{trained}' and 'latest'"
+    assert refused("play", str(trained), "latest") == line
+    assert refused("play", str(trained), "checkpoint=latest", "video=x.gif") == line
