@@ -138,6 +138,8 @@ def _override(verb: str, word: str, several: bool = False) -> str:
         raise WrongLine(f"{word!r}: key=value is wanted" + (f"; did you mean {group}={word}?" if group else ""))
     if key in PATHS[verb]:
         return f"{key}={_paths(value, several)}"
+    if key.startswith("env.kwargs."):  # an environment's own arguments: new keys, which need no + here
+        return f"++{word}"
     if "/" in key and "." in key:  # network/torso._target_=...: the slash of a group, the dot of a value
         return f"{key.replace('/', '.')}={value}"
     return word
@@ -478,8 +480,6 @@ def _explain(verb: str, args: list[str], e: Exception) -> str:
     if group_of_others and verb == "train":
         return f"{group_of_others[1]}: the chosen agent has none; leave it out"
     if key := re.search(r"Could not override '([^']+)'", text):
-        if ".kwargs." in key[1]:
-            return f"there is no key {key[1]!r} yet; to add it: +{key[1]}=..."
         if key[1].startswith("network.torso."):
             return f"there is no key {key[1]!r} in this torso; choose one that has it, such as network/torso=mlp"
         return f"there is no key {key[1]!r}; {usage.did_you_mean(key[1], _known_keys(verb, args))}"

@@ -7,8 +7,11 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import gymnasium
+
 from rl_runner.types import State, UserError
 
+HARMLESS = (gymnasium.ObservationWrapper, gymnasium.ActionWrapper, gymnasium.RewardWrapper)
 PARTS = {  # where the classes are that any configuration may name, group by group
     "env": "rl_runner.envs",
     "agent": "rl_runner.agents",
@@ -136,6 +139,10 @@ def _ours(group: str, target: str) -> bool:
     Other parts would be too much: `rl_runner.cli.run` runs whatever it is told.
     """
     module, _, name = target.rpartition(".")
+    if group == "env" and module == "gymnasium.wrappers":
+        # Those that change numbers on their way. Others record videos to any place, for example.
+        found = getattr(gymnasium.wrappers, name, None)
+        return inspect.isclass(found) and issubclass(found, HARMLESS)
     part = PARTS.get(group, "-")
     if not f"{module}.".startswith(f"{part}.") or name.startswith("_"):
         return False

@@ -160,7 +160,11 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "agent.gama=0.9"], "there is no key 'agent.gama'; did you mean agent.gamma?"),
         (["train", "+optimizer.momentun=0.9"], "optimizer.momentun: Adam takes no such argument"),
         (["train", "+agent.lr=0.1"], "agent.lr: DQN takes no such argument"),
-        (["train", "env.kwargs.gravity=3"], r"to add it: \+env.kwargs.gravity="),
+        (["train", "env.kwargs.gravity=3"], "env.id: CartPole-v1 cannot be made: .*gravity"),
+        (["train", "env.wrappers=[5]"], r"env.wrappers\[0\]: {_target_: package.Wrapper, key: value} is wanted, got 5"),
+        (["train", "env.wrappers=[{_target_: nowhere.Wrap}]"], r"env.wrappers\[0\]._target_: .*nowhere"),
+        (["train", "env.wrappers=[{_target_: gymnasium.wrappers.TimeLimit, wide: 1}]"], r"env.wrappers\[0\].wide: "),
+        (["train", "env.frame_stack=0"], "env.frame_stack: must be at least 1, got 0"),
         (["train", "-m", "seed=1,2", "bath_size=3"], "did you mean batch_size?"),
         (["eval", "latest", "episode=3"], "did you mean episodes?"),
         (["play", "env=cartpole", "network=mlp"], "there is no key 'network'"),
@@ -206,8 +210,8 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "env=gym", "env.id=CartPol-v1"], "env.id: .*did you mean CartPole-v1?"),
         (["train", "env.imports=[no_such_pkg]"], "env.imports: cannot import 'no_such_pkg'"),
         (["train", "env=gym", "env.id=Pendulum-v1"], "env: Pendulum-v1 has actions Box.*Discrete"),
-        (["train", "network=nature_cnn"], "network.torso: NatureCNN needs uint8 images.*use network=mlp"),
-        (["train", "env=pong", "env.screen_size=20"], "network.torso: NipsCNN needs"),
+        (["train", "network=nature_cnn"], "network.torso: NatureCNN needs images.*use network=mlp"),
+        (["train", "env=pong", "env.screen_size=10"], "network.torso: images of 10x10 are too small for NipsCNN"),
         (["train", "device=cuda:77"], "device: 'cuda:77' is not here; there is cpu"),
         (["train", "device=tpu"], "device: 'tpu' is not here; there is cpu"),
         (["train", "device=meta"], "device: 'meta' is not here; there is cpu"),
@@ -450,7 +454,7 @@ ENV = ["env=gym", "env.id=RoboParking-v0", "env.imports=[my_pkg]"]
 
 
 def test_an_environment_and_a_network_of_the_users_own(package: str, workdir: Path) -> None:
-    words = [*ENV, "network/torso._target_=my_pkg.MyNet", "+network.torso.width=9", "+env.kwargs.length=3"]
+    words = [*ENV, "network/torso._target_=my_pkg.MyNet", "+network.torso.width=9", "env.kwargs.length=3"]
     words += ["optimizer._target_=torch.optim.SGD", "~optimizer.eps", "~optimizer.fused"]
     done = rlrun("train", *SHORT, *words, "hydra.run.dir=outputs/mine")
     assert done.code == 0, done

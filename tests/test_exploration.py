@@ -95,7 +95,9 @@ def test_wrong_numbers_are_told() -> None:
         Boltzmann(1.0, 1.0, -1)
 
 
-@pytest.mark.parametrize("rule", [EpsilonGreedy(0.6, 0.6, 0), Boltzmann(1.0, 1.0, 0), Greedy()], ids=repr)
+@pytest.mark.parametrize(
+    "rule", [EpsilonGreedy(0.6, 0.6, 0), Boltzmann(1.0, 1.0, 0), Greedy()], ids=lambda r: type(r).__name__
+)
 def test_an_action_worth_minus_infinity_is_never_taken_and_the_others_as_if_it_were_not_there(rule) -> None:
     action = rule(rows(-np.inf, 1, -np.inf, 2, 0.5), 0, np.random.default_rng(0))
     assert set(action.tolist()) <= {1, 3, 4}
