@@ -26,7 +26,7 @@ def test_the_installed_wheel_finds_its_config(tmp_path: Path) -> None:
     run("-m", "pip", "install", *quiet, "--target", str(site), str(wheel), cwd=elsewhere)
 
     installed = {path.name for path in site.iterdir() if path.suffix != ".dist-info"}
-    assert installed == {"rl_runner", "bin"}
+    assert installed == {"rl_runner", "hydra_plugins", "bin"}
     config = run("-m", "rl_runner", "train", "--cfg", "job", cwd=elsewhere, PYTHONPATH=str(site))
     assert "total_steps:" in config
     assert not any(elsewhere.iterdir())  # looking at the config leaves nothing behind
