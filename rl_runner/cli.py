@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rl_runner import __version__, streams, usage
 
 if TYPE_CHECKING:
     from rl_runner.commands.train import TrainJob
+    from rl_runner.jobs import Failure
+    from rl_runner.runs import RunDirectory
 
 # Heavy imports (hydra, torch) are inside the functions that need them, so that help answers at once.
 
@@ -32,6 +35,16 @@ OPTIONS: dict[str, tuple[str, ...] | None] = {  # of Hydra's, that every verb ta
     "-i": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--config-dir": ("DIRECTORY",),
     "-cd": ("DIRECTORY",),
+}
+PLUGINS = {  # that Hydra's launchers and sweepers come with
+    "hydra/launcher=joblib": "'rlrun[sweep]'",
+    "hydra/launcher=submitit_local": "hydra-submitit-launcher",
+    "hydra/launcher=submitit_slurm": "hydra-submitit-launcher",
+    "hydra/launcher=ray": "hydra-ray-launcher",
+    "hydra/launcher=ray_aws": "hydra-ray-launcher",
+    "hydra/sweeper=optuna": "hydra-optuna-sweeper",
+    "hydra/sweeper=nevergrad": "hydra-nevergrad-sweeper",
+    "hydra/sweeper=ax": "hydra-ax-sweeper",
 }
 
 
@@ -162,83 +175,19 @@ def _quote(path: str) -> str:
 
 def _run_verb(verb: str, args: list[str]) -> int:
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
-    failures: list[Failure] = []
-    here = os.getpid()
-    task: Callable[[Any], None] = {"train": _train, "eval": _eval, "play": _play}[verb]
+    from rl_runner import launching
 
-    def job(cfg: Any) -> None:
-        from hydra.core.hydra_config import HydraConfig
+    work: Callable[[Any], float | None] = {"train": _train, "eval": _eval, "play": _play}[verb]
+    task = launching.Task(work, functools.partial(_failure, verb, args), noted=verb == "train")
 
-        if os.getpid() != here:  # a launcher's worker, with standard streams of its own
-            streams.protect()
-        name = ", ".join(_overrides())
-        if _in_sweep():
-            print(f"\njob {HydraConfig.get().job.num}: {name}", flush=True)
-        try:
-            task(cfg)
-        except Exception as e:
-            failures.append(Failure.of(name, e, _explain(verb, args, e)))
-            if os.getpid() != here:  # a launcher of parallel jobs brings the first one back
-                print(f"rlrun: {name}: {failures[-1].line}", file=sys.stderr)
-                raise
+    def start() -> None:
+        sys.argv = ["rlrun", *args, *_short_names(args)]
+        with _evaluations_at_the_end():
+            hydra.main(version_base="1.3", config_path=str(usage.conf_dir()), config_name=verb)(task)()
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
-    try:
-        sys.argv = ["rlrun", *args, *_short_names(args)]
-        with _table_at_the_end():
-            hydra.main(version_base="1.3", config_path=str(usage.conf_dir()), config_name=verb)(job)()
-    except KeyboardInterrupt:
-        return 130
-    except Exception as e:
-        if not failures:  # it was Hydra's own, or of a job in another process
-            failures.append(Failure.of("", e, _explain(verb, args, e)))
-            if isinstance(e, (HydraException, OmegaConfBaseException, OSError)):
-                return _complain(failures[0].line)
-    return _report(failures, bool(_sweeps) or bool({"-m", "--multirun"} & set(args)))
-
-
-class Failure(NamedTuple):
-    """Why a job failed, as text: the exception itself would keep all that the job held in memory."""
-
-    job: str
-    line: str
-    trace: str | None  # of a bug; None where one line says it all
-    exit_code: int
-
-    @classmethod
-    def of(cls, job: str, e: Exception, line: str) -> Failure:
-        """Take note of an exception."""
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-
-        from rl_runner.types import UserError
-
-        trace = "".join(traceback.format_exception(e))
-        traceback.clear_frames(e.__traceback__)
-        expected = isinstance(e, (UserError, HydraException, OmegaConfBaseException))
-        if expected:
-            return cls(job, line, None, getattr(e, "exit_code", UserError.exit_code))
-        return cls(job, f"{type(e).__name__}: {line}", trace, 1)
-
-
-def _report(failures: list[Failure], multirun: bool) -> int:
-    """Show what failed, if anything did; give the exit status."""
-    for failure in failures:
-        if failure.trace:
-            print(failure.trace, file=sys.stderr)
-    if multirun and failures:
-        print(f"\nrlrun: {len(failures)} job(s) failed:", file=sys.stderr)
-        for failure in failures:
-            print(f"  {failure.job or 'in another process'}: {failure.line}", file=sys.stderr)
-        return 1
-    if not failures:
-        return 0
-    if failures[0].trace is None:
-        _complain(failures[0].line)
-    return failures[0].exit_code
+    return launching.run(start, task, multirun=bool({"-m", "--multirun"} & set(args)))
 
 
 def _short_names(args: list[str]) -> list[str]:
@@ -248,78 +197,6 @@ def _short_names(args: list[str]) -> list[str]:
     _, words = _split(args)
     same = [o.key_or_group for o in OverridesParser.create().parse_overrides(words) if not o.is_sweep_override()]
     return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quote, same))}]"]
-
-
-# Sweeps.
-
-
-class Sweep(NamedTuple):
-    """A sweep that Hydra has begun."""
-
-    directory: Path
-    planned: list[list[str]]  # the overrides of its jobs; none where the sweeper finds them as it goes
-
-
-_sweeps: list[Sweep] = []  # of this command line: one, or none
-_scores: list[tuple[list[str], Any]] = []  # of this command line: of each evaluation, its run and keys, and its `Score`
-
-
-@contextlib.contextmanager
-def _table_at_the_end() -> Iterator[None]:
-    """Show what a sweep of training runs, or several evaluations, gave, however it ends."""
-    _sweeps.clear()
-    _scores.clear()
-    try:
-        yield
-    finally:
-        if len(_scores) > 1:
-            from rl_runner.commands import eval as command
-
-            common = set.intersection(*(set(words) for words, _ in _scores))
-            labels = [" ".join(word for word in words if word not in common) or words[0] for words, _ in _scores]
-            command.show_all(labels, [score for _, score in _scores])
-        if _sweeps:
-            from rl_runner.commands import sweep
-
-            sweep.report(*_sweeps[0])
-
-
-def sweep_callback() -> Any:
-    """Make what Hydra tells that a sweep begins (conf/train.yaml). Of its end it does not tell if a job has failed."""
-    from hydra.experimental.callback import Callback
-
-    class Note(Callback):
-        def on_multirun_start(self, config: Any, **_: Any) -> None:
-            _sweeps.append(Sweep(_shortest(Path(config.hydra.sweep.dir).absolute()), _planned(config.hydra)))
-
-    return Note()
-
-
-def _planned(config: Any) -> list[list[str]]:
-    """Give the overrides of each job as Hydra's basic sweeper will make them."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.utils import filter_overrides
-    from hydra.errors import HydraException
-
-    if config.runtime.choices["hydra/sweeper"] != "basic":
-        return []
-    words = [*(f"{key}={value}" for key, value in (config.sweeper.params or {}).items()), *config.overrides.task]
-    try:
-        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(words)
-        (jobs,) = BasicSweeper.split_arguments(parsed, None)
-    except HydraException:  # the sweeper is about to say the same
-        return []
-    return [list(filter_overrides(job)) for job in jobs]
-
-
-def _in_sweep() -> bool:
-    """Say whether the running job is one of several."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 # The verbs.
@@ -333,43 +210,36 @@ def _refuse_chdir() -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
+    from rl_runner import launching
     from rl_runner.runs import RunDirectory
     from rl_runner.types import UserError
 
     config = HydraConfig.get()
     if config.job.chdir:
         os.chdir(config.runtime.cwd)
-        RunDirectory(_shortest(Path(config.runtime.output_dir))).discard()  # Hydra has made it
+        RunDirectory(launching.shortest(Path(config.runtime.output_dir))).discard()  # Hydra has made it
         raise UserError("hydra.job.chdir: must be false: paths are relative to the directory that rlrun is started in")
 
 
-def _train(cfg: Any) -> None:
+def _train(cfg: Any) -> float:
+    """Train; return the mean return of the last evaluation, for a sweeper that looks for the best."""
     from hydra.core.hydra_config import HydraConfig
 
-    from rl_runner import build
-    from rl_runner.commands import sweep
-    from rl_runner.commands.train import train
+    from rl_runner import jobs, launching
     from rl_runner.runs import RunDirectory
 
     _refuse_chdir()
-    fresh = RunDirectory(_shortest(Path(HydraConfig.get().runtime.output_dir)))
+    fresh = RunDirectory(launching.shortest(Path(HydraConfig.get().runtime.output_dir)))
     if cfg.resume is not None:
         fresh.discard()  # Hydra has made it
         with RunDirectory.resumed(cfg.resume) as run:
-            job = build.train_job(build.resumed_config(run, cfg, _overrides()), run)
-            build.save_run_config(run, job.config)
-            with sweep.resumed(run.path), _kept(job):
-                train(job, resume=True)
-        return
-    with RunDirectory.new(fresh.path) as run, _noted(run.path):
-        try:
-            job = build.train_job(build.plain(cfg), run)
-            build.save_run_config(run, job.config)
-        except BaseException:
-            run.discard()
-            raise
-        with _kept(job):
-            train(job)
+            _train_on(cfg, run, launching.overrides(), jobs.resumed(run.path))
+    elif launching.in_sweep():
+        run = _train_in_sweep(cfg, fresh)
+    else:
+        with RunDirectory.new(fresh.path) as run:
+            _train_anew(cfg, run)
+    return jobs.last_return(run.path)
 
 
 @contextlib.contextmanager
@@ -389,24 +259,53 @@ def _kept(job: TrainJob) -> Iterator[None]:
             print(f"{run.path} was moved or deleted meanwhile; it now holds what was written since, and config.yaml")
 
 
-def _noted(run: Path) -> contextlib.AbstractContextManager[None]:
-    """Keep account of a run that is the job of a sweep."""
-    from rl_runner.commands import sweep
+def _train_anew(cfg: Any, run: RunDirectory) -> None:
+    from rl_runner import build
+    from rl_runner.commands.train import train
 
-    return sweep.noted(run, _overrides()) if _in_sweep() else contextlib.nullcontext()
+    try:
+        job = build.train_job(build.plain(cfg), run)
+        build.save_run_config(run, job.config)
+    except BaseException:
+        run.discard()
+        raise
+    with _kept(job):
+        train(job)
 
 
-def _overrides() -> list[str]:
-    """Give the words that the running job was configured with, as they were typed."""
+def _train_on(cfg: Any, run: RunDirectory, changes: list[str], noted: AbstractContextManager[None]) -> None:
+    from rl_runner import build
+    from rl_runner.commands.train import train
+
+    job = build.train_job(build.resumed_config(run, cfg, changes), run)
+    build.save_run_config(run, job.config)
+    with noted, _kept(job):
+        train(job, resume=True)
+
+
+def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
+    """Train a job of a sweep, from where an earlier attempt in the same sweep directory left it."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
-    return [str(word) for word in OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False) or []]
+    from rl_runner import build, jobs, launching, trust
+    from rl_runner.runs import RunDirectory as Run
 
-
-def _shortest(path: Path) -> Path:
-    """Give a path relative to the current directory where it lies below it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    told = launching.overrides()
+    path, state = jobs.find(Path(HydraConfig.get().sweep.dir), fresh.path, told)
+    if path != fresh.path:
+        fresh.discard()
+    if state == jobs.FINISHED:
+        print(f"{path}: finished already, nothing to do", flush=True)
+        return Run(path)
+    explain = functools.partial(_failure, "train", [])
+    with jobs.claim(path, known=bool(state)) as run, jobs.noted(run.path, told, explain):
+        if jobs.has_checkpoint(run):
+            cfg.trust = [*cfg.trust, *trust.needed(build.plain(cfg))]  # the same words were just typed
+            _train_on(cfg, run, [], contextlib.nullcontext())
+        else:
+            jobs.clear(run)
+            _train_anew(cfg, run)
+    return run
 
 
 def _eval(cfg: Any) -> None:
@@ -420,28 +319,47 @@ def _eval(cfg: Any) -> None:
     if not isinstance(named, list) or not named:
         _eval_one(settings)
         return
-    failed: list[Failure] = []
+    failed: list[str] = []
     for name in named:
         try:
             _eval_one({**settings, "checkpoint": name})
         except Exception as e:
-            failed.append(Failure.of(name, e, _explain("eval", [], e)))
-            if failed[-1].trace:
-                print(failed[-1].trace, file=sys.stderr)
+            line, trace, _ = _failure("eval", [], e)
+            failed.append(line if line.startswith((f"{name}:", f"{name}/")) else f"{name}: {line}")
+            if trace:
+                print(trace, file=sys.stderr)
     if failed:
-        lines = [f.line if f.line.startswith((f"{f.job}:", f"{f.job}/")) else f"{f.job}: {f.line}" for f in failed]
-        raise UserError(f"{len(failed)} of {len(named)} runs failed: {'; '.join(lines)}")
+        raise UserError(f"{len(failed)} of {len(named)} runs failed: {'; '.join(failed)}")
 
 
 def _eval_one(settings: dict[str, Any]) -> None:
-    from rl_runner import build
+    from rl_runner import build, launching
     from rl_runner.commands import eval as command
 
     job = build.eval_job(settings)
     score = command.score(job)
-    words = [word for word in _overrides() if not word.startswith("checkpoint=")] if _in_sweep() else []
+    told = launching.overrides() if launching.in_sweep() else []
+    words = [word for word in told if not word.startswith("checkpoint=")]
     _scores.append(([str(job.run.path), *words], score))
     command.write(job, score)
+
+
+_scores: list[tuple[list[str], Any]] = []  # of this command line: of each evaluation, its run and keys, and its `Score`
+
+
+@contextlib.contextmanager
+def _evaluations_at_the_end() -> Iterator[None]:
+    """Show the returns of several evaluations as one table, also if one of them fails."""
+    _scores.clear()
+    try:
+        yield
+    finally:
+        if len(_scores) > 1:
+            from rl_runner.commands import eval as command
+
+            common = set.intersection(*(set(words) for words, _ in _scores))
+            labels = [" ".join(word for word in words if word not in common) or words[0] for words, _ in _scores]
+            command.show_all(labels, [score for _, score in _scores])
 
 
 def _play(cfg: Any) -> None:
@@ -460,6 +378,12 @@ def _complain(line: str) -> int:
     return 2
 
 
+def _failure(verb: str, args: list[str], e: Exception) -> Failure:
+    from rl_runner import launching
+
+    return launching.failure_of(e, _explain(verb, args, e))
+
+
 def _explain(verb: str, args: list[str], e: Exception) -> str:
     """Put an exception of Hydra's into one line that names the key and what would be right."""
     from hydra.errors import MissingConfigException, OverrideParseException
@@ -469,6 +393,8 @@ def _explain(verb: str, args: list[str], e: Exception) -> str:
         return f"{e.filename}: {e.strerror}"
     if isinstance(e, MissingConfigException) and e.missing_cfg_file:
         group, _, option = e.missing_cfg_file.rpartition("/")
+        if package := PLUGINS.get(f"{group}={option}"):
+            return f"{group}={option} is not installed: pip install {package}"
         return f"{group}: there is no {option!r}; {usage.did_you_mean(option, list(e.options or []))}"
     if isinstance(e, OverrideParseException):
         return f"{e.override!r} cannot be read: {text}"

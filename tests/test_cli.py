@@ -8,16 +8,19 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import gymnasium as gym
 import pytest
 import yaml
+from hydra.errors import MissingConfigException
 
-from rl_runner import __version__, cli, usage
+from rl_runner import __version__, cli, launching, usage
 from rl_runner.commands import train
 from rl_runner.runs import RunDirectory
 from tests.commandline import SHORT, files, refused, rlrun
@@ -332,7 +335,9 @@ def test_a_sweep_shows_the_traceback_of_a_bug(workdir: Path) -> None:
     done = rlrun("train", "-m", "network/torso._target_=broken_pkg2.Net,rl_runner.networks.torsos.MLP", *SHORT)
     assert done.code == 1
     assert "Traceback" in done.err
-    assert done.err.splitlines()[-1].endswith("ZeroDivisionError: division by zero")
+    line, log = done.err.splitlines()[-1].split("; its log: ")
+    assert line.endswith("ZeroDivisionError: division by zero")
+    assert "Traceback" in Path(log).read_text()
     assert len(list(workdir.glob("outputs/sweeps/*/*/config.yaml"))) == 1
 
 
@@ -381,16 +386,53 @@ def test_a_sweep_that_is_interrupted_shows_what_there_is(workdir: Path, monkeypa
     assert json.loads((job / "job.json").read_text())["state"] == "finished"
 
 
-def test_a_sweep_in_processes_of_their_own(workdir: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "network=mlp,nature_cnn"]
-    done = rlrun("train", "-m", *words, *SHORT)
-    assert done.code == 1
-    assert "NatureCNN needs" in done.err
-    (sweep,) = (workdir / "outputs/sweeps").iterdir()
-    table = [(row["configuration"], row["seeds"], row["seeds_missing"]) for row in results_of(sweep)]
-    assert table == [("network=mlp", "1", "0"), ("network=nature_cnn", "0", "1")]
-    assert "network=nature_cnn: 1 of 1 seeds failed" in done.out
+def test_the_same_sweep_again_takes_up_what_is_missing(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["train", "-m", "seed=1,2,3", "hydra.sweep.dir=sw", *SHORT, "num_threads=1", "checkpoint.every_steps=20"]
+    real, call, values = train.train, launching.Task.__call__, []
+
+    def stopped(job: train.TrainJob, resume: bool = False) -> None:
+        if job.config["seed"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)  # between two jobs, nothing of which is saved
+        real(job, resume)
+
+    def noting_values(task: launching.Task, cfg: Any) -> float | None:
+        values.append(call(task, cfg))
+        return values[-1]
+
+    monkeypatch.setattr(train, "train", stopped)
+    done = rlrun(*command)
+    assert (done.code, done.err) == (143, "")
+    assert "1 of 3 runs finished" in done.out
+    first = (workdir / "sw/0_seed=1/metrics.csv").stat().st_mtime_ns
+
+    monkeypatch.setattr(train, "train", real)
+    monkeypatch.setattr(launching.Task, "__call__", noting_values)
+    done = rlrun(*command)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("sw: 1 of 3 jobs have finished already\n")
+    assert "3 of 3 runs finished" in done.out
+    assert (workdir / "sw/0_seed=1/metrics.csv").stat().st_mtime_ns == first
+    assert sorted(path.name for path in workdir.glob("sw/*_*")) == ["0_seed=1", "1_seed=2", "2_seed=3"]
+    assert values == [last_return(workdir / f"sw/{seed - 1}_seed={seed}") for seed in (1, 2, 3)]
+
+
+def test_a_broken_note_does_not_hide_the_table(workdir: Path) -> None:
+    command = ["train", "-m", "hydra.sweep.dir=sw", *SHORT, "num_threads=1"]
+    assert rlrun(*command, "seed=1").code == 0
+    (workdir / "sw/0_/job.json").write_text("")
+    done = rlrun(*command, "seed=2")
+    assert (done.code, done.err) == (0, "")
+    assert "1 of 1 runs finished" in done.out
+    assert "sw/0_ left no readable note (job.json), not in the numbers\n" in done.out
+
+
+@pytest.mark.parametrize(
+    ("missing", "package"),
+    [("launcher/joblib", "'rlrun[sweep]'"), ("launcher/ray", "hydra-ray-launcher"), ("sweeper/ax", "hydra-ax-sweeper")],
+)
+def test_a_plugin_that_is_not_installed(missing: str, package: str) -> None:
+    line = cli._explain("train", [], MissingConfigException("", f"hydra/{missing}", ["basic"]))
+    assert line == f"hydra/{missing.replace('/', '=')} is not installed: pip install {package}"
 
 
 def test_a_sweep_of_evaluations_has_no_table(trained: Path, workdir: Path) -> None:

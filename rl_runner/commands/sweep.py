@@ -6,11 +6,8 @@ are named. A seed that ran again, in the same directory, counts once: its last f
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rl_runner import jobs
 from rl_runner.curves import EVAL, Curve, Series, Unreadable, mean_and_ci, read_table, series, shared
 from rl_runner.terminal import make_console
 
-NOTE = "job.json"  # in a job's directory: what it was told, and how it ended
-FINISHED, NEVER_BEGAN = "finished", "never began"
+NEVER_BEGAN = "never began"
 MAX_CURVES = 8  # in one picture; more could not be told apart
 MEASURES: dict[str, Callable[[Series], float]] = {
     "last": lambda evaluations: float(evaluations.values[-1]),
@@ -37,35 +34,6 @@ raw returns: mean over seeds ± its 95 % confidence interval (Student's t)
 last: the evaluation at a run's end, the number to trust, unless stop.eval_return ended the run
 best: a run's highest evaluation, picked afterwards, so it flatters
 area: mean of a run's evaluations (area under its curve): how fast it learned"""
-
-
-# What a job notes.
-
-
-@contextlib.contextmanager
-def noted(run: Path, overrides: Sequence[str]) -> Iterator[None]:
-    """Note in a job's directory what it was told and, at its end, how it ended."""
-    _note(run, overrides, "did not finish")  # stays where the process is killed
-    try:
-        yield
-    except Exception:
-        _note(run, overrides, "failed")
-        raise
-    except BaseException:
-        _note(run, overrides, "were interrupted")
-        raise
-    _note(run, overrides, FINISHED)
-
-
-def resumed(run: Path) -> contextlib.AbstractContextManager[None]:
-    """Note the same of a run that goes on, if it was a job of a sweep."""
-    return noted(run, _read(run / NOTE).overrides) if (run / NOTE).exists() else contextlib.nullcontext()
-
-
-def _note(run: Path, overrides: Sequence[str], state: str) -> None:
-    temporary = run / f".{NOTE}.tmp"
-    temporary.write_text(json.dumps({"overrides": list(overrides), "state": state}, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, run / NOTE)
 
 
 # What a sweep gave.
@@ -114,26 +82,25 @@ def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
         planned: the overrides of all its jobs, so that those that never began are seen too.
     """
     found: dict[frozenset[str], dict[str, Job]] = {}
-    notes = sorted(directory.rglob(NOTE), key=lambda path: path.stat().st_mtime_ns)
-    for job in [*(Job(overrides, NEVER_BEGAN) for overrides in planned), *map(_read, notes)]:
+    begun = [_job(run, note) for run, note in jobs.notes(directory) if note]
+    for job in [*(Job(overrides, NEVER_BEGAN) for overrides in planned), *begun]:
         seeds = found.setdefault(frozenset(job.configuration), {})
         if job.seed not in seeds or job.evaluations is not None or seeds[job.seed].evaluations is None:
             seeds[job.seed] = job
     common = frozenset.intersection(*found) if len(found) > 1 else frozenset()
     rows = []
-    for jobs in found.values():
-        words = next(iter(jobs.values())).configuration
-        rows.append(Row(" ".join(word for word in words if word not in common) or "defaults", words, jobs))
+    for seeds in found.values():
+        words = next(iter(seeds.values())).configuration
+        rows.append(Row(" ".join(word for word in words if word not in common) or "defaults", words, seeds))
     return rows
 
 
-def _read(path: Path) -> Job:
-    note = json.loads(path.read_text(encoding="utf-8"))
-    job = Job(note["overrides"], note["state"])
-    if job.state != FINISHED:
+def _job(run: Path, note: jobs.Note) -> Job:
+    job = Job(note.overrides, note.state)
+    if job.state != jobs.FINISHED:
         return job
     try:
-        evaluations = series(read_table(path.parent), "eval/return_mean")
+        evaluations = series(read_table(run), "eval/return_mean")
     except Unreadable:
         return job._replace(state="left no readable table")
     return job._replace(evaluations=evaluations) if len(evaluations.steps) else job._replace(state="left no evaluation")
@@ -165,9 +132,9 @@ def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:
 
 
 def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
-    jobs = [job for row in rows for job in row.jobs.values()]
+    planned = sum(len(row.jobs) for row in rows)
     finished = sum(len(row.evaluations) for row in rows)
-    console.print(f"\n{directory}: {finished} of {len(jobs)} runs finished", markup=False)
+    console.print(f"\n{directory}: {finished} of {planned} runs finished", markup=False)
     if len(rows) > 1:
         same = [word for word in rows[0].overrides if all(word in row.overrides for row in rows)]
         console.print(f"all with {' '.join(same) or 'the defaults'}", markup=False)
@@ -176,6 +143,9 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     for row in rows:
         for line in _missing(row):
             console.print(Text(f"{row.label}: {line}" if len(rows) > 1 else line, style="red"))
+    for run, note in jobs.notes(directory):
+        if note is None:
+            console.print(Text(f"{run} left no readable note ({jobs.NOTE}), not in the numbers", style="red"))
     console.print(CAPTION, markup=False, style="dim")
 
 

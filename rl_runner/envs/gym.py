@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,7 +78,7 @@ class GymBackend:
         if render:
             extra["render_mode"] = "rgb_array"
         self.name = spec.id if spec else id
-        make = partial(_make, id, self.name, extra, wrappers)
+        make = partial(_make, id, self.name, extra, wrappers, os.getpid())
         vector = AsyncVectorEnv if processes else SyncVectorEnv
         try:
             envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
@@ -208,9 +209,9 @@ def _kill(processes: Sequence[multiprocessing.Process]) -> None:
         process.join()
 
 
-def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]]) -> Env:
+def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]], home: int) -> Env:
     """Return one environment, checked inside and outside of all wrappers, with observations that are one array."""
-    if multiprocessing.parent_process():  # signals to the whole group are the run's to answer: it saves, then ends this
+    if os.getpid() != home:  # signals to the whole group are the run's to answer: it saves, then ends this process
         for name in SIGNALS:
             if hasattr(signal, name):
                 signal.signal(signal.Signals[name], signal.SIG_IGN)

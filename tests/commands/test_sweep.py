@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rl_runner import jobs
 from rl_runner.commands import sweep
 
 BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
@@ -24,7 +25,7 @@ def a_job(
     """Make what a job leaves; `end` is what it ended by."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = [f"{step},eval/return_mean,{value}\n" for step, value in evaluations.items()]
-    with contextlib.suppress(*[end] if end else []), sweep.noted(directory, overrides.split()):
+    with contextlib.suppress(*[end] if end else []), jobs.noted(directory, overrides.split()):
         (directory / "metrics.csv").write_text("step,name,value\n" + "".join(lines))
         if end:
             raise end
@@ -86,7 +87,7 @@ def test_only_finished_runs_are_counted_and_the_others_named(
     for seed, name in enumerate(["failed", "interrupted", "failed"], start=1):
         a_job(tmp_path / f"{seed}", f"agent=dqn seed={seed}", {100: 99.0}, end=names[name])
     killed = a_job(tmp_path / "4", "agent=dqn seed=4", {100: 99.0}) / "job.json"
-    with sweep.noted(tmp_path / "4", ["agent=dqn", "seed=4"]):
+    with jobs.noted(tmp_path / "4", ["agent=dqn", "seed=4"]):
         text = killed.read_text()
     killed.write_text(text)  # as it stands while the job runs
     a_job(tmp_path / "5", "agent=dqn seed=5", {})
@@ -114,11 +115,11 @@ def test_only_finished_runs_are_counted_and_the_others_named(
 def test_a_run_that_goes_on_is_counted_when_it_ends(tmp_path: Path) -> None:
     job = a_job(tmp_path / "0", "network=mlp seed=0", {100: 1.0}, end=SystemExit)
     assert sweep.summarise(tmp_path)[0].evaluations == []
-    with sweep.resumed(job):
+    with jobs.resumed(job):
         (job / "metrics.csv").write_text("step,name,value\n100,eval/return_mean,1.0\n200,eval/return_mean,4.0\n")
         assert sweep.summarise(tmp_path)[0].evaluations == []
     assert sweep.summarise(tmp_path)[0].measured("last") == [4]
-    with sweep.resumed(tmp_path):  # a run that is no job of a sweep
+    with jobs.resumed(tmp_path):  # a run that is no job of a sweep
         pass
     assert not (tmp_path / "job.json").exists()
 
@@ -135,7 +136,7 @@ def test_a_seed_that_ran_again_counts_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "wanted"),
+    ("told", "wanted"),
     [
         (["env=a network=mlp seed=0", "env=a network=dueling seed=0"], ["network=mlp", "network=dueling"]),
         (["env=a network=mlp seed=0", "env=b network=mlp +seed=1"], ["env=a", "env=b"]),
@@ -148,14 +149,14 @@ def test_a_seed_that_ran_again_counts_once(tmp_path: Path) -> None:
     ],
 )
 def test_labels_say_what_differs(
-    jobs: list[str],
+    told: list[str],
     wanted: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    for number, overrides in enumerate(jobs):
+    for number, overrides in enumerate(told):
         a_job(tmp_path / f"{number}", overrides, {100: 1.0})
     assert labels(tmp_path) == wanted
     sweep.report(tmp_path)

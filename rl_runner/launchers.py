@@ -1,0 +1,169 @@
+"""Hydra's launchers, held to what a sweep promises: one dead job is one failed job, and a signal stops all, saved.
+
+As they are, the launchers for joblib, submitit and Ray take the first dead job for the end of the sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+
+Stop = Callable[[int], bool]  # sends a signal to the processes of jobs; returns whether there are any
+
+BROKEN = (
+    "the process of a job died, and joblib has ended the others; the same command with hydra.sweep.dir={} takes up "
+    "what is missing; with hydra/launcher=processes the others go on"
+)
+received: list[int] = []  # signals that told this command to stop: no further job begins
+
+
+def is_broken(e: Exception) -> bool:
+    """Return whether joblib has given up because a process died."""
+    return type(e).__name__ == "TerminatedWorkerError"
+
+
+def no_value(sweeper: str) -> float | None:
+    """Return what a sweeper takes as the value of a failed job. Optuna's accepts None only, others NaN only."""
+    return None if sweeper == "optuna" else math.nan
+
+
+def returned(value: float | None) -> JobReturn:
+    """Return what a launcher hands to the sweeper for a job that returned a value."""
+    return JobReturn(_return_value=value, status=JobStatus.COMPLETED)
+
+
+@contextlib.contextmanager
+def adapted(launcher: str, sweeper: str) -> Iterator[Stop]:
+    """Hold a launcher to the promises.
+
+    Args:
+        launcher: the chosen option of the group hydra/launcher.
+        sweeper: that of hydra/sweeper.
+    """
+    dead = returned(no_value(sweeper))
+    if launcher in ("processes", "joblib"):
+        yield _stop_children
+    elif launcher in ("submitit_local", "submitit_slurm"):
+        with _submitit(launcher == "submitit_local", dead) as stop:
+            yield stop
+    elif launcher == "ray":
+        with _ray(dead) as stop:
+            yield stop
+    else:
+        yield lambda number: False
+
+
+def _stop_children(number: int) -> bool:
+    children = multiprocessing.active_children()
+    for child in children:
+        _send(child.pid, number)
+    return bool(children)
+
+
+def _send(pid: int | None, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if pid is not None:
+            os.kill(pid, number)
+
+
+def say_died(job: int, log: object) -> None:
+    """Say that the process of a job died, unless this command was told to stop."""
+    if not received:
+        print(f"rlrun: job {job}: its process died; its output: {log}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
+    old = getattr(owner, name)
+    setattr(owner, name, new)
+    try:
+        yield
+    finally:
+        setattr(owner, name, old)
+
+
+@contextlib.contextmanager
+def _submitit(local: bool, dead: JobReturn) -> Iterator[Stop]:
+    import submitit
+
+    submit = submitit.AutoExecutor.map_array
+    begun: list[Any] = []
+
+    class Waited:
+        """One job, as the launcher waits for it."""
+
+        def __init__(self, number: int, job: Any) -> None:
+            self.number, self.job = number, job
+
+        def results(self) -> list[Any]:
+            try:
+                return list(self.job.results())
+            except Exception:  # whose text is the whole log
+                say_died(self.number, self.job.paths.stderr)
+                return [dead]
+
+    def map_array(executor: Any, work: Any, *arguments: Any) -> list[Waited]:
+        begun[:] = submit(executor, work, *arguments)
+        return [Waited(call[2], job) for call, job in zip(zip(*arguments, strict=True), begun, strict=True)]
+
+    def stop(number: int) -> bool:
+        if not local:
+            print("the jobs stay with the cluster; to end them: scancel JOB", file=sys.stderr)
+            return False
+        for job in begun:
+            if not job.done():
+                _send(int(job.job_id), signal.SIGTERM)  # which it passes on; SIGINT would give the job one second
+        return bool(begun)
+
+    with _replaced(submitit.AutoExecutor, "map_array", map_array):
+        yield stop
+
+
+@contextlib.contextmanager
+def _ray(dead: JobReturn) -> Iterator[Stop]:
+    import ray
+    from hydra_plugins.hydra_ray_launcher import _core
+
+    launch, start_ray = _core.launch_job_on_ray, _core.start_ray
+    begun: list[Any] = []
+
+    def start(config: Any) -> None:
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        start_ray(config)  # which handles SIGTERM by ending this process
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def launch_and_note(*arguments: Any) -> Any:
+        begun.append(launch(*arguments))
+        return begun[-1]
+
+    class Ray:
+        """What the launcher uses of it."""
+
+        @staticmethod
+        def get(job: Any) -> Any:
+            try:
+                return ray.get(job)
+            except ray.exceptions.RayError:
+                say_died(begun.index(job), "/tmp/ray/session_latest/logs")
+                return dead
+
+    def stop(number: int) -> bool:
+        for job in begun:
+            ray.cancel(job)
+        return bool(begun)
+
+    with (
+        _replaced(_core, "start_ray", start),
+        _replaced(_core, "launch_job_on_ray", launch_and_note),
+        _replaced(_core, "ray", Ray),
+    ):
+        yield stop
