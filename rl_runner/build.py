@@ -342,7 +342,7 @@ def _observations(parts: Parts) -> str:
         return f"{space.n:,} states" if isinstance(space, gym.spaces.Discrete) else f"{space}"
     reads = str(getattr(getattr(network, "torso", None), "reads", f"{space}, as they are"))
     normalizer = getattr(network, "normalizer", None)
-    return f"{reads}, after normalisation by running statistics saved with the agent" if normalizer else reads
+    return f"{reads}, normalised by running statistics saved with the agent" if normalizer else reads
 
 
 def _describe(network: nn.Module) -> str:

@@ -178,6 +178,8 @@ def _run_verb(verb: str, args: list[str]) -> int:
 
     from rl_runner import launching
 
+    sys.path.append(str(Path(__file__).parent / "plugins"))  # Hydra finds hydra/launcher=processes there
+
     work: Callable[[Any], float | None] = {"train": _train, "eval": _eval, "play": _play}[verb]
     task = launching.Task(work, functools.partial(_failure, verb, args), noted=verb == "train")
 

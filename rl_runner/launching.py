@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rl_runner import jobs, launchers, processes, streams
+from rl_runner import jobs, launchers, streams
 from rl_runner.jobs import Failure
 from rl_runner.types import UserError
 
@@ -243,7 +243,6 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
         the exit status.
     """
     global _open
-    processes.register()
     _sweeps.clear()
     launchers.received.clear()
     status, refused = 0, None

@@ -11,13 +11,10 @@ import os
 import signal
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -32,8 +29,6 @@ class Processes(Launcher):
     Args:
         n_jobs: how many run at the same time; -1: as many as there are CPU cores.
     """
-
-    __module__ = "hydra_plugins.rlrun"  # Hydra accepts launchers of this package alone, which anybody may fill
 
     def __init__(self, n_jobs: int = -1) -> None:
         self.n_jobs = n_jobs if n_jobs > 0 else os.cpu_count() or 1
@@ -72,20 +67,6 @@ class Processes(Launcher):
         with open_dict(config):
             config.hydra.job.id, config.hydra.job.num = str(number), number
         return config
-
-
-@dataclass
-class Conf:
-    """The keys of hydra/launcher=processes."""
-
-    _target_: str = "hydra_plugins.rlrun.Processes"
-    n_jobs: int = -1  # how many run at the same time; -1: as many as there are CPU cores
-
-
-def register() -> None:
-    """Tell Hydra of the launcher."""
-    Plugins.instance().register(Processes)
-    ConfigStore.instance().store(group="hydra/launcher", name="processes", node=Conf, provider="rlrun")
 
 
 class Job:

@@ -103,7 +103,7 @@ class Terminal:
         table.add_column(overflow="fold")
         for name, fact in rows:
             table.add_row(name, fact)
-            self._write(f"{name:13}{fact}")
+            self._write(f"{name:15}{fact}")
         self._console.print(table)
 
     def _show(self, line: str) -> None:

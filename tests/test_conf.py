@@ -54,7 +54,7 @@ def needed(env: str) -> list[str]:
 def test_the_groups_offer_these() -> None:
     assert options("env") == sorted(ATARI + CLASSIC)
     assert options("network") == sorted(["plain", "mlp", "nature_cnn", "dueling", "noisy", "dueling_noisy"])
-    assert options("network/torso") == sorted(["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn"])
+    assert options("network/torso") == sorted(["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn", "small_cnn"])
     assert options("exploration") == sorted(["epsilon_greedy", "boltzmann", "greedy"])
     assert options("sync") == sorted(["hard", "soft", "none"])
     assert {"adam", "adamw", "rmsprop"} <= set(options("optimizer"))

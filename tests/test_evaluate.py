@@ -23,6 +23,7 @@ class Scripted:
     """Episode k of environment i lasts lengths[i][k mod ...] steps and pays 0.5 each; observations are (i, k, t)."""
 
     name, stack, fps = "scripted", 1, 30.0
+    action_mask, normalized, notes = None, False, ()
 
     def __init__(self, lengths: Sequence[Sequence[int]], truncate: bool = False) -> None:
         self.lengths, self.num_envs, self.truncate = lengths, len(lengths), truncate

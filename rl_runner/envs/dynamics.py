@@ -76,10 +76,7 @@ def _read_and_compare(env: gym.Env[Any, Any], name: str, first: tuple[int, int])
         raise UserError(f"the table P of {name} cannot be used: {e}") from e
     except (LookupError, TypeError, ValueError):  # another kind of table
         return None
-    mask = getattr(inner, MASK, None)
     try:
-        if callable(mask):
-            mdp = masked(mdp, np.array([mask(s) for s in range(len(table))], dtype=np.bool_))
         return Comparison(env, table, mdp, *first).run()
     except Contradiction as e:
         raise UserError(f"the table P of {name} does not say what is played: {e}") from e
@@ -103,6 +100,9 @@ class Comparison:
     def __init__(
         self, env: gym.Env[Any, Any], table: Table, mdp: MDP, first_state: int = 0, first_action: int = 0
     ) -> None:
+        mask = getattr(env.unwrapped, MASK, None)  # a method, as Taxi has it
+        if callable(mask):
+            mdp = masked(mdp, np.array([mask(s) for s in range(len(table))], dtype=np.bool_))
         self.env, self.table, self.mdp = env, table, mdp
         self.first_state, self.first_action = first_state, first_action
         self.starts: Counter[int] = Counter()  # first states

@@ -190,8 +190,9 @@ class GymBackend:
             yield
         except (EOFError, ConnectionError) as e:  # from the pipe to a process
             processes = self._envs.processes
-            multiprocessing.connection.wait([p.sentinel for p in processes], timeout=10)
-            dead = next((i for i, p in enumerate(processes) if p.exitcode is not None), 0)
+            gone = multiprocessing.connection.wait([p.sentinel for p in processes], timeout=10)
+            dead = next((i for i, p in enumerate(processes) if p.sentinel in gone), 0)
+            processes[dead].join(timeout=10)
             code = processes[dead].exitcode
             _kill(processes)
             self._envs.closed = True
@@ -212,9 +213,9 @@ def _kill(processes: Sequence[multiprocessing.Process]) -> None:
 def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]], home: int) -> Env:
     """Return one environment, checked inside and outside of all wrappers, with observations that are one array."""
     if os.getpid() != home:  # signals to the whole group are the run's to answer: it saves, then ends this process
-        for name in SIGNALS:
-            if hasattr(signal, name):
-                signal.signal(signal.Signals[name], signal.SIG_IGN)
+        for each in SIGNALS:
+            if hasattr(signal, each):
+                signal.signal(signal.Signals[each], signal.SIG_IGN)
     env = gym.make(id, disable_env_checker=True, **extra)
     if _limit(env) is None:
         env = gym.wrappers.TimeLimit(env, ENDLESS)

@@ -96,7 +96,7 @@ def _values(space: Box) -> str:
     low, high = space.low.min(), space.high.max()
     if (low, high) == (0, 1) and not np.issubdtype(space.dtype, np.floating):
         return "flags"
-    return f"numbers in [{low:.6g}, {high:.6g}]"
+    return f"number{'s' if space.shape != (1,) else ''} in [{low:.6g}, {high:.6g}]"
 
 
 def flat_input(space: Space) -> tuple[nn.Module, int]:

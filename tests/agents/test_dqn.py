@@ -581,7 +581,7 @@ def test_compiled_learning_is_the_plain_one_to_rounding(device: str) -> None:
         tensors = [x.to(device) for x in (obs, torch.arange(16) % 2, reward, reward, next_obs, weight)]
         for a in agents:
             torch.manual_seed(100 + i)
-            outputs.append(a.learn(Batch._make([*tensors, np.arange(16)])))
+            outputs.append(a.learn(Batch(*tensors, np.arange(16))))
     for plain, quick in zip(outputs[::2], outputs[1::2], strict=True):
         assert plain.metrics.keys() == quick.metrics.keys()
         for name, number in plain.metrics.items():

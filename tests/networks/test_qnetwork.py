@@ -206,7 +206,7 @@ class WrongWidth(Mine):
 
 
 def test_wrong_fits_are_told() -> None:
-    with pytest.raises(UserError, match=r"network\.torso: NatureCNN needs uint8 images .*network=mlp"):
+    with pytest.raises(UserError, match=r"network\.torso: NatureCNN needs images, .*network=mlp"):
         QNetwork(VECTOR, 2, 1, 0, NatureCNN, Linear)
     with pytest.raises(UserError, match=r"network\.torso: Shapeless must give features \(B, F\), it gave \(1, 1, 4\)"):
         QNetwork(VECTOR, 2, 1, 0, Shapeless, Linear)
