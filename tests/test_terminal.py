@@ -44,7 +44,7 @@ def test_every_line_is_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[
     for _ in range(2):  # a resumed run appends
         show(tmp_path / "log")
     lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
-    once = ["environment  cartpole × 2", f"run          {PATH}", f"step 1,000/2,000  {STATUS}"]
+    once = ["environment    cartpole × 2", f"run            {PATH}", f"step 1,000/2,000  {STATUS}"]
     assert lines == [*once, f"evaluate it:  rlrun eval {PATH}"] * 2
 
 

@@ -18,6 +18,29 @@ RESET = "reset(self, *, seed=None, options=None) -> (observation, info)"
 STEP = "step(self, action) -> (observation, reward, terminated, truncated, info)"
 
 
+class FiveValues(gym.Wrapper[Any, Any, Any, Any]):
+    """Checks, below all other wrappers, that a step gives five values: most wrappers fail over another number.
+
+    Args:
+        env: the innermost environment.
+        name: for messages.
+
+    Raises:
+        UserError: from `step`.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], name: str) -> None:
+        super().__init__(env)
+        self.name = name
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        answer = self.env.step(action)
+        if not (isinstance(answer, tuple) and len(answer) == 5):
+            raise UserError(f"env: {self.name}: its step gives {_kind(answer)}; wanted: {STEP}")
+        return answer
+
+
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
     """Checks the answers of an environment, and passes them on as plain numbers.
 
@@ -42,6 +65,11 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         self.notes: list[str] = []
         self.normalized = False
         self._when = "reset"
+        # Looked up once: properties of a wrapper ask each wrapper below it.
+        space: gym.Space[Any] = env.observation_space
+        self._shape, self._type = space.shape, space.dtype
+        self._kinds = "biuf" if space.dtype is not None and np.issubdtype(space.dtype, np.floating) else "biu"
+        self._actions = int(env.action_space.n) if isinstance(env.action_space, Discrete) else None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -64,8 +92,13 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         if not (isinstance(answer, tuple) and len(answer) == 5):
             raise self._wrong(f"its step gives {_kind(answer)}; wanted: {STEP}")
         obs, reward, terminated, truncated, info = answer
-        ends = self._flag("terminated", terminated), self._flag("truncated", truncated)
-        return self._observation(obs), self._reward(reward), *ends, self._info(info)
+        if type(reward) is not float:
+            reward = self._reward(reward)
+        if type(terminated) is not bool:
+            terminated = self._flag("terminated", terminated)
+        if type(truncated) is not bool:
+            truncated = self._flag("truncated", truncated)
+        return self._observation(obs), reward, terminated, truncated, self._info(info)
 
     def _reward(self, reward: Any) -> float:
         if isinstance(reward, (int, float)):
@@ -90,9 +123,9 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             return {}
         if not isinstance(info, dict):
             raise self._wrong(f"its {self._when} gives the info {_shown(info)}; a dict is wanted")
-        if "action_mask" not in info or not isinstance(self.action_space, Discrete):
+        if "action_mask" not in info or self._actions is None:
             return info
-        return {**info, "action_mask": self._mask(info["action_mask"], int(self.action_space.n))}
+        return {**info, "action_mask": self._mask(info["action_mask"], self._actions)}
 
     def _mask(self, mask: Any, actions: int) -> BoolArray:
         allowed = np.asarray(mask)
@@ -101,18 +134,16 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         return allowed.astype(np.bool_)
 
     def _observation(self, obs: Any) -> Any:
-        space = self.observation_space
-        if space.shape is None:  # a Dict, for a wrapper above this one to turn into numbers
+        if self._shape is None:  # a Dict, for a wrapper above this one to turn into numbers
             return obs
-        got = np.asarray(obs)
-        if got.shape != space.shape:
+        got = obs if isinstance(obs, np.ndarray) else np.asarray(obs)
+        if got.shape != self._shape:
             raise self._wrong(
-                f"its {self._when} gives an observation of shape {got.shape}; its observation_space says {space.shape}"
+                f"its {self._when} gives an observation of shape {got.shape}; its observation_space says {self._shape}"
             )
-        wanted = "biuf" if np.issubdtype(space.dtype, np.floating) else "biu"
-        if got.dtype.kind not in wanted:
+        if got.dtype.kind not in self._kinds:
             raise self._wrong(
-                f"its {self._when} gives an observation of type {got.dtype}; its observation_space says {space.dtype}"
+                f"its {self._when} gives an observation of type {got.dtype}; its observation_space says {self._type}"
             )
         return obs
 

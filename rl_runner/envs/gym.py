@@ -19,7 +19,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rl_runner.envs import dynamics, ids
-from rl_runner.envs.checked import Checked
+from rl_runner.envs.checked import Checked, FiveValues
 from rl_runner.envs.spaces import MASK, readable, statistics_of_its_own, stored, without_normalization
 from rl_runner.envs.vector import Died, Step
 from rl_runner.mdp import MDP
@@ -135,8 +135,8 @@ class GymBackend:
             answer = self._envs.step_wait() if asynchronous else self._envs.step(self._sent)
         obs, reward, terminated, truncated, infos = answer
         self._draw()
-        everywhere = np.ones(self.num_envs, dtype=np.bool_)
-        self._allow(everywhere, infos)
+        if MASK in infos or self.action_mask is not None:
+            self._allow(np.ones(self.num_envs, dtype=np.bool_), infos)
         life_lost = np.zeros(self.num_envs, dtype=np.bool_)
         # Copies, because the library's buffers are written to in the next step.
         kept = self._push(np.array(obs, dtype=self._space.dtype))
@@ -231,11 +231,11 @@ def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Calla
 
 
 def _check_inside(env: Env, name: str) -> None:
-    """Check the innermost environment's answers, before any wrapper sees them."""
+    """Check the innermost environment's steps, before any wrapper sees them."""
     while isinstance(env, gym.Wrapper) and isinstance(env.env, gym.Wrapper):
         env = env.env
     if isinstance(env, gym.Wrapper):
-        env.env = Checked(env.env, name)
+        env.env = FiveValues(env.env, name)
 
 
 def _stacked(space: gym.Space[Any], stack: int) -> gym.Space[Any]:

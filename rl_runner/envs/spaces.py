@@ -79,8 +79,9 @@ def stored(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
 def state_outside(space: gym.Space[Any], obs: Any) -> Any | None:
     """Return the first of N states (N, ...) that a space of discrete states does not have; None: all are in it."""
     if isinstance(space, Discrete):
-        low, high = space.start, space.start + space.n
-    elif isinstance(space, MultiDiscrete):
+        first, end = int(space.start), int(space.start + space.n)
+        return next((state for state in obs.tolist() if not first <= state < end), None)  # quicker than arrays
+    if isinstance(space, MultiDiscrete):
         low, high = space.start, space.start + space.nvec
     elif isinstance(space, MultiBinary):
         low, high = np.int64(0), np.int64(2)
