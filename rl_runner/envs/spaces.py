@@ -81,13 +81,11 @@ def state_outside(space: gym.Space[Any], obs: Any) -> Any | None:
     if isinstance(space, Discrete):
         first, end = int(space.start), int(space.start + space.n)
         return next((state for state in obs.tolist() if not first <= state < end), None)  # quicker than arrays
+    wrong = np.zeros(1, dtype=np.bool_)
     if isinstance(space, MultiDiscrete):
-        low, high = space.start, space.start + space.nvec
+        wrong = (obs < space.start) | (obs >= space.start + space.nvec)
     elif isinstance(space, MultiBinary):
-        low, high = np.int64(0), np.int64(2)
-    else:
-        return None
-    wrong = (obs < low) | (obs >= high)
+        wrong = (obs < 0) | (obs > 1)
     return obs[wrong][0] if wrong.any() else None
 
 
