@@ -44,6 +44,16 @@ ATTACKS: dict[str, tuple[str, Any]] = {
     "imports": ("env.imports", ["evil"]),
     "imports as a group": ("env.imports", {"evil": 1}),
     "imports after ours": ("env.imports", ["rl_runner", "evil"]),
+    "a wrapper": ("env.wrappers", [{"_target_": "evil.Wrapper"}]),
+    "in a wrapper": (
+        "env.wrappers",
+        [{"_target_": "gymnasium.wrappers.TransformReward", "func": {"_target_": "os.system", "command": TOUCH}}],
+    ),
+    "a wrapper that writes files": (
+        "env.wrappers",
+        [{"_target_": "gymnasium.wrappers.RecordVideo", "video_folder": "canary"}],
+    ),
+    "through gymnasium": ("env.wrappers", [{"_target_": "gymnasium.wrappers.importlib.import_module", "name": "evil"}]),
     "id": ("env.id", "evil:Mine-v0"),
     "arguments without names": ("env._args_", ["evil:Mine-v0"]),
     "an interpolated target": ("value", {"_target_": "${seed_of_evil}", "command": TOUCH}),
@@ -178,3 +188,10 @@ def test_ours_are_fine_only_where_they_belong() -> None:
     for group, target in [("optimizer", "rl_runner.sync.Hard"), ("mine", "rl_runner.sync.Hard"), ("sync", "Hard")]:
         with pytest.raises(UserError, match=r"trust=\["):
             trust.check({group: {"_target_": target}}, [])
+
+
+def test_gymnasiums_wrappers_that_change_numbers_need_no_trust(trained: Path) -> None:
+    change(trained, "env.wrappers", [{"_target_": "gymnasium.wrappers.ReshapeObservation", "shape": [4]}])
+    done = rlrun("eval", str(trained), "episodes=1")
+    assert done.code == 0, done
+    assert "wrappers ReshapeObservation" in done.out

@@ -557,6 +557,7 @@ def test_the_bounds_of_a_box_are_kept():
         ),
         ({"reward": np.nan}, "the reward nan"),
         ({"reward": -np.inf}, "the reward -inf"),
+        ({"reward": 1e39}, "the reward 1e+39"),  # infinite in single precision, which networks learn in
     ],
     ids=str,
 )
