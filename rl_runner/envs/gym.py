@@ -221,13 +221,20 @@ def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Calla
         env = gym.wrappers.TimeLimit(env, ENDLESS)
     _check_inside(env, name)
     for wrapper in wrappers:
-        env = wrapper(env)
+        env = _with_tuples(wrapper)(env)
     env, normalized = without_normalization(env, name)
     notes = statistics_of_its_own(env)
     env, made = readable(env, name)
     checked = Checked(env, name)
     checked.notes, checked.normalized = ([f"its observations: {made}"] if made else []) + notes, normalized
     return checked
+
+
+def _with_tuples(wrapper: Any) -> Any:
+    """Return a wrapper of Gymnasium's with tuples for lists: it asks for them, and a configuration has none."""
+    if not (isinstance(wrapper, partial) and wrapper.func.__module__.startswith("gymnasium.")):
+        return wrapper
+    return partial(wrapper.func, **{k: tuple(v) if isinstance(v, list) else v for k, v in wrapper.keywords.items()})
 
 
 def _check_inside(env: Env, name: str) -> None:

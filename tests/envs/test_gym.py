@@ -604,7 +604,7 @@ def test_wrappers_stand_round_each_environment_in_their_order():
     wrappers = [
         partial(gym.wrappers.TransformReward, func=lambda r: r + 1),
         partial(gym.wrappers.TransformReward, func=lambda r: 10 * r),
-        partial(gym.wrappers.ReshapeObservation, shape=(3, 1)),
+        partial(gym.wrappers.ReshapeObservation, shape=[3, 1]),  # a list, as configurations have it
     ]
     envs, plain = make("RlrunScripted-v0", wrappers=wrappers), make("RlrunScripted-v0")
     np.testing.assert_array_equal(envs.reset()[..., 0], plain.reset())
