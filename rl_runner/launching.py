@@ -128,7 +128,7 @@ _stopped: list[int] = []  # signals that told this process, one of a launcher's,
 
 @contextlib.contextmanager
 def _obeying_signals() -> Iterator[list[int]]:
-    """Have a signal end the job that runs, saved, and keep further ones from beginning.
+    """Install handlers: a signal ends the running job, which saves first, and no further one begins.
 
     A cluster's own handler, which queues the job again, has its turn when the job has saved.
     """
@@ -210,7 +210,7 @@ def _planned(config: Any) -> list[list[str]]:
 
 @contextlib.contextmanager
 def _passing_on_signals(stop: Callable[[int], bool]) -> Iterator[None]:
-    """Have a signal stop the processes of jobs, which save first; the launcher waits for them. None: end at once.
+    """Install handlers: a signal stops the processes of jobs, which save first. Without any, the sweep ends at once.
 
     Args:
         stop: sends a signal to the processes of jobs; returns whether there are any.
