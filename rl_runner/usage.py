@@ -56,7 +56,8 @@ def verb_help(verb: str) -> str:
     """Give what `rlrun VERB --help` shows."""
     lines = [f"rlrun {verb}: {VERBS[verb]}", ""]
     if verb != "train":
-        lines += [f"usage: rlrun {verb} RUN [key=value ...]   RUN: a run's directory, a checkpoint's, or latest", ""]
+        runs = "RUN [RUN ...]" if verb == "eval" else "RUN"
+        lines += [f"usage: rlrun {verb} {runs} [key=value ...]   RUN: a run's directory, a checkpoint's, or latest", ""]
         lines += ["keys", *_body(conf_dir() / f"{verb}.yaml")]
         if verb == "play":
             lines += ["", f"env (for a random agent): {options('env')}"]
