@@ -255,7 +255,7 @@ def _test_actor(agent: Agent, epsilon: float, stream: np.random.Generator, devic
 def _saved_actor(
     trained: State, envs: EpisodicVectorEnv, run: RunDirectory, epsilon: float, cfg: State
 ) -> tuple[Actor, Path, int]:
-    """Return the saved agent that is meant, its checkpoint, and the step at which it was saved."""
+    """Return the saved agent that was asked for, its checkpoint, and the step at which it was saved."""
     device = compute.device(cfg["device"])
     compute.set_threads(trained["num_threads"], envs.observation_space)
     if "compiled" in trained["agent"]:
@@ -340,7 +340,8 @@ def _observations(parts: Parts) -> str:
     network, space = parts.built("network"), parts.observation_space
     if network is None:
         return f"{space.n:,} states" if isinstance(space, gym.spaces.Discrete) else f"{space}"
-    reads = str(getattr(getattr(network, "torso", None), "reads", f"{space}, as they are"))
+    own = f"{type(space).__name__} of shape {space.shape}, as they are, for a torso of your own"
+    reads = str(getattr(getattr(network, "torso", None), "reads", own))
     normalizer = getattr(network, "normalizer", None)
     return f"{reads}, normalised by running statistics saved with the agent" if normalizer else reads
 

@@ -53,7 +53,7 @@ class WrongLine(Exception):
 
 
 def main() -> None:
-    """Run the command line; exit with 0, with 2 for what the user can put right, with 1 for a bug or a full disk."""
+    """Run the command line. Exit with 0, 2 for bad input, 1 for a bug or a full disk, 128 + a signal's number."""
     # Threads that wait for each other should spin for a moment, then sleep. Sleeping at once makes steps on images a
     # quarter slower on two idle cores; spinning for long, which is GNU OpenMP's default, made an update take 550 ms
     # instead of 30 beside other work. Read when torch is loaded.

@@ -1,6 +1,6 @@
-"""Hydra's launchers, held to what a sweep promises: one dead job is one failed job, and a signal stops all, saved.
+"""Adapters for Hydra's launchers: one dead job is one failed job, and at a signal all jobs save and stop.
 
-As they are, the launchers for joblib, submitit and Ray take the first dead job for the end of the sweep.
+Without them, the launchers for joblib, submitit and Ray end the sweep when the first job dies.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def returned(value: float | None) -> JobReturn:
 
 @contextlib.contextmanager
 def adapted(launcher: str, sweeper: str) -> Iterator[Stop]:
-    """Hold a launcher to the promises.
+    """Change a launcher so that a dead job does not end the sweep; yield the function that stops its jobs.
 
     Args:
         launcher: the chosen option of the group hydra/launcher.

@@ -24,11 +24,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rl_runner import jobs, launchers, streams
+from rl_runner import jobs, launchers, signals, streams
 from rl_runner.jobs import Failure
 from rl_runner.types import UserError
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def overrides() -> list[str]:
@@ -47,7 +45,7 @@ def shortest(path: Path) -> Path:
 
 
 def failure_of(e: Exception, line: str) -> Failure:
-    """Return an exception as text; what its frames hold is given free."""
+    """Return an exception as text; its frames are cleared, so that the memory of the job is released."""
     trace = "".join(traceback.format_exception(e))
     traceback.clear_frames(e.__traceback__)
     if isinstance(e, (UserError, HydraException, OmegaConfBaseException)):
@@ -64,9 +62,9 @@ def _here() -> tuple[str, int]:
 
 @dataclass
 class Task:
-    """What Hydra calls for each job. Launchers carry it to other processes, so it holds next to nothing.
+    """What Hydra calls for each job. Launchers send it to other processes, so it is small and can be pickled.
 
-    A job that fails returns no value: its exception would end most launchers, with all other jobs, and most sweepers.
+    A job that fails returns no value instead of raising: an exception would end most launchers and sweepers.
 
     Attributes:
         work: runs a job, given its configuration; returns what a sweeper may optimise.
@@ -128,9 +126,9 @@ _stopped: list[int] = []  # signals that told this process, one of a launcher's,
 
 @contextlib.contextmanager
 def _obeying_signals() -> Iterator[list[int]]:
-    """Install handlers: a signal ends the running job, which saves first, and no further one begins.
+    """Handle signals in a launcher's process: the running job saves and ends, and no further job starts.
 
-    A cluster's own handler, which queues the job again, has its turn when the job has saved.
+    A handler that the cluster installed, which requeues the job, is called after the job has saved.
     """
     busy = True
     warned: list[int] = []
@@ -210,7 +208,9 @@ def _planned(config: Any) -> list[list[str]]:
 
 @contextlib.contextmanager
 def _passing_on_signals(stop: Callable[[int], bool]) -> Iterator[None]:
-    """Install handlers: a signal stops the processes of jobs, which save first. Without any, the sweep ends at once.
+    """Forward a signal to the processes of jobs, which save and end; the launcher waits for them.
+
+    Without such processes the sweep ends at once, unless a job in this process handles the signal itself.
 
     Args:
         stop: sends a signal to the processes of jobs; returns whether there are any.
@@ -222,11 +222,13 @@ def _passing_on_signals(stop: Callable[[int], bool]) -> Iterator[None]:
         if not stop(signal.SIGTERM if len(launchers.received) == 1 else number):
             raise SystemExit(128 + number)
 
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    numbers = [n for n in signals.unhandled() if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, pass_on) for number in numbers}
+    signals.of_sweep.update(numbers)
     try:
         yield
     finally:
+        signals.of_sweep.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 

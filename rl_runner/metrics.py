@@ -126,7 +126,7 @@ class _EventFile:
         self.add(Event(file_version="brain.Event:2"))
 
     def purge(self, step: int) -> None:
-        """Tell TensorBoard to ignore what earlier files hold from a step on."""
+        """Write a marker that makes TensorBoard ignore the events of earlier files from a step on."""
         self.add(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, *events: Event) -> None:

@@ -111,7 +111,7 @@ def _run_job(log: str, context: HydraContext, config: DictConfig, task: TaskFunc
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     setup_globals()
     result = run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
-    result.cfg = result.hydra_cfg = None  # nobody asks for them
+    result.cfg = result.hydra_cfg = None  # no sweeper uses them, and they need not be sent
     answer.send(result)
 
 

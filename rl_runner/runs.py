@@ -103,7 +103,10 @@ class RunDirectory:
         if not run.path.is_dir():
             raise UserError(f"{name}: no such directory; a run's directory is wanted, or latest")
         if not run.config.is_file():
-            raise UserError(f"{name} is no run: it holds no config.yaml; runs are under {OUTPUTS}/<env>/<agent>/")
+            raise UserError(
+                f"{name} is no run: it holds no config.yaml; runs are under {OUTPUTS}/<env>/<agent>/, "
+                f"or in a sweep's directory"
+            )
         return run
 
     @staticmethod

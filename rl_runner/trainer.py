@@ -65,11 +65,11 @@ class Progress:
 class Trainer:
     """Runs a loop to its end.
 
-    The best agent of a run is never replaced by a worse one, also where a resume goes back behind its evaluation: to
-    the last checkpoint before a crash, to an older one, or to the end of a run, whose closing evaluation comes after
-    its last checkpoint. Training then goes on as if that evaluation had not been, so that an exact resume makes it
-    again. Only the agent on the disk stays, unless an agent as good is found. If its step does not give it again, the
-    rows of its evaluation are written once more, as soon as the clock has passed that step or the run ends.
+    The best agent of a run is never replaced by a worse one. A resume may start from a step before the best evaluation:
+    after a crash, from an older checkpoint, or from the last one, which is written before the closing evaluation. The
+    best agent on the disk is then kept, but training does not count its score before the clock has passed that step, so
+    that an exact resume repeats the original run. If the repeated evaluation is worse, or is missing, the saved agent
+    stays the best one and the rows of its evaluation are written again.
 
     Args:
         loop: takes the steps.
@@ -271,9 +271,8 @@ class Trainer:
         p, found = self.progress, self._best_on_disk()
         if found is None:
             if p.best is not None:
-                self.terminal.say(
-                    f"the best agent, of step {p.best_step:,}, is missing or damaged; the search restarts"
-                )
+                lost = f"the best agent, of step {p.best_step:,}, is missing or damaged"
+                self.terminal.say(f"{lost}; the next evaluation is the best so far")
             p.best, p.best_step = None, 0
         elif (found["steps"], found["return"]["mean"]) == (p.best_step, p.best):
             return
@@ -288,7 +287,7 @@ class Trainer:
         if path is None:
             return None
         try:
-            load(path, only=["agent"])  # it is whole
+            load(path, only=["agent"])  # raises Damaged if it is not whole
             found = about(path)
             return found if all(map(math.isfinite, [found["steps"], *_scalars(found).values()])) else None
         except (Damaged, KeyError, TypeError):

@@ -140,7 +140,7 @@ def _ours(group: str, target: str) -> bool:
     """
     module, _, name = target.rpartition(".")
     if group == "env" and module == "gymnasium.wrappers":
-        # Those that change numbers on their way. Others record videos to any place, for example.
+        # Only those that transform values. Others write files, such as RecordVideo.
         found = getattr(gymnasium.wrappers, name, None)
         return inspect.isclass(found) and issubclass(found, HARMLESS)
     part = PARTS.get(group, "-")

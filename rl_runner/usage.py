@@ -21,7 +21,7 @@ EXAMPLES = """\
   rlrun train -m env=cartpole network=mlp,dueling seed=1,2,3
   rlrun eval latest                                         100 episodes of the newest run's best agent"""
 
-STOPPING = (
+STOPPING_HELP = (
     "stopping: Ctrl-C (SIGINT), SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the step, save, and say how to resume;",
     "          a second Ctrl-C stops at once, unsaved; SIGHUP stays ignored under nohup",
     "exit code: 0 finished, 128 + the signal's number after a signal, 2 for bad input, 1 for any other failure",
@@ -66,7 +66,7 @@ def verb_help(verb: str) -> str:
     lines += ["groups", _table(), ""]
     lines += ["keys (an environment or an experiment sets its own; see them all with --cfg job)"]
     lines += [*_body(conf_dir() / "train.yaml"), "", "examples", EXAMPLES, ""]
-    lines += [*STOPPING, ""]
+    lines += [*STOPPING_HELP, ""]
     lines += ["your own configuration: --config-dir ./my_conf env=mine"]
     lines += ['tab completion: eval "$(rlrun -sc install=bash)"']
     return "\n".join(lines)

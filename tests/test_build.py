@@ -147,7 +147,9 @@ def test_where_there_are_no_exact_measures_the_reason_is_said(workdir: Path) -> 
     assert "exact measures" not in dict(lake.facts)
     taxi = built("env=gym", "env.id=Taxi-v4", "++env.kwargs.fickle_passenger=true", "agent=q_learning")
     assert taxi.exact is None
-    said = r"none, the table P of Taxi-v4 does not say what is played: in state \d+ action \d led to .*, where P has "
+    said = (
+        r"none, the table P of Taxi-v4 does not match the environment: in state \d+ action \d led to .*, where P has "
+    )
     assert re.match(said, dict(taxi.facts)["exact measures"])
     without_a_table = built("env=cartpole")
     assert without_a_table.exact is None

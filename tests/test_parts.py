@@ -156,7 +156,7 @@ def test_the_defaults_of_somebodys_own_class_are_left_alone() -> None:
 
 
 def test_planning_with_a_table_that_does_not_say_what_is_played_is_refused() -> None:
-    wrong = r"env: planning needs the dynamics, but the table P of Taxi-v4 does not say what is played: in state"
+    wrong = r"env: planning needs the dynamics, but the table P of Taxi-v4 does not match the environment: in state"
     for planner in ("value_iteration", "policy_iteration"):
         with pytest.raises(UserError, match=wrong):
             _ = parts(f"agent={planner}", "env=gym", "env.id=Taxi-v4", "++env.kwargs.fickle_passenger=true").agent

@@ -409,7 +409,10 @@ def test_a_best_agent_that_is_gone_is_not_waited_for(tmp_path):
     (tmp_path / "checkpoints/best_000000009/agent.npz").write_bytes(b"")
     trainer = train(tmp_path, scores, resume="latest")
     assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (18, 5.0)
-    assert "the best agent, of step 9, is missing or damaged; the search restarts" in trainer.terminal.lines
+    assert (
+        "the best agent, of step 9, is missing or damaged; the next evaluation is the best so far"
+        in trainer.terminal.lines
+    )
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])

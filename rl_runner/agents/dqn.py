@@ -78,7 +78,8 @@ class DQN:
     def policy(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of observations (N, *O), to act by while training.
 
-        Noisy networks draw noise here, so that they explore. A network that normalises observations counts these in.
+        Noisy networks draw noise here, so that they explore. A network that normalises observations updates its
+        statistics with these.
         """
         if self.normalizer is not None:
             self.normalizer.update(obs)

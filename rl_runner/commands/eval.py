@@ -30,12 +30,12 @@ class EvalJob:
         run: the run that the agent is from.
         checkpoint: the agent.
         step: of training, at which it was saved.
-        actor: it, choosing actions.
+        actor: chooses the actions of the saved agent.
         envs: fresh environments.
         episodes: how many to play.
         seed: of the environments.
         protocol: what a reader of the score must know.
-        name: what of it is not as the run has it, for the name of the file.
+        name: suffix of file names: the settings that differ from the run's own.
         viewer: an environment that draws; None: no videos.
         videos: how many of the episodes to write as videos.
     """
@@ -54,7 +54,7 @@ class EvalJob:
 
     @property
     def file(self) -> str:
-        """The name of its files, without what tells them apart."""
+        """The common prefix of the names of its files."""
         return f"{self.checkpoint.name}_seed{self.seed}{self.name}"
 
 

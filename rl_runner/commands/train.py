@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rl_runner import signals
 from rl_runner.checkpoint import Checkpoints
 from rl_runner.evaluate import Evaluation
 from rl_runner.exact import Exact
@@ -158,38 +159,29 @@ def _word(run: Path) -> str:
     return text if re.match(r"[\w/.]", text) and text not in ("latest", "null") else f"./{text}"
 
 
-STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")  # not every platform has them all
-
-
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
     """Note the signals that ask a run to stop, instead of dying of them; a second SIGINT interrupts at once.
 
-    SIGHUP, which nohup ignores, and SIGUSR1 and SIGUSR2, the warnings of a cluster before it ends a job, are left to
-    whoever handles them already. Outside the main thread no handler can be installed, and none is.
+    SIGHUP, which nohup ignores, and SIGUSR1 and SIGUSR2, the warnings of a cluster before it ends a job, keep a handler
+    that they have, unless it is the one of a sweep. Outside the main thread Python allows no signal handlers.
     """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
 
     def note(number: int, _: object) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
 
-    before = {number: signal.signal(number, note) for number in _unhandled()}
+    before = {number: signal.signal(number, note) for number in signals.unhandled()}
     try:
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _unhandled() -> list[signal.Signals]:
-    """Return the signals of `STOPPING` to handle: SIGINT and SIGTERM always, the others where they would kill."""
-    if threading.current_thread() is not threading.main_thread():
-        return []
-    here = [signal.Signals[name] for name in STOPPING if hasattr(signal, name)]
-    ours = (signal.SIGINT, signal.SIGTERM)
-    return [s for s in here if s in ours or signal.getsignal(s) is signal.SIG_DFL]
 
 
 def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, object]]:

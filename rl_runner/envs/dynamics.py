@@ -44,7 +44,7 @@ def known(make: Make, name: str, observation_space: gym.Space[Any], action_space
         action_space: of one environment.
 
     Raises:
-        UserError: a table that does not say what is played, or an environment that raises an exception.
+        UserError: a table that does not match the environment, or an environment that raises an exception.
     """
     if not isinstance(observation_space, Discrete) or not isinstance(action_space, Discrete):
         return None
@@ -79,7 +79,7 @@ def _read_and_compare(env: gym.Env[Any, Any], name: str, first: tuple[int, int])
     try:
         return Comparison(env, table, mdp, *first).run()
     except Contradiction as e:
-        raise UserError(f"the table P of {name} does not say what is played: {e}") from e
+        raise UserError(f"the table P of {name} does not match the environment: {e}") from e
 
 
 class Contradiction(Exception):

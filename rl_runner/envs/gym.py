@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from rl_runner import signals
 from rl_runner.envs import dynamics, ids
 from rl_runner.envs.checked import Checked, FiveValues
 from rl_runner.envs.spaces import MASK, readable, statistics_of_its_own, stored, without_normalization
@@ -27,7 +28,6 @@ from rl_runner.types import Array, BoolArray, UserError
 
 Env = gym.Env[Any, Any]
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")  # that a run saves at; not every platform has all
 ENDLESS = 10_000  # time limit where the environment has none: a policy that knows nothing may never end an episode
 
 gym.register("rlrun/GridWorld-v0", "rl_runner.envs.gridworld:GridWorld", max_episode_steps=100)
@@ -85,7 +85,7 @@ class GymBackend:
         except (gym.error.Error, TypeError, ValueError, KeyError, AttributeError, ImportError) as e:
             raise UserError(f"env.id: {id} cannot be made: {_one_line(e)}") from e
         self._envs = envs
-        if processes:  # they ignore the signals that would end them, and Python waits for its processes at its end
+        if processes:  # they ignore the signals that would end them, and at exit Python would wait for them forever
             weakref.finalize(self, _kill, envs.processes)
         self.num_envs, self.stack = num_envs, frame_stack
         self._space = stored(self.name, self._envs.single_observation_space)  # of one frame
@@ -185,7 +185,7 @@ class GymBackend:
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
-        """Say which process died, and end the others, where one has."""
+        """Raise Died for the process that died, after the others were killed."""
         try:
             yield
         except (EOFError, ConnectionError) as e:  # from the pipe to a process
@@ -213,9 +213,8 @@ def _kill(processes: Sequence[multiprocessing.Process]) -> None:
 def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]], home: int) -> Env:
     """Return one environment, checked inside and outside of all wrappers, with observations that are one array."""
     if os.getpid() != home:  # signals to the whole group are the run's to answer: it saves, then ends this process
-        for each in SIGNALS:
-            if hasattr(signal, each):
-                signal.signal(signal.Signals[each], signal.SIG_IGN)
+        for number in signals.STOPPING:
+            signal.signal(number, signal.SIG_IGN)
     env = gym.make(id, disable_env_checker=True, **extra)
     if _limit(env) is None:
         env = gym.wrappers.TimeLimit(env, ENDLESS)

@@ -272,6 +272,17 @@ def test_each_signal_saves(number: int, workdir: Path, handlers: None) -> None:
     assert (workdir / "outputs/a/checkpoints/step_000000020").is_dir()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_to_a_sweep_saves_the_running_job(number: int, workdir: Path, handlers: None) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        raise_at_the_first_log(patch, number)
+        done = rlrun("train", "-m", *SHORT, "seed=0,1", "log.every_steps=20", "hydra.sweep.dir=sw")
+    assert done.code == 128 + number, done
+    assert (workdir / "sw/0_seed=0/checkpoints/step_000000020").is_dir()
+    assert not (workdir / "sw/1_seed=1").exists()
+    assert "0 of 2 runs finished" in done.out
+
+
 def test_signals_that_others_handle_stay_theirs(handlers: None) -> None:
     theirs: list[int] = []
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does

@@ -126,7 +126,7 @@ def test_a_process_that_dies_is_one_line_and_the_last_checkpoint_stays(workdir: 
 @pytest.mark.parametrize("name", ["MirrorLake", "ScaledLake"])
 def test_a_table_that_is_not_what_is_played_plans_nothing_and_measures_nothing(workdir: Path, name: str) -> None:
     said = line(train(name, "agent=value_iteration"))
-    why = f"the table P of {name}-v0 does not say what is played"
+    why = f"the table P of {name}-v0 does not match the environment"
     assert said.startswith(f"env: planning needs the dynamics, but {why}")
     done = train(name, *Q)
     assert done.code == 0, done

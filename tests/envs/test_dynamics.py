@@ -121,7 +121,7 @@ CHANGED = {
 @pytest.mark.parametrize("change", CHANGED)
 def test_a_wrapper_that_changes_what_is_played_is_found(change):
     wrap, said = CHANGED[change]
-    with pytest.raises(UserError, match=f"the table P of Mine-v0 does not say what is played: .*{said}"):
+    with pytest.raises(UserError, match=f"the table P of Mine-v0 does not match the environment: .*{said}"):
         ask(lambda: wrap(gym.make("FrozenLake-v1", is_slippery=False)))
 
 

@@ -1,0 +1,25 @@
+"""Which signals a run handles."""
+
+import signal
+
+import pytest
+
+from rl_runner import signals
+
+
+@pytest.fixture
+def _defaults():
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in signals.STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_defaults")
+def test_those_that_nobody_handles_and_those_of_a_sweep(monkeypatch):
+    assert signals.unhandled() == list(signals.STOPPING)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # a cluster's
+    assert signals.unhandled() == [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2]
+    monkeypatch.setattr(signals, "of_sweep", {signal.SIGUSR1})
+    assert signals.unhandled() == [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
