@@ -178,7 +178,11 @@ def _run_verb(verb: str, args: list[str]) -> int:
 
     from rl_runner import launching
 
-    sys.path.append(str(Path(__file__).parent / "plugins"))  # Hydra finds hydra/launcher=processes there
+    plugins = str(Path(__file__).parent / "plugins")  # Hydra finds hydra/launcher=processes there
+    if plugins not in sys.path:
+        sys.path.append(plugins)
+        # The processes of a launcher, wherever it starts them, unpickle what Hydra knows of it.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), plugins]))
 
     work: Callable[[Any], float | None] = {"train": _train, "eval": _eval, "play": _play}[verb]
     task = launching.Task(work, functools.partial(_failure, verb, args), noted=verb == "train")

@@ -222,6 +222,8 @@ def arrows(mdp: MDP) -> list[str] | None:
     down = row[mdp.state] - row[:, None, None]  # (S, A, K) cells
     right = column[mdp.state] - column[:, None, None]
     weight = np.where(abs(down) + abs(right) == 1, mdp.probability, 0.0)
+    if mdp.acts_as is not None:  # the moves of a forbidden action are those of another one
+        weight[mdp.acts_as != np.arange(mdp.acts_as.shape[1])] = 0.0
     means = [(weight * way).sum(axis=(0, 2)) for way in (down, right)]  # (A,) each
     return [_arrow(*mean) for mean in zip(*means, strict=True)]
 
@@ -244,6 +246,8 @@ def draw(mdp: MDP, q: Floats) -> list[str]:
         return []
     numbers = [f"{value:.2f}" for value in q.max(axis=1)]
     chosen, seen = greedy(q).argmax(axis=1), reachable(mdp)
+    if mdp.acts_as is not None:
+        chosen = mdp.acts_as[np.arange(len(chosen)), chosen]
     width = max(len(number) for number, s in zip(numbers, seen, strict=True) if s)
     cells = [
         f"{symbols[a]} {number:>{width}}" if s else NEVER.center(width + 2)

@@ -17,6 +17,7 @@ from rl_runner.mdp import (
     draw,
     expected_return,
     greedy,
+    masked,
     optimal_values,
     policy_values,
     reachable,
@@ -254,3 +255,13 @@ def test_the_oracle_by_hand():
 def test_outcomes_that_are_none_are_refused(outcome):
     with pytest.raises(UserError, match=r"P\[1\]\[0\] has \(.*\), not \(probability, state, reward, terminated\)"):
         from_table({0: {0: [(1.0, 1, 0.0, False)]}, 1: {0: [(1.0, 0, 0.0, False), outcome]}})
+
+
+def test_a_drawing_shows_no_forbidden_action():
+    mdp = MDP.from_table(GridWorld(rows=1, columns=4, terminals=[[0, 3]]).P, np.eye(4)[0], None, (1, 4))
+    allowed = np.ones((4, 4), np.bool_)
+    allowed[:, [0, 2, 3]] = False  # to the right alone
+    allowed[2, 3] = True  # and once to the left
+    only = masked(mdp, allowed)
+    assert draw(only, optimal_values(only, 0.9)) == draw(mdp, optimal_values(mdp, 0.9))
+    assert "→" in draw(only, optimal_values(only, 0.9))[0]

@@ -10,12 +10,49 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 
 from rl_runner.types import BoolArray, UserError
 
 RESET = "reset(self, *, seed=None, options=None) -> (observation, info)"
 STEP = "step(self, action) -> (observation, reward, terminated, truncated, info)"
+
+
+class Misfit(Exception):
+    """Says in words how a value does not fit its space."""
+
+
+class Reader:
+    """Checks values against a space, and returns them as numbers of its type.
+
+    Args:
+        space: of the values. Values of a Dict or Tuple pass as they are: wrappers further up read their parts.
+
+    Raises:
+        Misfit: when called, a value of another shape or type; of whole numbers, one out of range.
+    """
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self.shape, self.type = space.shape, space.dtype
+        floats = space.dtype is not None and np.issubdtype(space.dtype, np.floating)
+        self._kinds = "biuf" if floats else "biu"
+        self._box = space if isinstance(space, Box) and not floats else None  # of whole numbers
+
+    def __call__(self, value: Any) -> Any:
+        """Return the value."""
+        if self.shape is None:
+            return value
+        got = value if isinstance(value, np.ndarray) else np.asarray(value)
+        if got.shape != self.shape:
+            raise Misfit(f"of shape {got.shape}; its observation_space says {self.shape}")
+        if got.dtype.kind not in self._kinds:
+            raise Misfit(f"of type {got.dtype}; its observation_space says {self.type}")
+        if self._box is None or (got.dtype == self.type and got.dtype.itemsize == 1):
+            return value
+        outside = (got < self._box.low) | (got > self._box.high)
+        if outside.any():
+            raise Misfit(f"with {got[outside].flat[0]}, outside of its observation_space {self._box}")
+        return got.astype(self.type, copy=False)
 
 
 class FiveValues(gym.Wrapper[Any, Any, Any, Any]):
@@ -44,8 +81,8 @@ class FiveValues(gym.Wrapper[Any, Any, Any, Any]):
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
     """Checks the answers of an environment, and passes them on as plain numbers.
 
-    Rewards become floats, the end flags bools, an `info` of None an empty dict, an `info["action_mask"]` an array of
-    bools (A,). The observation's shape and kind are checked in each step.
+    Rewards become floats and the end flags bools. Of `info` only an `action_mask` stays, an array of bools (A,). Each
+    observation's shape and type are checked, and the range of whole numbers.
 
     Args:
         env: the environment.
@@ -65,17 +102,14 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         self.notes: list[str] = []
         self.normalized = False
         self._when = "reset"
-        # Looked up once: properties of a wrapper ask each wrapper below it.
-        space: gym.Space[Any] = env.observation_space
-        self._shape, self._type = space.shape, space.dtype
-        self._kinds = "biuf" if space.dtype is not None and np.issubdtype(space.dtype, np.floating) else "biu"
+        self._read = Reader(env.observation_space)
         self._actions = int(env.action_space.n) if isinstance(env.action_space, Discrete) else None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
         self._when = "reset"
         try:
-            answer = self.env.reset(seed=seed, options=options)
+            answer = self.env.reset(seed=seed, options=options or None)
         except TypeError as e:
             if "unexpected keyword argument" in str(e):
                 raise self._wrong(f"its reset takes no seed= or options= ({e}); wanted: {RESET}") from e
@@ -124,8 +158,8 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         if not isinstance(info, dict):
             raise self._wrong(f"its {self._when} gives the info {_shown(info)}; a dict is wanted")
         if "action_mask" not in info or self._actions is None:
-            return info
-        return {**info, "action_mask": self._mask(info["action_mask"], self._actions)}
+            return {}  # nobody asks for more, and what cannot be stacked or pickled would fail further up
+        return {"action_mask": self._mask(info["action_mask"], self._actions)}
 
     def _mask(self, mask: Any, actions: int) -> BoolArray:
         allowed = np.asarray(mask)
@@ -134,18 +168,10 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         return allowed.astype(np.bool_)
 
     def _observation(self, obs: Any) -> Any:
-        if self._shape is None:  # a Dict, for a wrapper above this one to turn into numbers
-            return obs
-        got = obs if isinstance(obs, np.ndarray) else np.asarray(obs)
-        if got.shape != self._shape:
-            raise self._wrong(
-                f"its {self._when} gives an observation of shape {got.shape}; its observation_space says {self._shape}"
-            )
-        if got.dtype.kind not in self._kinds:
-            raise self._wrong(
-                f"its {self._when} gives an observation of type {got.dtype}; its observation_space says {self._type}"
-            )
-        return obs
+        try:
+            return self._read(obs)
+        except Misfit as e:
+            raise self._wrong(f"its {self._when} gives an observation {e}") from e
 
     def _wrong(self, what: str) -> UserError:
         return UserError(f"env: {self.name}: {what}")

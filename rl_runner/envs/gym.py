@@ -8,6 +8,8 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -82,8 +84,10 @@ class GymBackend:
         vector = AsyncVectorEnv if processes else SyncVectorEnv
         try:
             envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-        except (gym.error.Error, TypeError, ValueError, KeyError, AttributeError, ImportError) as e:
-            raise UserError(f"env.id: {id} cannot be made: {_one_line(e)}") from e
+        except UserError:
+            raise
+        except Exception as e:  # of whatever kind, in somebody else's constructor
+            raise UserError(f"env.id: {id} cannot be made: {_one_line(e) or type(e).__name__}") from e
         self._envs = envs
         if processes:  # they ignore the signals that would end them, and at exit Python would wait for them forever
             weakref.finalize(self, _kill, envs.processes)
@@ -186,17 +190,30 @@ class GymBackend:
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
         """Raise Died for the process that died, after the others were killed."""
-        try:
+        if not isinstance(self._envs, AsyncVectorEnv):
             yield
-        except (EOFError, ConnectionError) as e:  # from the pipe to a process
-            processes = self._envs.processes
-            gone = multiprocessing.connection.wait([p.sentinel for p in processes], timeout=10)
-            dead = next((i for i, p in enumerate(processes) if p.sentinel in gone), 0)
-            processes[dead].join(timeout=10)
-            code = processes[dead].exitcode
-            _kill(processes)
-            self._envs.closed = True
-            raise Died(dead, code) from e
+            return
+        # What Gymnasium warns of, the traceback of an error in a process, is for bugs: a UserError says it in one line.
+        with warnings.catch_warnings(record=True) as said:
+            try:
+                yield
+            except UserError:
+                raise
+            except (EOFError, ConnectionError) as e:  # from the pipe to a process
+                raise self._died() from e
+            except Exception:
+                print(*(warning.message for warning in said), sep="\n", file=sys.stderr)
+                raise
+
+    def _died(self) -> Died:
+        processes = self._envs.processes
+        gone = multiprocessing.connection.wait([p.sentinel for p in processes], timeout=10)
+        dead = next((i for i, p in enumerate(processes) if p.sentinel in gone), 0)
+        processes[dead].join(timeout=10)
+        code = processes[dead].exitcode
+        _kill(processes)
+        self._envs.closed = True
+        return Died(dead, code)
 
     def _draw(self) -> None:
         if self._render:
@@ -219,8 +236,12 @@ def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Calla
     if _limit(env) is None:
         env = gym.wrappers.TimeLimit(env, ENDLESS)
     _check_inside(env, name)
-    for wrapper in wrappers:
-        env = _with_tuples(wrapper)(env)
+    for i, wrapper in enumerate(wrappers):
+        try:
+            env = _with_tuples(wrapper)(env)
+        except Exception as e:  # likewise
+            why = f"{type(e).__name__}: {_one_line(e)}".removesuffix(": ")
+            raise UserError(f"env.wrappers[{i}]: {_name(wrapper)} cannot wrap {name}: {why}") from e
     env, normalized = without_normalization(env, name)
     notes = statistics_of_its_own(env)
     env, made = readable(env, name)

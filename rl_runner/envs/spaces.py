@@ -7,15 +7,25 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
-from gymnasium.wrappers import FlattenObservation, NormalizeObservation, OrderEnforcing, PassiveEnvChecker, TimeLimit
+from gymnasium.wrappers import (
+    FlattenObservation,
+    NormalizeObservation,
+    OrderEnforcing,
+    PassiveEnvChecker,
+    RecordEpisodeStatistics,
+    TimeLimit,
+)
 from gymnasium.wrappers.utils import RunningMeanStd
 
-from rl_runner.envs.checked import Checked
+from rl_runner.envs.checked import Checked, Misfit, Reader
 from rl_runner.types import UserError
 
 MASK = "action_mask"  # the name, in a Dict observation or in `info`, of the flags of allowed actions
 
-LEAVE_OBSERVATIONS = (TimeLimit, OrderEnforcing, PassiveEnvChecker, Checked, gym.RewardWrapper, gym.ActionWrapper)
+LEAVE_OBSERVATIONS = (
+    *(TimeLimit, OrderEnforcing, PassiveEnvChecker, RecordEpisodeStatistics, Checked),
+    *(gym.RewardWrapper, gym.ActionWrapper),
+)
 
 Env = gym.Env[Any, Any]
 
@@ -41,6 +51,10 @@ def readable(env: Env, name: str) -> tuple[Env, str | None]:
     for path, part in parts if isinstance(space, (Dict, Tuple)) else []:
         if not isinstance(part, (Box, Discrete, MultiBinary, MultiDiscrete)):
             raise UserError(_unreadable(name, space, path, part))
+    if isinstance(space, (Dict, Tuple)):
+        if not parts:
+            raise UserError(f"env: {name} has no observations{' but its action_mask' if done else ''}")
+        env = CheckedParts(env, name)
     if isinstance(space, Dict) and list(space.spaces) == [path for path, _ in parts[:1]]:
         env = OnePart(env, parts[0][0])
         done.append(f"its {parts[0][0]!r}")
@@ -70,10 +84,11 @@ def stored(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
     elif kind.itemsize > 1 and (space.low >= 0).all() and (space.high <= 255).all():
         kind = np.dtype(np.uint8)
     elif kind.kind == "u" and kind.itemsize > 1:  # which torch computes little with
-        kind = np.dtype(np.int64)
+        kind = np.dtype(np.float32 if (space.high > np.iinfo(np.int64).max).any() else np.int64)
     if kind == space.dtype:
         return space
-    return Box(space.low.astype(kind), space.high.astype(kind), space.shape, kind.type)
+    with np.errstate(over="ignore"):  # bounds beyond float32 become infinite
+        return Box(space.low.astype(kind), space.high.astype(kind), space.shape, kind.type)
 
 
 def state_outside(space: gym.Space[Any], obs: Any) -> Any | None:
@@ -155,6 +170,31 @@ class MaskToInfo(gym.ObservationWrapper[Any, Any, Any]):
     def observation(self, observation: Any) -> Any:
         """Return the other parts."""
         return {k: v for k, v in observation.items() if k != MASK}
+
+
+class CheckedParts(gym.ObservationWrapper[Any, Any, Any]):
+    """Checks each part of a Dict or Tuple observation; flattened, a wrong state would be another one."""
+
+    def __init__(self, env: Env, name: str) -> None:
+        super().__init__(env)
+        self.name = name
+        self._parts = [(path.split("."), part, Reader(part)) for path, part in _leaves(env.observation_space)]
+
+    def observation(self, observation: Any) -> Any:
+        """Return the observation."""
+        for path, space, read in self._parts:
+            value, where = observation, f"env: {self.name}: the part {'.'.join(path)!r} of its observation"
+            try:
+                for key in path:
+                    value = value[int(key) if isinstance(value, (tuple, list)) else key]
+                value = np.asarray(read(value))
+            except (KeyError, IndexError, TypeError, ValueError) as e:
+                raise UserError(f"{where} is missing") from e
+            except Misfit as e:
+                raise UserError(f"{where} is {e}") from e
+            if (state := state_outside(space, value[None])) is not None:
+                raise UserError(f"{where} is the state {state}, which its space {space} does not have")
+        return observation
 
 
 class OnePart(gym.ObservationWrapper[Any, Any, Any]):

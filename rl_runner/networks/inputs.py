@@ -40,8 +40,8 @@ class Image(NamedTuple):
 def image(space: Space) -> Image | None:
     """Return how a space can be read as images; None: it cannot.
 
-    Images are (H, W), (C, H, W), (H, W, C), or a stack (S, ...) of the latter two. Of three axes, the last holds the
-    channels if it is the smaller one of the first and the last.
+    Images are (H, W), (C, H, W), (H, W, C), or a stack (S, ...) of the latter two. Of three axes, the channels are the
+    one beside two equal ones; else the smaller one of the first and the last; the last if all are equal.
     """
     if not isinstance(space, Box) or len(space.shape) not in (2, 3, 4):
         return None
@@ -49,9 +49,10 @@ def image(space: Space) -> Image | None:
     if len(shape) == 2:
         return Image(1, *shape, channels_last=False)
     stack, frame = (shape[0], shape[1:]) if len(shape) == 4 else (1, shape)
-    last = frame[-1] < frame[0]
-    channels, height, width = (frame[2], frame[0], frame[1]) if last else frame
-    return Image(stack * channels, height, width, last)
+    first, middle, last = frame
+    channels_last = first == middle if (first == middle) != (middle == last) else last < first or first == last
+    channels, height, width = (last, first, middle) if channels_last else frame
+    return Image(stack * channels, height, width, channels_last)
 
 
 def looks_like_image(space: Space) -> bool:
@@ -96,7 +97,7 @@ def _values(space: Box) -> str:
     low, high = space.low.min(), space.high.max()
     if (low, high) == (0, 1) and not np.issubdtype(space.dtype, np.floating):
         return "flags"
-    return f"number{'s' if space.shape != (1,) else ''} in [{low:.6g}, {high:.6g}]"
+    return f"number{'s' if np.prod(space.shape) != 1 else ''} in [{low:.6g}, {high:.6g}]"
 
 
 def flat_input(space: Space) -> tuple[nn.Module, int]:
@@ -223,14 +224,17 @@ class Normalizer(nn.Module):
         self.mean: Tensor
         self.variance: Tensor
         self.count: Tensor
+        self._space = space
         self.register_buffer("mean", torch.zeros(space.shape, dtype=torch.float64))
         self.register_buffer("variance", torch.ones(space.shape, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     @property
     def space(self) -> Box:
-        """The space of normalised observations."""
-        return Box(-self.clip, self.clip, tuple(self.mean.shape), np.float32)
+        """The space of normalised observations, without bounds where the true one has none."""
+        low = np.where(np.isfinite(self._space.low), -self.clip, -np.inf)
+        high = np.where(np.isfinite(self._space.high), self.clip, np.inf)
+        return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
     @torch.no_grad()
     def update(self, obs: Tensor) -> None:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rl_runner import memory
 from rl_runner.replay.frames import DeviceFrames, HostFrames
 from rl_runner.types import Array, BoolArray, FloatArray, IntArray, State, Transition, UserError
 
@@ -103,6 +104,8 @@ class RowStorage:
         """
         env = np.arange(self.num_envs)
         if self.action_mask is None and tr.next_action_mask is not None:
+            what = f"replay.capacity: the masks of {tr.next_action_mask.shape[1]:,} actions, for each row,"
+            memory.require(what, self.rows * tr.next_action_mask.size, "a smaller one is wanted")
             self.action_mask = np.ones((self.rows, *tr.next_action_mask.shape), dtype=np.bool_)
         if self.episode_over.any():
             first = np.flatnonzero(self.episode_over)

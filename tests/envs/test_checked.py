@@ -70,7 +70,45 @@ def test_masks_of_actions_become_bools(mask: Any) -> None:
     *_, info = step_of((OBS, 0.0, False, False, {"action_mask": mask, "other": 5}))
     assert info["action_mask"].dtype == np.bool_
     assert info["action_mask"].tolist() == [False, True]
-    assert info["other"] == 5
+
+
+def test_of_info_only_the_mask_stays() -> None:
+    """The rest may be what a vector of environments cannot stack, or what no process can send."""
+    assert step_of((OBS, 0.0, False, False, {"winner": None, "path": [1, 2], "print": lambda: 1}))[4] == {}
+
+
+def test_options_are_none_where_there_are_none() -> None:
+    class Options(Answers):
+        def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+            assert options is None or options["start"] == 5
+            return OBS, {}
+
+    Checked(Options(), "Mine-v0").reset(seed=1, options={})
+    Checked(Options(), "Mine-v0").reset(seed=1, options={"start": 5})
+
+
+WHOLE = [
+    (Box(0, 10, (3,), np.int64), np.array([0, 10, 3], np.int32), None),
+    (Box(0, 255, (3,), np.uint8), np.array([0, 255, 3]), None),
+    (Box(0, 255, (3,), np.uint8), np.array([0, 300, 3]), 300),
+    (Box(0, 255, (3,), np.uint8), np.array([0, -1, 3]), -1),
+    (Box(0, 10, (3,), np.int64), np.array([0, 300, 3]), 300),
+    (Box(-5, 5, (3,), np.int64), np.array([0, 6, 3]), 6),
+]
+
+
+@pytest.mark.parametrize(("space", "obs", "wrong"), WHOLE, ids=repr)
+def test_whole_numbers_get_the_type_of_the_space_or_are_refused_where_they_would_wrap(
+    space: gym.Space[Any], obs: Any, wrong: int | None
+) -> None:
+    env = Checked(Answers(reset=(obs, {}), space=space), "Mine-v0")
+    if wrong is not None:
+        with pytest.raises(UserError, match=rf"its reset gives an observation with {wrong}, outside of its"):
+            env.reset()
+        return
+    got, _ = env.reset()
+    assert got.dtype == space.dtype
+    assert got.tolist() == obs.tolist()
 
 
 OTHER_TYPES = [  # what a space takes although it is not of its type

@@ -522,6 +522,7 @@ class Bad(Scripted):
 
 for kind in (Big, Seen, Dies, Bad):
     gym.register(f"Rlrun{kind.__name__}-v0", entry_point=kind)
+gym.register("RlrunBroken-v0", entry_point=lambda: fails(None))
 gym.register("RlrunNormalized-v0", entry_point=lambda render_mode=None: NormalizeObservation(Scripted()))
 
 
@@ -598,6 +599,19 @@ def test_an_episode_that_can_be_played_again_is_told_from_one_that_cannot():
         envs = make(id, 2)
         _, episodes, _ = run(envs, np.random.default_rng(0), 60, envs.reset())
         assert [envs.repeats(e) for e in episodes[:3]] == [wanted] * 3, id
+
+
+def fails(env):
+    raise RuntimeError("no such thing")
+
+
+def test_a_wrapper_or_an_environment_that_cannot_be_made_is_one_line():
+    with pytest.raises(
+        UserError, match=r"^env.wrappers\[1\]: fails cannot wrap CartPole-v1: RuntimeError: no such thing$"
+    ):
+        make("CartPole-v1", wrappers=[lambda env: env, fails])
+    with pytest.raises(UserError, match=r"^env.id: RlrunBroken-v0 cannot be made: no such thing$"):
+        make("RlrunBroken-v0")
 
 
 def test_wrappers_stand_round_each_environment_in_their_order():

@@ -8,7 +8,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
-from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit, TransformObservation
+from gymnasium.wrappers import (
+    NormalizeObservation,
+    NormalizeReward,
+    RecordEpisodeStatistics,
+    TimeLimit,
+    TransformObservation,
+)
 
 from rl_runner.envs.spaces import readable, state_outside, statistics_of_its_own, stored, without_normalization
 from rl_runner.types import UserError
@@ -125,6 +131,50 @@ def test_a_part_that_cannot_be_read_is_named(space: gym.Space[Any], line: str) -
     assert "\n" not in str(e.value)
 
 
+class Gives(Shows):
+    """Shows what it is told to."""
+
+    def __init__(self, space: gym.Space[Any], obs: Any) -> None:
+        super().__init__(space)
+        self.obs = obs
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return self.obs, {}
+
+
+PARTS = Dict({"s": Discrete(4, start=1), "t": Tuple([MultiDiscrete([3, 3]), Box(0, 9, (2,), np.uint8)])})
+RIGHT = {"s": 2, "t": (np.array([2, 0]), np.array([0, 9]))}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"s": 0}, "'s' of its observation is the state 0, which its space"),
+        ({"s": 7}, "'s' of its observation is the state 7, which its space"),
+        ({"s": 1.5}, "'s' of its observation is of type float64"),
+        ({"t": (np.array([4, 1]), np.array([0, 9]))}, "'t.0' of its observation is the state 4, which its space"),
+        ({"t": (np.array([1]), np.array([0, 9]))}, r"'t.0' of its observation is of shape \(1,\)"),
+        ({"t": (np.array([2, 0]), np.array([0, 300]))}, "'t.1' of its observation is with 300, outside of"),
+        ({"t": (np.array([2, 0]),)}, "'t.1' of its observation is missing"),
+    ],
+    ids=str,
+)
+def test_a_wrong_part_of_an_observation_is_named(change: dict[str, Any], line: str) -> None:
+    readable(Gives(PARTS, RIGHT), "Mine-v0")[0].reset()
+    with pytest.raises(UserError, match=f"^env: Mine-v0: the part {line}"):
+        readable(Gives(PARTS, {**RIGHT, **change}), "Mine-v0")[0].reset()
+
+
+@pytest.mark.parametrize("space", [Dict({}), Dict({"action_mask": MultiBinary(3)})], ids=str)
+def test_a_dict_without_observations_is_refused(space: gym.Space[Any]) -> None:
+    with pytest.raises(UserError, match=r"^env: Mine-v0 has no observations"):
+        readable(Shows(space), "Mine-v0")
+
+
+def test_large_unsigned_numbers_become_floats() -> None:
+    assert stored("Mine-v0", Box(0, 2**64 - 1, (2,), np.uint64)).dtype == np.float32
+
+
 NUMBERS = Box(-1, 1, (3,), np.float32)
 
 
@@ -137,6 +187,8 @@ def test_normalisation_is_taken_out_wherever_nothing_works_on_what_it_gives() ->
     assert limited.env is bare
     assert env.observation_space == NUMBERS
     assert without_normalization(limited, "Mine-v0") == (limited, False)
+    recorded = RecordEpisodeStatistics(NormalizeObservation(bare))
+    assert without_normalization(recorded, "Mine-v0") == (recorded, True)
 
 
 def test_normalisation_that_something_works_on_is_refused() -> None:

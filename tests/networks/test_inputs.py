@@ -61,6 +61,9 @@ IMAGES = [
     (Box(0, 255, (84, 80, 3), np.uint8), Image(3, 84, 80, True), True),
     (Box(0, 1, (10, 10, 4), np.bool_), Image(4, 10, 10, True), True),
     (Box(0, 255, (7, 7, 3), np.uint8), Image(3, 7, 7, True), True),
+    (Box(0, 1, (10, 10, 10), np.bool_), Image(10, 10, 10, True), True),
+    (Box(0, 1, (8, 8, 111), np.bool_), Image(111, 8, 8, True), True),
+    (Box(0, 1, (17, 8, 8), np.bool_), Image(17, 8, 8, False), True),
     (Box(0, 1, (64, 48), np.float32), Image(1, 64, 48, False), True),
     (Box(0, 255, (4, 30, 20, 3), np.uint8), Image(12, 30, 20, True), True),
     (Box(0, 255, (4, 3, 30, 20), np.uint8), Image(12, 30, 20, False), True),
@@ -152,6 +155,11 @@ def test_what_is_far_out_is_clipped_and_a_constant_is_zero() -> None:
     layer = normalizer()
     layer.update(torch.tensor([[0.0, 5.0, 1.0], [0.0, 5.0, -1.0]]))
     assert layer(torch.tensor([[1.0, 5.0, 1e9]])).tolist() == [[10.0, 0.0, 10.0]]
+
+
+def test_normalised_numbers_have_bounds_where_the_true_ones_have() -> None:
+    space = Normalizer(Box(np.array([-np.inf, 0], np.float32), np.array([np.inf, 5], np.float32))).space
+    assert (space.low.tolist(), space.high.tolist()) == ([-np.inf, -10], [np.inf, 10])
 
 
 def test_only_numbers_can_be_normalised() -> None:
