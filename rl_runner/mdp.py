@@ -61,7 +61,7 @@ class MDP:
             grid: see `MDP`.
 
         Raises:
-            UserError: outcomes that are none, or probabilities that do not sum to 1.
+            UserError: malformed outcomes, or probabilities that do not sum to 1.
         """
         outcomes = [[table[s][a] for a in range(len(table[s]))] for s in range(len(table))]
         shape = (len(outcomes), len(outcomes[0]), max(len(o) for row in outcomes for o in row))
@@ -82,7 +82,7 @@ class MDP:
         going_on = np.where(ends, 0.0, probability)
         first = np.array(start, dtype=np.float64)
         if first.shape != shape[:1] or (first < 0).any() or not np.isclose(first.sum(), 1.0):
-            raise UserError(f"initial_state_distrib is no distribution over {len(outcomes)} states")
+            raise UserError(f"initial_state_distrib is no probability distribution over {len(outcomes)} states")
         return cls(expected, state, probability, going_on, first, horizon, grid)
 
 

@@ -110,7 +110,7 @@ def show_all(labels: Sequence[str], scores: Sequence[Score]) -> None:
         column.justify = "right"
     for label, (_, result) in zip(labels, scores, strict=True):
         table.add_row(Text(label), f"{result['step']:,}", *_cells(result["return"]), str(result["episodes"]))
-    # On a console as wide as needs be: a number that is cut short would be another number.
+    # Wide enough that no number is cut short.
     print()
     make_console(width=1000).print(table)
 

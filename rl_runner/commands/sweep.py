@@ -138,7 +138,7 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     if len(rows) > 1:
         same = [word for word in rows[0].overrides if all(word in row.overrides for row in rows)]
         console.print(f"all with {' '.join(same) or 'the defaults'}", markup=False)
-    # On a console as wide as needs be: a number that is cut short would be another number.
+    # Wide enough that no number is cut short.
     make_console(width=1000, soft_wrap=False).print(_table(rows, console.width))
     for row in rows:
         for line in _missing(row):

@@ -72,10 +72,7 @@ class FiveValues(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step."""
-        answer = self.env.step(action)
-        if not (isinstance(answer, tuple) and len(answer) == 5):
-            raise UserError(f"env: {self.name}: its step gives {_kind(answer)}; wanted: {STEP}")
-        return answer
+        return _five(self.env.step(action), self.name)
 
 
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
@@ -122,10 +119,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take a step."""
         self._when = "step"
-        answer = self.env.step(action)
-        if not (isinstance(answer, tuple) and len(answer) == 5):
-            raise self._wrong(f"its step gives {_kind(answer)}; wanted: {STEP}")
-        obs, reward, terminated, truncated, info = answer
+        obs, reward, terminated, truncated, info = _five(self.env.step(action), self.name)
         if type(reward) is not float:
             reward = self._reward(reward)
         if type(terminated) is not bool:
@@ -175,6 +169,12 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     def _wrong(self, what: str) -> UserError:
         return UserError(f"env: {self.name}: {what}")
+
+
+def _five(answer: Any, name: str) -> tuple[Any, Any, Any, Any, Any]:
+    if not (isinstance(answer, tuple) and len(answer) == 5):
+        raise UserError(f"env: {name}: its step gives {_kind(answer)}; wanted: {STEP}")
+    return answer
 
 
 def _kind(answer: Any) -> str:

@@ -142,7 +142,7 @@ class Comparison:
         obs, info = self.env.reset(seed=seed)
         state = int(obs) - self.first_state
         if not (0 <= state < len(policy) and self.mdp.start[state] > 0):
-            raise Contradiction(f"an episode began in state {state}, where P's initial_state_distrib has none begin")
+            raise Contradiction(f"an episode began in state {state}, whose probability in initial_state_distrib is 0")
         self.starts[state] += 1
         for t in range(1, EPISODE + 1):
             action = int(stream.integers(self.mdp.reward.shape[1]) if stream.random() < random else policy[state])

@@ -222,7 +222,10 @@ def test_without_a_table_there_is_none():
         (lambda env: env.P[1].update({0: [(0.5, 0, -1.0, True)]}), r"the probabilities of P\[1\]\[0\] sum to 0.5"),
         (lambda env: env.P[1].update({2: [(1.0, 16, -1.0, False)]}), r"P\[1\]\[2\] has \(1.0, 16, -1.0, False\), not"),
         (lambda env: env.P[1].update({2: [(1.0, 1, math.nan, False)]}), r"P\[1\]\[2\] has \(1.0, 1, nan, False\), not"),
-        (lambda env: setattr(env, "initial_state_distrib", np.ones(16)), "initial_state_distrib is no distribution"),
+        (
+            lambda env: setattr(env, "initial_state_distrib", np.ones(16)),
+            "initial_state_distrib is no probability distribution",
+        ),
     ],
 )
 def test_tables_that_are_none_are_refused(change, said):
