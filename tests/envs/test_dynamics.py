@@ -105,7 +105,7 @@ CHANGED = {
     "reward": (lambda env: TransformReward(env, lambda r: 10 * r), r"\(reward 10, terminated\), where P has"),
     "states": (
         lambda env: TransformObservation(env, lambda s: 15 - s, env.observation_space),
-        "began in state 15, where P's initial_state_distrib has none",
+        "began in state 15, whose probability in initial_state_distrib is 0",
     ),
     "fewer actions": (
         lambda env: TransformAction(env, lambda a: a + 1, gym.spaces.Discrete(3)),
