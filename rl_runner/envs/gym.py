@@ -139,8 +139,7 @@ class GymBackend:
             answer = self._envs.step_wait() if asynchronous else self._envs.step(self._sent)
         obs, reward, terminated, truncated, infos = answer
         self._draw()
-        if MASK in infos or self.action_mask is not None:
-            self._allow(np.ones(self.num_envs, dtype=np.bool_), infos)
+        self._allow(np.ones(self.num_envs, dtype=np.bool_), infos)
         life_lost = np.zeros(self.num_envs, dtype=np.bool_)
         # Copies, because the library's buffers are written to in the next step.
         kept = self._push(np.array(obs, dtype=self._space.dtype))
@@ -239,7 +238,7 @@ def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Calla
     for i, wrapper in enumerate(wrappers):
         try:
             env = _with_tuples(wrapper)(env)
-        except Exception as e:  # likewise
+        except Exception as e:  # of whatever kind, in somebody else's code
             why = f"{type(e).__name__}: {_one_line(e)}".removesuffix(": ")
             raise UserError(f"env.wrappers[{i}]: {_name(wrapper)} cannot wrap {name}: {why}") from e
     env, normalized = without_normalization(env, name)

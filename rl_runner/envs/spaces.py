@@ -28,6 +28,7 @@ LEAVE_OBSERVATIONS = (
 )
 
 Env = gym.Env[Any, Any]
+Keys = tuple[Any, ...]  # the keys and indices that lead to a part
 
 
 def readable(env: Env, name: str) -> tuple[Env, str | None]:
@@ -42,27 +43,36 @@ def readable(env: Env, name: str) -> tuple[Env, str | None]:
     Raises:
         UserError: a part that is not made of numbers.
     """
+    if isinstance(env.observation_space, (Dict, Tuple)):
+        env, made = _one_array(env, name)
+    else:
+        made = None
+    stored(name, env.observation_space)
+    return env, made
+
+
+def _one_array(env: Env, name: str) -> tuple[Env, str]:
+    """Return an environment with a Dict or Tuple as one with an array, and what was made of it in words."""
     space, done = env.observation_space, []
-    if isinstance(space, Dict) and MASK in space.spaces and isinstance(env.action_space, Discrete):
-        env = MaskToInfo(env)
-        done.append(f"its {MASK} tells the allowed actions")
-    space = env.observation_space
-    parts = _leaves(space)
-    for path, part in parts if isinstance(space, (Dict, Tuple)) else []:
+    masked = isinstance(space, Dict) and MASK in space.spaces and isinstance(env.action_space, Discrete)
+    parts = [(path, part) for path, part in _leaves(space) if not (masked and path == (MASK,))]
+    if not parts:
+        raise UserError(f"env: {name} has no observations{' but its action_mask' if masked else ''}")
+    for path, part in parts:
         if not isinstance(part, (Box, Discrete, MultiBinary, MultiDiscrete)):
             raise UserError(_unreadable(name, space, path, part))
-    if isinstance(space, (Dict, Tuple)):
-        if not parts:
-            raise UserError(f"env: {name} has no observations{' but its action_mask' if done else ''}")
-        env = CheckedParts(env, name)
-    if isinstance(space, Dict) and list(space.spaces) == [path for path, _ in parts[:1]]:
-        env = OnePart(env, parts[0][0])
-        done.append(f"its {parts[0][0]!r}")
-    elif isinstance(space, (Dict, Tuple)):
+    env = CheckedParts(env, name)
+    if masked:
+        env = MaskToInfo(env)
+        done.append(f"its {MASK} tells the allowed actions")
+    names = [repr(_label(path)) for path, _ in parts]
+    if isinstance(space, Dict) and len(parts) == 1 and len(parts[0][0]) == 1:
+        env = OnePart(env, parts[0][0][0])
+        done.append(f"its {names[0]}")
+    else:
         env = FlattenObservation(env)
-        done.append(f"{', '.join(repr(path) for path, _ in parts)} in one vector")
-    stored(name, env.observation_space)
-    return env, "; ".join(done) or None
+        done.append(f"{', '.join(names)} in one vector")
+    return env, "; ".join(done)
 
 
 def stored(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
@@ -178,15 +188,15 @@ class CheckedParts(gym.ObservationWrapper[Any, Any, Any]):
     def __init__(self, env: Env, name: str) -> None:
         super().__init__(env)
         self.name = name
-        self._parts = [(path.split("."), part, Reader(part)) for path, part in _leaves(env.observation_space)]
+        self._parts = [(path, part, Reader(part)) for path, part in _leaves(env.observation_space)]
 
     def observation(self, observation: Any) -> Any:
         """Return the observation."""
         for path, space, read in self._parts:
-            value, where = observation, f"env: {self.name}: the part {'.'.join(path)!r} of its observation"
+            value, where = observation, f"env: {self.name}: the part {_label(path)!r} of its observation"
             try:
                 for key in path:
-                    value = value[int(key) if isinstance(value, (tuple, list)) else key]
+                    value = value[key]
                 value = np.asarray(read(value))
             except (KeyError, IndexError, TypeError, ValueError) as e:
                 raise UserError(f"{where} is missing") from e
@@ -210,17 +220,23 @@ class OnePart(gym.ObservationWrapper[Any, Any, Any]):
         return observation[self.key]
 
 
-def _leaves(space: gym.Space[Any], path: str = "") -> list[tuple[str, gym.Space[Any]]]:
-    """Return the parts of a Dict or Tuple, nested ones included, by name."""
+def _leaves(space: gym.Space[Any], path: Keys = ()) -> list[tuple[Keys, gym.Space[Any]]]:
+    """Return the parts of a Dict or Tuple, nested ones included, each after its path."""
     if isinstance(space, (Dict, Tuple)):
         named = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
-        return [leaf for key, part in named for leaf in _leaves(part, f"{path}.{key}" if path else str(key))]
+        return [leaf for key, part in named for leaf in _leaves(part, (*path, key))]
     return [(path, space)]
 
 
-def _unreadable(name: str, space: gym.Space[Any], path: str, part: gym.Space[Any]) -> str:
-    what = f"env: {name}: the part {path!r} of its observations ({type(part).__name__}) cannot be read as numbers"
-    if not isinstance(space, Dict) or path not in space.spaces:
+def _label(path: Keys) -> str:
+    return ".".join(map(str, path))
+
+
+def _unreadable(name: str, space: gym.Space[Any], path: Keys, part: gym.Space[Any]) -> str:
+    what = (
+        f"env: {name}: the part {_label(path)!r} of its observations ({type(part).__name__}) cannot be read as numbers"
+    )
+    if not isinstance(space, Dict) or len(path) > 1:
         return f"{what}; leave it out by a wrapper: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
     keys = [k for k, v in space.spaces.items() if isinstance(v, (Box, Discrete, MultiBinary, MultiDiscrete))]
     return (

@@ -142,6 +142,15 @@ class Gives(Shows):
         return self.obs, {}
 
 
+def test_names_of_parts_may_have_dots_and_a_mask_that_is_not_there_is_named() -> None:
+    space = Dict({"robot.arm": Box(0, 1, (2,), np.float32), "a": Discrete(2), "action_mask": MultiBinary(3)})
+    right = {"robot.arm": np.zeros(2, np.float32), "a": 1, "action_mask": np.ones(3, np.int8)}
+    obs, info = readable(Gives(space, right), "Mine-v0")[0].reset()
+    assert (obs.tolist(), info["action_mask"].tolist()) == ([0, 1, 0, 0], [1, 1, 1])
+    with pytest.raises(UserError, match=r"^env: Mine-v0: the part 'action_mask' of its observation is missing"):
+        readable(Gives(space, {"robot.arm": np.zeros(2), "a": 1}), "Mine-v0")[0].reset()
+
+
 PARTS = Dict({"s": Discrete(4, start=1), "t": Tuple([MultiDiscrete([3, 3]), Box(0, 9, (2,), np.uint8)])})
 RIGHT = {"s": 2, "t": (np.array([2, 0]), np.array([0, 9]))}
 
