@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rl_runner.actor import Actor
-from rl_runner.curves import t_quantile
 from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.report.stats import t_quantile
 from rl_runner.types import Episode, State
 
 

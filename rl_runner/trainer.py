@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rl_runner.checkpoint import Checkpoints, Damaged, about, load
 from rl_runner.evaluate import Evaluation
-from rl_runner.metrics import MetricsLog
+from rl_runner.run.checkpoint import Checkpoints, Damaged, about, load
+from rl_runner.run.metrics import MetricsLog
 from rl_runner.schedules import Every
 from rl_runner.types import Clock, Loop, State
 

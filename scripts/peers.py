@@ -40,10 +40,11 @@ def rlrun(task: str, name: str) -> Iterator[None]:
     import torch
     from hydra import compose, initialize_config_dir
 
-    from rl_runner import build, compute, usage
-    from rl_runner.parts import Parts
+    from rl_runner import catalogue, compute
+    from rl_runner.build import jobs as build
+    from rl_runner.build.parts import Parts
 
-    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
         cfg = build.plain(compose("train", [*RECIPE[task], *OURS[name]]))
     compute.keep_freed_memory()
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from rl_runner import cli
+from rl_runner.cli import main as cli
 
 SHORT = ["total_steps=40", "learning_starts=10", "learn_every_steps=4", "updates_per_learn=1", "batch_size=8"]
 SHORT += ["eval.episodes=1", "replay.capacity=500"]

@@ -10,11 +10,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from rl_runner import build, checks, usage
-from rl_runner.parts import make
+from rl_runner import catalogue
+from rl_runner.build import checks
+from rl_runner.build import jobs as build
+from rl_runner.build.parts import make
 from tests.commandline import SHORT, SHORT_ATARI, only_run, rlrun
 
-CONF = usage.conf_dir()
+CONF = catalogue.conf_dir()
 ATARI = [
     "atari",
     "atari_cpu",

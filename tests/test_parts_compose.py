@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from rl_runner import build, checkpoint, usage
-from rl_runner.runs import RunDirectory
+from rl_runner import catalogue
+from rl_runner.build import jobs as build
+from rl_runner.run import checkpoint
+from rl_runner.run.directory import RunDirectory
 from tests.test_resume import assert_same
 
 SWITCHES = {  # name: words of the command line; two that set the same key exclude each other
@@ -47,7 +49,7 @@ PAIRS = [pair for pair in combinations(SWITCHES, 2) if not exclude_each_other(*p
 
 
 def config(words: list[str]) -> dict[str, Any]:
-    with initialize_config_dir(str(usage.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
         return build.plain(compose("train", words))
 
 

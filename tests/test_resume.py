@@ -10,9 +10,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rl_runner import checkpoint, cli
-from rl_runner.checkpoint import Checkpoints
+from rl_runner.cli import main as cli
 from rl_runner.loops.replay import ReplayLoop
+from rl_runner.run import checkpoint
+from rl_runner.run.checkpoint import Checkpoints
 
 CARTPOLE = [
     *["env=cartpole", "env.num_envs=3", "network=noisy", "agent.n_step=3", "total_steps=900", "learning_starts=100"],

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl_runner.checkpoint import Checkpoints, about, load
 from rl_runner.evaluate import Evaluation
-from rl_runner.metrics import MetricsLog
+from rl_runner.run.checkpoint import Checkpoints, about, load
+from rl_runner.run.metrics import MetricsLog
 from rl_runner.schedules import Every
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Clock, Episode
@@ -379,7 +379,7 @@ def test_a_finished_run_that_is_resumed_needs_no_room(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rl_runner.checkpoint.save", full)
+    monkeypatch.setattr("rl_runner.run.checkpoint.save", full)
     trainer = train(tmp_path, scores, resume="latest")
     assert table(tmp_path) == before
     assert trainer.saved == trainer.loop.clock

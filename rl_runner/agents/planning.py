@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_runner.mdp import MDP, action_values, policy_values, require_memory, settled
+from rl_runner.exact.mdp import MDP, action_values, policy_values, require_memory, settled
 from rl_runner.types import State, UserError
 
 

@@ -14,10 +14,10 @@ from rich.text import Text
 from rl_runner.actor import Actor
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluate import Evaluation, evaluate
-from rl_runner.runs import RunDirectory
-from rl_runner.terminal import make_console
+from rl_runner.run.directory import RunDirectory
+from rl_runner.run.terminal import make_console
+from rl_runner.screen.video import VideoFile, playback
 from rl_runner.types import Episode, State, UserError
-from rl_runner.video import VideoFile, playback
 
 COLUMNS = ("mean", "95 % CI", "std", "median", "min", "max")
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl_runner import signals
-from rl_runner.checkpoint import Checkpoints
 from rl_runner.evaluate import Evaluation
-from rl_runner.exact import Exact
-from rl_runner.metrics import MetricsLog
-from rl_runner.runs import RunDirectory
-from rl_runner.terminal import Terminal
+from rl_runner.exact.measure import Exact
+from rl_runner.run.checkpoint import Checkpoints
+from rl_runner.run.directory import RunDirectory
+from rl_runner.run.metrics import MetricsLog
+from rl_runner.run.terminal import Terminal
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Loop, State, UserError
 

@@ -19,7 +19,7 @@ from gymnasium.spaces import Discrete
 
 from rl_runner import rng
 from rl_runner.envs.spaces import MASK
-from rl_runner.mdp import MDP, Table, action_values, masked, settled
+from rl_runner.exact.mdp import MDP, Table, action_values, masked, settled
 from rl_runner.types import BoolArray, IntArray, UserError
 
 STEPS = 1_500  # of the comparison

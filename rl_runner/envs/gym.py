@@ -25,7 +25,7 @@ from rl_runner.envs import dynamics, ids
 from rl_runner.envs.checked import Checked, FiveValues
 from rl_runner.envs.spaces import MASK, readable, statistics_of_its_own, stored, without_normalization
 from rl_runner.envs.vector import Died, Step
-from rl_runner.mdp import MDP
+from rl_runner.exact.mdp import MDP
 from rl_runner.types import Array, BoolArray, UserError
 
 Env = gym.Env[Any, Any]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gymnasium as gym
 
-from rl_runner import usage
+from rl_runner import catalogue
 
 PACKAGES = {  # well-known packages, by how their ids begin; importing the module registers them
     r"(MiniGrid|BabyAI)-": "minigrid",
@@ -30,7 +30,7 @@ def hint(id: str) -> str:
     if name in registered:
         return f"the newest version is {registered[name]}"
     if game := _atari_game(name):
-        own = game in usage.options("env").split()
+        own = game in catalogue.options("env").split()
         return f"for this Atari game: {f'env={game}' if own else f'env=atari env.game={game}'}"
     module = next((module for prefix, module in PACKAGES.items() if re.match(prefix, id)), None)
     if module and module not in sys.modules:

@@ -16,7 +16,7 @@ from gymnasium.spaces import Box
 
 from rl_runner import rng
 from rl_runner.envs.spaces import state_outside
-from rl_runner.mdp import MDP
+from rl_runner.exact.mdp import MDP
 from rl_runner.types import Array, BoolArray, DoubleArray, Episode, State, Transition, UserError
 
 LARGEST = float(np.finfo(np.float32).max)  # networks learn in single precision

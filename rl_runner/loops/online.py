@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.metrics import Meter, grouped
+from rl_runner.meter import Meter, grouped
 from rl_runner.rng import load_torch_state, torch_state
 from rl_runner.types import Agent, BoolArray, Clock, IntArray, State, Transition
 

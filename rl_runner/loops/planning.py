@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.metrics import Meter, grouped
+from rl_runner.meter import Meter, grouped
 from rl_runner.types import Agent, Clock, State
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rl_runner.agents.planning import PolicyIteration, ValueIteration
 from rl_runner.envs.gridworld import GridWorld
-from rl_runner.mdp import MDP
+from rl_runner.exact.mdp import MDP
 from rl_runner.types import UserError
 from tests.tables import best_values, random_table
 

@@ -13,9 +13,9 @@ import imageio_ffmpeg
 import pytest
 import yaml
 
-from rl_runner import build
+from rl_runner.build import jobs as build
 from rl_runner.commands import eval as command
-from rl_runner.runs import RunDirectory
+from rl_runner.run.directory import RunDirectory
 from tests.commandline import SHORT, SHORT_ATARI, only_run, refused, rlrun
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from rl_runner import cli
-from rl_runner.checkpoint import Checkpoints
+from rl_runner.cli import main as cli
+from rl_runner.cli.words import quote
 from rl_runner.commands import train
+from rl_runner.run.checkpoint import Checkpoints
 from tests.commandline import SHORT, Done, only_run, refused, rlrun
 
 
@@ -315,7 +316,7 @@ def test_training_in_a_thread(workdir: Path) -> None:
 def test_the_closing_words_can_be_pasted(name: str, workdir: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         raise_at_the_first_log(patch, signal.SIGTERM)
-        done = rlrun("train", *SHORT, "log.every_steps=20", f"hydra.run.dir={cli._quote(name)}")
+        done = rlrun("train", *SHORT, "log.every_steps=20", f"hydra.run.dir={quote(name)}")
     assert done.code == 128 + signal.SIGTERM, done
     assert {p.name for p in workdir.iterdir()} == {name}
     done = rlrun(*pasted(done.out.splitlines()[-1]), "total_steps=30")

@@ -15,8 +15,8 @@ from rl_runner.envs.dynamics import Comparison, Contradiction, _evidence, _time_
 from rl_runner.envs.gridworld import GridWorld
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.exact import Exact
-from rl_runner.mdp import MDP, optimal_values
+from rl_runner.exact.mdp import MDP, optimal_values
+from rl_runner.exact.measure import Exact
 from rl_runner.types import UserError
 
 STOCK = {

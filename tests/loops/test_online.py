@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from rl_runner import checkpoint, rng
+from rl_runner import rng
 from rl_runner.actor import Actor
 from rl_runner.agents.tabular import QLearning, Sarsa
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exploration import EpsilonGreedy
 from rl_runner.loops.online import OnlineLoop
+from rl_runner.run import checkpoint
 from rl_runner.types import Clock, Transition
 
 

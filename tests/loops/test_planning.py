@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from rl_runner import checkpoint
 from rl_runner.agents.planning import PolicyIteration, ValueIteration
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.loops.planning import PlanningLoop
+from rl_runner.run import checkpoint
 from rl_runner.types import Clock
 
 

@@ -1,0 +1,153 @@
+"""May a run's configuration be used? It may be a stranger's, and what it names would be run."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+
+from rl_runner.types import State, UserError
+
+HARMLESS = (gymnasium.ObservationWrapper, gymnasium.ActionWrapper, gymnasium.RewardWrapper)
+PARTS = {  # where the classes are that any configuration may name, group by group
+    "env": "rl_runner.envs",
+    "agent": "rl_runner.agents",
+    "loop": "rl_runner.loops",
+    "network": "rl_runner.networks",
+    "value": "rl_runner.values",
+    "exploration": "rl_runner.exploration",
+    "sync": "rl_runner.sync",
+    "replay": "rl_runner.replay",
+    "optimizer": "torch.optim",
+}
+
+
+def check(cfg: State, trust: list[str]) -> None:
+    """Check that a configuration names no code outside rlrun, torch.optim and what is in `trust`.
+
+    Args:
+        cfg: the configuration, its interpolations not resolved.
+        trust: names of packages and modules. Each covers itself and everything below it.
+
+    Raises:
+        UserError: it names something else, or hides what it names.
+    """
+    for node in _nodes(cfg):
+        if isinstance(node, str) and "${" in node:
+            raise UserError(f"trust: this run's config.yaml hides something behind an interpolation: {node}")
+        if isinstance(node, dict) and "_args_" in node:
+            raise UserError(f"trust: this run's config.yaml passes arguments without their names: {node['_args_']}")
+    names = _foreign(cfg)
+    refused = _not_covered(names, trust)
+    if not refused:  # only now may what it names be imported, to see where that is defined
+        names += _elsewhere(cfg)
+        refused = _not_covered(names, trust)
+    if refused:
+        kept = [trusted for trusted in trust if any(_covers(trusted, name) for name in names)]
+        wanted = ",".join(dict.fromkeys([*kept, *map(_package, refused)]))
+        raise UserError(
+            "trust: this run's config.yaml names code outside rlrun: "
+            f"{', '.join(dict.fromkeys(refused))}; if you trust it: trust=[{wanted}]"
+        )
+
+
+def needed(cfg: State) -> list[str]:
+    """Return the packages that have to be trusted before this configuration is used."""
+    return sorted(set(map(_package, [*_foreign(cfg), *_elsewhere(cfg)])))
+
+
+def _not_covered(names: list[str], trust: list[str]) -> list[str]:
+    return [name for name in names if not any(_covers(trusted, name) for trusted in trust)]
+
+
+def _covers(trusted: str, name: str) -> bool:
+    """Return whether a trusted dotted name is this one or stands above it: pkg.sub covers pkg.sub.x, not pkg.subx."""
+    return name == trusted or name.startswith(f"{trusted}.")
+
+
+def _package(name: str) -> str:
+    return name.split(".")[0]
+
+
+def _foreign(cfg: State) -> list[str]:
+    """Return the dotted names of all code that is not ours: targets, and modules that an environment would import."""
+    modules = [module for node in _nodes(cfg) if isinstance(node, dict) for module in _modules(node)]
+    return [*(target for _, target in _targets(cfg)), *modules]
+
+
+def _targets(cfg: State) -> Iterator[tuple[str, str]]:
+    """Yield the targets that are not ours, each after its group."""
+    for group, part in cfg.items():
+        for node in _nodes(part):
+            target = str(node.get("_target_", "")) if isinstance(node, dict) else ""
+            if target and not _ours(group, target):
+                yield group, target
+
+
+def _elsewhere(cfg: State) -> list[str]:
+    """Return the names of foreign code that targets reach under another name: os, posix.system of my_pkg.os.system.
+
+    Targets are imported for it.
+    """
+    return [name for group, target in _targets(cfg) for name in _reached(target) if not _ours(group, name)]
+
+
+def _reached(target: str) -> list[str]:
+    """Return the true names of the modules on the way to a target, and of a class or function that it ends at."""
+    path, *parts = target.split(".")
+    names = []
+    try:
+        found = importlib.import_module(path)
+        for part in parts:  # as Hydra finds it
+            path = f"{path}.{part}"
+            found = getattr(found, part) if hasattr(found, part) else importlib.import_module(path)
+            if inspect.ismodule(found):
+                names.append(found.__name__)
+    except Exception:  # of whatever kind, in somebody else's module: building the part will raise it again
+        return []
+    home = getattr(found, "__module__", None)  # some that are written in C have none
+    return [*names, f"{home}.{found.__qualname__}"] if home and _is_code(found) else names
+
+
+def _is_code(found: Any) -> bool:
+    return inspect.isclass(found) or inspect.isroutine(found)
+
+
+def _nodes(node: Any) -> Iterator[Any]:
+    """Yield a node and all that is in it."""
+    yield node
+    for child in [*node, *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []:
+        yield from _nodes(child)
+
+
+def _modules(node: State) -> Iterator[str]:
+    """Yield what an environment would import: its `imports`, and the module of an id such as "my_pkg:Mine-v0"."""
+    yield from (str(m) for m in node.get("imports") or [])
+    for key in ("id", "env_id"):  # Gymnasium's gateways to its older versions take an `env_id`
+        module, colon, _ = str(node.get(key, "")).partition(":")
+        if colon:
+            yield module
+
+
+def _ours(group: str, target: str) -> bool:
+    """Say whether a dotted path names a public class or function of the part of rlrun that its group configures.
+
+    Where it is defined is what counts: a path such as rl_runner.networks.torsos.np.load begins well and ends elsewhere.
+    Other parts would be too much: `rl_runner.cli.main.run` runs whatever it is told.
+    """
+    module, _, name = target.rpartition(".")
+    if group == "env" and module == "gymnasium.wrappers":
+        # Only those that transform values. Others write files, such as RecordVideo.
+        found = getattr(gymnasium.wrappers, name, None)
+        return inspect.isclass(found) and issubclass(found, HARMLESS)
+    part = PARTS.get(group, "-")
+    if not f"{module}.".startswith(f"{part}.") or name.startswith("_"):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return False
+    return f"{getattr(found, '__module__', '')}.".startswith(f"{part}.")

@@ -1,0 +1,1 @@
+"""Finite MDPs with known dynamics, and exact measures of an agent on them."""

@@ -1,0 +1,210 @@
+"""Finite Markov decision processes whose dynamics are known: their exact values, to measure what is learned against.
+
+S states, A actions, K outcomes that an action can have. A *policy* is an array of probabilities (S, A). A state's
+number is its index, from 0. Everything is in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_runner import memory
+from rl_runner.types import BoolArray, IntArray, UserError
+
+Floats = npt.NDArray[np.float64]
+Table = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
+
+SWEEPS = 500_000  # of value iteration, before it is given up
+
+
+@dataclass(frozen=True, eq=False)
+class MDP:
+    """What happens for each action in each state.
+
+    A time limit is kept apart: it truncates an episode, it does not change what a state is worth.
+
+    Attributes:
+        reward: (S, A) expected reward.
+        state: (S, A, K) where each outcome leads; what pads to K has probability 0.
+        probability: (S, A, K) of each outcome; sums to 1 over K.
+        going_on: (S, A, K) probability of the outcome if the episode goes on after it, 0 if it ends the episode.
+        start: (S,) distribution of the first state.
+        horizon: time limit of an episode in steps; None: no limit.
+        grid: rows and columns, where the states are cells numbered row by row; None: they are not.
+        acts_as: (S, A) the action that is counted in place of each: an action that a mask forbids has the outcomes of
+            the first allowed one, so that it changes no maximum. None: all actions are allowed.
+    """
+
+    reward: Floats
+    state: IntArray
+    probability: Floats
+    going_on: Floats
+    start: Floats
+    horizon: int | None
+    grid: tuple[int, int] | None
+    acts_as: IntArray | None = None
+
+    @classmethod
+    def from_table(cls, table: Table, start: Any, horizon: int | None, grid: tuple[int, int] | None) -> MDP:
+        """Read the table `P` of Gymnasium's toy_text environments.
+
+        Args:
+            table: `P[s][a]`, a list of (probability, next state, reward, terminated).
+            start: (S,) distribution of the first state.
+            horizon: see `MDP`.
+            grid: see `MDP`.
+
+        Raises:
+            UserError: malformed outcomes, or probabilities that do not sum to 1.
+        """
+        outcomes = [[table[s][a] for a in range(len(table[s]))] for s in range(len(table))]
+        shape = (len(outcomes), len(outcomes[0]), max(len(o) for row in outcomes for o in row))
+        state, reward = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+        probability, ends = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
+        for s, row in enumerate(outcomes):
+            for a, o in enumerate(row):
+                for k, outcome in enumerate(o):
+                    probability[s, a, k], state[s, a, k], reward[s, a, k], ends[s, a, k] = outcome
+        sound = (state >= 0) & (state < len(state)) & (probability >= 0) & np.isfinite(reward)
+        if not sound.all():
+            s, a, k = np.argwhere(~sound)[0]
+            raise UserError(f"P[{s}][{a}] has {outcomes[s][a][k]}, not (probability, state, reward, terminated)")
+        if not np.allclose(probability.sum(axis=2), 1.0):
+            s, a = np.argwhere(~np.isclose(probability.sum(axis=2), 1.0))[0]
+            raise UserError(f"the probabilities of P[{s}][{a}] sum to {probability[s, a].sum():g}, not to 1")
+        expected = (probability * reward).sum(axis=2)
+        going_on = np.where(ends, 0.0, probability)
+        first = np.array(start, dtype=np.float64)
+        if first.shape != shape[:1] or (first < 0).any() or not np.isclose(first.sum(), 1.0):
+            raise UserError(f"initial_state_distrib is no probability distribution over {len(outcomes)} states")
+        return cls(expected, state, probability, going_on, first, horizon, grid)
+
+
+def masked(mdp: MDP, allowed: BoolArray) -> MDP:
+    """Return the MDP in which only the actions that `allowed` (S, A) marks can be taken, one at least in each state."""
+    acts_as = np.where(allowed, np.arange(allowed.shape[1]), allowed.argmax(axis=1)[:, None])
+    by_outcome = acts_as[:, :, None]
+    return replace(
+        mdp,
+        reward=np.take_along_axis(mdp.reward, acts_as, axis=1),
+        state=np.take_along_axis(mdp.state, by_outcome, axis=1),
+        probability=np.take_along_axis(mdp.probability, by_outcome, axis=1),
+        going_on=np.take_along_axis(mdp.going_on, by_outcome, axis=1),
+        acts_as=acts_as,
+    )
+
+
+def action_values(mdp: MDP, values: Floats, gamma: float) -> Floats:
+    """Give the values (S, A) of doing one action first and being worth `values` (S,) from then on."""
+    following: Floats = (mdp.going_on * values[mdp.state]).sum(axis=2)
+    return mdp.reward + gamma * following
+
+
+def optimal_values(mdp: MDP, gamma: float) -> Floats:
+    """Give Q* (S, A), to within 1e-10, by value iteration (Sutton & Barto 2018, section 4.4).
+
+    Raises:
+        UserError: values that do not settle, which is where gamma is 1 and episodes never need to end.
+    """
+    q = np.zeros_like(mdp.reward)
+    for _ in range(SWEEPS):
+        before, q = q, action_values(mdp, q.max(axis=1), gamma)
+        if settled(before, q, gamma, tolerance=1e-10):
+            return q
+    raise UserError(f"agent.gamma: with {gamma} the optimal values did not settle in {SWEEPS:,} sweeps; lower it")
+
+
+def settled(before: Floats, now: Floats, gamma: float, tolerance: float) -> bool:
+    """Say whether value iteration may end with the sweep that led from `before` to `now`, both (S, A).
+
+    A sweep shrinks the distance to Q* by gamma, so what remains is at most gamma / (1 - gamma) times the change. With
+    gamma = 1 nothing is known of it, and the change itself must be a hundredth of the tolerance. Changes of a few units
+    in the last place are rounding and end it too.
+    """
+    change = float(np.abs(now - before).max())
+    if change <= 4 * np.finfo(np.float64).eps * np.abs(now).max():
+        return True
+    return gamma * change < (1 - gamma) * tolerance if gamma < 1 else change < tolerance / 100
+
+
+def require_memory(mdp: MDP) -> None:
+    """Check that `policy_values` has the memory for its matrices (S, S), five at once; raises UserError."""
+    states = len(mdp.start)
+    what = f"env: the exact value of a policy in {states:,} states"
+    memory.require(what, 5 * 8 * states**2, "fewer states are wanted")
+
+
+def policy_values(mdp: MDP, policy: Floats, gamma: float) -> Floats:
+    """Give V (S,) of a policy (S, A), by solving V = r + gamma P V.
+
+    With gamma = 1 the sum of rewards may have no end. Where it goes on without reward, V is what was earned before;
+    where it goes on with reward, V is inf or -inf, and nan where both can happen.
+    """
+    reward = (policy * mdp.reward).sum(axis=1)  # (S,)
+    chain = _chain(mdp, policy)  # (S, S)
+    identity = np.eye(len(reward))
+    if gamma < 1:
+        return np.linalg.solve(identity - gamma * chain, reward)
+    visits = _closure(chain > 0)  # (S, S)
+    may_end = visits @ (chain.sum(axis=1) < 1 - 1e-9)
+    forever = ~may_end & (visits <= visits.T).all(axis=1)  # recurrent: every state visited from here leads back
+    values = np.linalg.solve(identity - np.where(forever[:, None], 0.0, chain), np.where(forever, 0.0, reward))
+    gains, losses = visits @ (forever & (reward > 0)), visits @ (forever & (reward < 0))
+    return np.select([gains & losses, gains, losses], [np.nan, np.inf, -np.inf], default=values)
+
+
+def _chain(mdp: MDP, policy: Floats) -> Floats:
+    """Give the probabilities (S, S) of going from state to state under a policy; what is missing to 1 ends."""
+    chain = np.zeros((len(policy), len(policy)))
+    origin = np.arange(len(policy))[:, None, None]
+    np.add.at(chain, (origin, mdp.state), policy[:, :, None] * mdp.going_on)
+    return chain
+
+
+def _closure(steps: BoolArray) -> BoolArray:
+    """Give which states (S, S) can be visited from which, in any number of `steps` (S, S) or in none."""
+    visits: BoolArray = steps | np.eye(len(steps), dtype=np.bool_)
+    while True:
+        # Twice as many steps each time. As floats, because matrices of those are multiplied fast.
+        more = visits.astype(np.float32) @ visits.astype(np.float32) > 0
+        if (more == visits).all():
+            return visits
+        visits = more
+
+
+def expected_return(mdp: MDP, policy: Floats) -> float:
+    """Give the mean undiscounted return of an episode within the time limit: what an evaluation estimates."""
+    if mdp.horizon is None:
+        return at_start(mdp, policy_values(mdp, policy, gamma=1.0))
+    values = np.zeros(len(policy))  # (S,) of what is left to do, from the last step backwards
+    for _ in range(mdp.horizon):
+        values = (policy * action_values(mdp, values, gamma=1.0)).sum(axis=1)
+    return at_start(mdp, values)
+
+
+def at_start(mdp: MDP, values: Floats) -> float:
+    """Give the mean of `values` (S,) over the first states."""
+    begins = mdp.start > 0  # the others may be infinite
+    return float(mdp.start[begins] @ values[begins])
+
+
+def greedy(q: Floats) -> Floats:
+    """Give the policy (S, A) that does the first of the best actions, compared in single precision as by an actor."""
+    policy: Floats = np.eye(q.shape[1])[q.astype(np.float32).argmax(axis=1)]
+    return policy
+
+
+def reachable(mdp: MDP) -> BoolArray:
+    """Say in which states (S,) an action may have to be chosen. Those that only end episodes are not among them."""
+    seen: BoolArray = mdp.start > 0
+    while True:
+        more = seen.copy()
+        more[mdp.state[seen][mdp.going_on[seen] > 0]] = True
+        if (more == seen).all():
+            return seen
+        seen = more

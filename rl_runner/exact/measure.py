@@ -1,0 +1,91 @@
+"""How good an agent is, computed and not sampled, where the environment's dynamics are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from rl_runner.exact.drawing import draw
+from rl_runner.exact.mdp import (
+    MDP,
+    Floats,
+    at_start,
+    expected_return,
+    greedy,
+    optimal_values,
+    policy_values,
+    reachable,
+    require_memory,
+)
+from rl_runner.types import Agent
+
+
+class Exact:
+    """Measures an agent's values against the optimal ones. It only reads them: no random stream moves.
+
+    Args:
+        mdp: the dynamics.
+        agent: what is measured, by its `greedy_policy`.
+        gamma: the discount that the agent learns with.
+        first_state: the observation that shows state 0.
+        device: where the agent computes.
+
+    Raises:
+        UserError: a gamma with which there are no optimal values, or more states than there is memory for.
+    """
+
+    def __init__(
+        self,
+        mdp: MDP,
+        agent: Agent,
+        gamma: float,
+        first_state: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        require_memory(mdp)
+        self.mdp, self.agent, self.gamma = mdp, agent, gamma
+        self._states = torch.arange(len(mdp.start), device=device) + first_state  # (S,) as observations
+        self._optimal = optimal_values(mdp, gamma)  # (S, A)
+        self._seen = reachable(mdp)  # (S,)
+
+    def __call__(self) -> dict[str, float]:
+        """Measure the agent as it is now.
+
+        Returns:
+            `exact/q_error`: the greatest |Q - Q*| of the states where an action may have to be chosen.
+            `exact/overestimation`: max_a Q - V*, on average over these states: the bias of Q-learning's maximum, which
+                van Hasselt et al. 2016 found in DQN.
+            `exact/overestimation_max`: in the state where it is most.
+            `exact/value`: discounted value of the greedy policy where episodes start, without a time limit.
+            `exact/value_optimal`: the best that this can be.
+            `exact/return`: mean undiscounted return of the greedy policy within the time limit.
+        """
+        q = self._values()
+        policy = greedy(q)
+        error = (q - self._optimal)[self._seen]  # (states, A)
+        excess = (q.max(axis=1) - self._optimal.max(axis=1))[self._seen]  # (states,)
+        return {
+            "exact/q_error": float(abs(error).max()),
+            "exact/overestimation": float(excess.mean()),
+            "exact/overestimation_max": float(excess.max()),
+            "exact/value": at_start(self.mdp, policy_values(self.mdp, policy, self.gamma)),
+            "exact/value_optimal": at_start(self.mdp, self._optimal.max(axis=1)),
+            "exact/return": expected_return(self.mdp, policy),
+        }
+
+    def report(self) -> list[str]:
+        """Give lines to show: values and greedy actions where the states are a grid, and what they are worth."""
+        now = self()
+        limit = f" within {self.mdp.horizon} steps" if self.mdp.horizon else ""
+        return [
+            *draw(self.mdp, self._values()),
+            f"exact value of the greedy policy at the start: {now['exact/value']:.6f}, "
+            f"of {now['exact/value_optimal']:.6f} at best (discounted by {self.gamma} a step)",
+            f"exact mean return of an episode{limit}: {now['exact/return']:.4f}; "
+            f"largest error of a value: {now['exact/q_error']:.2g}",
+        ]
+
+    def _values(self) -> Floats:
+        """Return the agent's Q (S, A), where a forbidden action counts as the allowed one that it acts as."""
+        q: Floats = self.agent.greedy_policy(self._states).double().cpu().numpy()
+        return q if self.mdp.acts_as is None else np.take_along_axis(q, self.mdp.acts_as, axis=1)

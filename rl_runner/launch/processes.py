@@ -1,0 +1,125 @@
+"""`hydra/launcher=processes`: each job in a process of its own, some of them side by side.
+
+A job that fails, or dies, is one failed job. When this process is told to stop, or dies, the jobs save and end.
+"""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, filter_overrides, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from rl_runner.launch import launchers
+from rl_runner.report.curves import last_return
+from rl_runner.run import notes
+
+
+class Processes(Launcher):
+    """Runs the jobs of a sweep in processes of their own.
+
+    Args:
+        n_jobs: how many run at the same time; -1: as many as there are CPU cores.
+    """
+
+    def __init__(self, n_jobs: int = -1) -> None:
+        self.n_jobs = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what the jobs need."""
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Run the jobs; return what they returned, and a value for those that died or never began."""
+        setup_globals()
+        logs = Path(self.config.hydra.sweep.dir) / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        waiting = collections.deque(enumerate(job_overrides, initial_job_idx))
+        failed = launchers.returned(launchers.no_value(self.config.hydra.runtime.choices["hydra/sweeper"]))
+        returned = {number: failed for number, _ in waiting}
+        running: list[Job] = []
+        while running or (waiting and not launchers.received):
+            while waiting and len(running) < self.n_jobs and not launchers.received:
+                number, overrides = waiting.popleft()
+                told, log = filter_overrides(overrides), logs / f"{number}.log"
+                run, state = notes.find(logs.parent, logs.parent / str(number), told)
+                if state == notes.FINISHED:  # no process is needed to find that out
+                    returned[number] = launchers.returned(last_return(run))
+                    continue
+                print(f"job {number}: {', '.join(told)}; output: {log}", flush=True)
+                running.append(Job(number, log, self.context, self._configuration(number, overrides), self.task))
+            wait([thing for job in running for thing in (job.answer, job.process.sentinel)])
+            for job in [job for job in running if job.ended()]:
+                running.remove(job)
+                returned[job.number] = job.result() or failed
+        return list(returned.values())
+
+    def _configuration(self, number: int, overrides: Sequence[str]) -> DictConfig:
+        config: DictConfig = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id, config.hydra.job.num = str(number), number
+        return config
+
+
+class Job:
+    """A job in a process of its own, begun.
+
+    Args:
+        number: the job's.
+        log: file that all output is appended to.
+        context: Hydra's.
+        config: what the job is to do.
+        task: does it.
+    """
+
+    def __init__(self, number: int, log: Path, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
+        self.number, self.log = number, log
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads, held or not
+        self.answer, theirs = spawn.Pipe(duplex=False)
+        self.process = spawn.Process(target=_run_job, args=(str(log), context, config, task, theirs))
+        self.process.start()
+        theirs.close()
+
+    def ended(self) -> bool:
+        """Return whether it has answered, or died."""
+        return self.answer.poll() or not self.process.is_alive()
+
+    def result(self) -> JobReturn | None:
+        """Return what it answered, once its process is gone; None if it died."""
+        try:
+            result: JobReturn | None = self.answer.recv()
+        except (EOFError, OSError):
+            launchers.say_died(self.number, self.log)
+            result = None
+        self.process.join()
+        return result
+
+
+def _run_job(log: str, context: HydraContext, config: DictConfig, task: TaskFunction, answer: Any) -> None:
+    """Run a job: the whole life of its process."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
+    setup_globals()
+    result = run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+    result.cfg = result.hydra_cfg = None  # no sweeper uses them, and they need not be sent
+    answer.send(result)
+
+
+def _end_with_the_sweep() -> None:
+    """Save and end when the process that began this one dies."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,196 @@
+"""Sweeps as Hydra runs them, by whatever launcher.
+
+No job ends the sweep by failing, a signal is passed on to the processes that run jobs, and the table is shown however
+the sweep ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+
+from rl_runner import signals
+from rl_runner.launch import launchers
+from rl_runner.launch.task import Task, shortest
+from rl_runner.run import files, notes
+from rl_runner.run.notes import Failure
+
+
+class Sweep(NamedTuple):
+    """A sweep that Hydra has begun."""
+
+    directory: Path
+    planned: list[list[str]]  # the overrides of its jobs; none where the sweeper finds them as it goes
+
+
+_sweeps: list[Sweep] = []  # of this command line: one, or none
+_open = contextlib.ExitStack()  # what lasts as long as the sweep
+
+
+class SweepCallback(Callback):
+    """What Hydra tells that a sweep begins (conf/train.yaml). Of its end it does not tell if a job has failed."""
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Take note of the sweep, and prepare for signals and for jobs that die."""
+        sweep = Sweep(shortest(Path(config.hydra.sweep.dir).absolute()), _planned(config.hydra))
+        _sweeps.append(sweep)
+        done = [note for _, note in notes.of_sweep(sweep.directory) if note and note.state == notes.FINISHED]
+        again = {tuple(sorted(words)) for words in sweep.planned} & {tuple(sorted(note.overrides)) for note in done}
+        if again:
+            print(f"{sweep.directory}: {len(again)} of {len(sweep.planned)} jobs have finished already", flush=True)
+        choices = config.hydra.runtime.choices
+        stop = _open.enter_context(launchers.adapted(choices["hydra/launcher"], choices["hydra/sweeper"]))
+        _open.enter_context(_passing_on_signals(stop))
+
+
+def _planned(config: Any) -> list[list[str]]:
+    """Return the overrides of each job as Hydra's basic sweeper will make them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.utils import filter_overrides
+
+    if config.runtime.choices["hydra/sweeper"] != "basic":
+        return []
+    words = [*(f"{key}={value}" for key, value in (config.sweeper.params or {}).items()), *config.overrides.task]
+    try:
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(words)
+        (planned,) = BasicSweeper.split_arguments(parsed, None)
+    except HydraException:  # the sweeper is about to say the same
+        return []
+    return [list(filter_overrides(job)) for job in planned]
+
+
+@contextlib.contextmanager
+def _passing_on_signals(stop: Callable[[int], bool]) -> Iterator[None]:
+    """Forward a signal to the processes of jobs, which save and end; the launcher waits for them.
+
+    Without such processes the sweep ends at once, unless a job in this process handles the signal itself.
+
+    Args:
+        stop: sends a signal to the processes of jobs; returns whether there are any.
+    """
+
+    def pass_on(number: int, _: object) -> None:
+        launchers.received.append(number)
+        # As to a single run: the first one stops it, a further SIGINT does not even wait for it to save.
+        if not stop(signal.SIGTERM if len(launchers.received) == 1 else number):
+            raise SystemExit(128 + number)
+
+    numbers = [n for n in signals.unhandled() if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in numbers}
+    signals.of_sweep.update(numbers)
+    try:
+        yield
+    finally:
+        signals.of_sweep.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
+    """Run one job or a sweep; show what a sweep gave, however it ends; say what failed.
+
+    Args:
+        start: enters Hydra, which calls the task.
+        task: what it calls.
+        multirun: whether a sweep was asked for.
+
+    Returns:
+        the exit status.
+    """
+    global _open
+    _sweeps.clear()
+    launchers.received.clear()
+    status, refused = 0, None
+    with contextlib.ExitStack() as _open:
+        try:
+            start()
+        except KeyboardInterrupt:
+            status = 130
+        except SystemExit as e:
+            if not _sweeps:
+                raise
+            status = e.code if isinstance(e.code, int) else 1
+        except Exception as e:
+            refused = _refused(task, e)  # Hydra's, the sweeper's or the launcher's own
+        if _sweeps:
+            from rl_runner.report import sweep
+
+            sweep.report(*_sweeps[0])
+    if launchers.received:
+        status = 128 + launchers.received[0]
+    stopped = refused is not None or status != 0
+    failures = _failures(task, _sweeps[0] if _sweeps else None, stopped)
+    if failures and refused:
+        refused = refused._replace(trace=None)  # what a sweeper makes of jobs that failed
+    said = _say(failures, refused, multirun or bool(_sweeps))
+    return status or said
+
+
+def _refused(task: Task, e: Exception) -> Failure:
+    """Return why Hydra, or a launcher, ran no job or did not go on."""
+    if launchers.is_broken(e):
+        return Failure(launchers.BROKEN.format(_sweeps[0].directory), exit_code=1)
+    failure = task.explain(e)
+    if isinstance(e, OSError):  # such as a directory that cannot be written
+        return Failure(failure.line.removeprefix(f"{type(e).__name__}: "))
+    return failure
+
+
+def _failures(task: Task, sweep: Sweep | None, stopped: bool) -> list[tuple[str, Failure, Path | None]]:
+    """Return each job that failed or whose process died: its name, why, and its log.
+
+    Args:
+        task: what ran them.
+        sweep: their sweep, if they are of one.
+        stopped: the sweep was stopped, so that some never began.
+    """
+    here = {tuple(sorted(words)): failure for words, failure in task.failed}
+    planned = {tuple(sorted(words)): words for words in sweep.planned} if sweep else {}
+    begun = notes.of_sweep(sweep.directory) if sweep else ()
+    noted = {tuple(sorted(note.overrides)): (run, note) for run, note in begun if note}
+    told = {**{key: note.overrides for key, (_, note) in noted.items() if not planned}, **planned}
+    told.update({tuple(sorted(words)): words for words, _ in task.failed})
+    common = set.intersection(*map(set, told)) if len(told) > 1 else set()
+    found: list[tuple[str, Failure, Path | None]] = []
+    for key, words in told.items():
+        run, note = noted.get(key, (None, None))
+        failure = here.get(key)
+        if not failure and note:
+            failure = {
+                notes.FAILED: Failure(note.error),
+                notes.UNFINISHED: Failure("its process ended before the run did"),
+            }.get(note.state)
+        if not note and not failure and not stopped:
+            failure = Failure("it never began")
+        if failure:
+            name = ", ".join(word for word in words if word not in common)
+            found.append((name, failure, run / files.LOG if run else None))
+    return found
+
+
+def _say(failures: list[tuple[str, Failure, Path | None]], refused: Failure | None, multirun: bool) -> int:
+    """Show what failed, if anything did; return the exit status."""
+    shown = [failure for _, failure, _ in failures] + ([refused] if refused else [])
+    for failure in shown:
+        if failure.trace:
+            print(failure.trace, file=sys.stderr)
+    if failures and multirun:
+        print(f"\nrlrun: {len(failures)} job(s) failed:", file=sys.stderr)
+        for name, failure, log in failures:
+            print(f"  {name}: {failure.line}{f'; its log: {log}' if log else ''}", file=sys.stderr)
+    elif failures and not failures[0][1].trace:
+        print(f"rlrun: {failures[0][1].line}", file=sys.stderr)
+    if refused and (multirun or not refused.trace):
+        print(f"rlrun: {refused.line}", file=sys.stderr)
+    if not shown:
+        return 0
+    return 1 if failures and multirun else shown[0].exit_code

@@ -1,0 +1,42 @@
+"""Means of what updates report, collected as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from rl_runner.types import State
+
+
+class Meter:
+    """Means of what updates report. Sums stay tensors, so that nothing waits for the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Take one update's numbers in."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+
+    def drain(self) -> dict[str, float]:
+        """Return the means since the last call, and start again."""
+        means = {name: total.item() / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state_dict(self) -> State:
+        """Return sums and count."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore sums and count."""
+        self._sums, self._count = dict(state["sums"]), state["count"]
+
+
+def grouped(**groups: Mapping[str, float]) -> dict[str, float]:
+    """Return scalars under their groups' names, as TensorBoard shows them: loss of `learn` becomes learn/loss."""
+    return {f"{group}/{name}": value for group, scalars in groups.items() for name, value in scalars.items()}

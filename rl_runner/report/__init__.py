@@ -1,0 +1,1 @@
+"""Statistics, curves, tables and pictures over runs."""

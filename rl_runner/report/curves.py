@@ -1,0 +1,232 @@
+"""Learning curves: read from the tables of runs, and merged over seeds.
+
+Needs no torch, so that it loads at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rl_runner.report.stats import mean_and_ci
+from rl_runner.run.files import TABLE
+
+UNITS = ("steps", "frames", "minutes")  # of the horizontal axis
+TRAIN, EVAL = "train", "eval"
+MAX_POINTS = 200  # of a training curve; more would not be seen
+
+Array = npt.NDArray[Any]
+Table = dict[str, list[tuple[int, float]]]  # name -> (step, value), in the order of the file
+
+
+class Unreadable(Exception):
+    """A directory or a file without what a curve needs; the message is for the user."""
+
+
+class Series(NamedTuple):
+    """One quantity of one run."""
+
+    steps: Array
+    values: Array
+
+    def at(self, steps: Array) -> Array:
+        """Give the values at some steps, interpolated."""
+        return np.interp(steps, self.steps, self.values)
+
+
+class Run(NamedTuple):
+    """What is needed of one run. `x` gives the horizontal position of steps."""
+
+    train: Series
+    mean: Series
+    std: Series
+    x: Callable[[Array], Array]
+
+
+class Curve(NamedTuple):
+    """One line of a picture."""
+
+    label: str
+    kind: str  # TRAIN or EVAL
+    x: Array
+    mean: Array
+    low: Array
+    high: Array
+    runs: int
+
+
+# Reading.
+
+
+def read_run(directory: Path, unit: str = "steps", smooth: int = 1) -> Run:
+    """Read what a run has logged.
+
+    Args:
+        directory: the run's.
+        unit: of the horizontal axis; one of UNITS.
+        smooth: training returns are means of this many logged points.
+
+    Raises:
+        Unreadable: it is no run, or has no curve yet.
+    """
+    table = read_table(directory)
+    run = Run(
+        train=series(table, "train/return", smooth),
+        mean=series(table, "eval/return_mean"),
+        std=series(table, "eval/return_std"),
+        x=horizontal(directory, unit, series(table, "time/seconds")),
+    )
+    if not len(run.train.steps) and not len(run.mean.steps):
+        raise Unreadable(f"{directory}/{TABLE} has neither train/return nor eval/return_mean yet")
+    return run
+
+
+def read_table(directory: Path) -> Table:
+    """Read a run's metrics.csv.
+
+    Raises:
+        Unreadable: there is none, or it is broken.
+    """
+    table: Table = {}
+    try:
+        with open(directory / TABLE, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                table.setdefault(row["name"], []).append((int(row["step"]), float(row["value"])))
+    except OSError as e:
+        raise Unreadable(f"{directory} is no run: {e.strerror}: {TABLE}") from e
+    except (KeyError, TypeError, ValueError) as e:
+        raise Unreadable(f"{directory}/{TABLE} has a line that is not step,name,value") from e
+    return table
+
+
+def last_return(run: Path) -> float:
+    """Return the mean return of a run's last evaluation; NaN if there is none."""
+    try:
+        values = series(read_table(run), "eval/return_mean").values
+    except Unreadable:
+        return math.nan
+    return float(values[-1]) if len(values) else math.nan
+
+
+def series(table: Table, name: str, window: int = 1) -> Series:
+    """Give one quantity, each value the mean of the last `window` logged ones."""
+    points = sorted(table.get(name, []), key=lambda point: point[0])
+    steps, values = np.array([p[0] for p in points], dtype=int), np.array([p[1] for p in points])
+    last = np.append(np.diff(steps) > 0, True)[: len(steps)]  # of several values at one step
+    return Series(steps[last], trailing_mean(values[last], window))
+
+
+def trailing_mean(values: Array, window: int) -> Array:
+    """Give the means of the last `window` values, of fewer at the start."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(end - window, 0)
+    means: Array = (total[end] - total[start]) / (end - start)
+    return means
+
+
+def horizontal(directory: Path, unit: str, seconds: Series) -> Callable[[Array], Array]:
+    """Give what turns a run's steps into the unit of the horizontal axis."""
+    if unit == "frames":
+        try:
+            config = (directory / "config.yaml").read_text(encoding="utf-8")
+        except OSError as e:
+            why = "which says how many frames a step takes, cannot be read; use --x steps"
+            raise Unreadable(f"{directory}/config.yaml, {why}") from e
+        skip = re.search(r"^\s+frame_skip:\s*(\d+)", config, re.MULTILINE)
+        frames = int(skip[1]) if skip else 1
+        return lambda steps: steps * frames
+    if unit == "minutes":
+        if not len(seconds.steps):
+            raise Unreadable(f"{directory}/{TABLE} has no time/seconds; use --x steps")
+        clock = Series(np.append(0, seconds.steps), np.append(0.0, seconds.values))
+        return lambda steps: clock.at(steps) / 60
+    return lambda steps: steps
+
+
+# Merging over runs.
+
+
+def merge(label: str, runs: list[Run]) -> list[Curve]:
+    """Make the curves of the runs that share a label."""
+    return [curve for curve in (merge_training(label, runs), merge_evaluation(label, runs)) if len(curve.x)]
+
+
+def merge_training(label: str, runs: list[Run]) -> Curve:
+    """Merge at every step that some run logged, from where all have begun to where the first ends."""
+    logged = [run.train for run in runs]
+    steps: Array = np.empty(0, dtype=int)
+    if all(len(s.steps) for s in logged):
+        first, last = max(s.steps[0] for s in logged), min(s.steps[-1] for s in logged)
+        steps = np.unique(np.concatenate([s.steps for s in logged]))
+        steps = steps[(steps >= first) & (steps <= last)]
+    if len(steps) > MAX_POINTS:
+        steps = steps[np.linspace(0, len(steps) - 1, MAX_POINTS).round().astype(int)]
+    mean, half = mean_and_ci([s.at(steps) if len(steps) else steps for s in logged])
+    return Curve(label, TRAIN, position(runs, steps), mean, mean - half, mean + half, len(runs))
+
+
+def merge_evaluation(label: str, runs: list[Run]) -> Curve:
+    """Merge at the steps where all runs were evaluated; nothing is interpolated."""
+    steps, values = shared([run.mean for run in runs])
+    mean, half = mean_and_ci(values)
+    if len(runs) == 1 and len(steps) and len(runs[0].std.steps):
+        half = runs[0].std.at(steps)
+    return Curve(label, EVAL, position(runs, steps), mean, mean - half, mean + half, len(runs))
+
+
+def shared(evaluations: Sequence[Series]) -> tuple[Array, list[Array]]:
+    """Give the steps where all runs were evaluated, and each run's values there."""
+    steps = evaluations[0].steps
+    for other in evaluations[1:]:
+        steps = np.intersect1d(steps, other.steps)
+    return steps, [e.values[np.isin(e.steps, steps)] for e in evaluations]
+
+
+def position(runs: list[Run], steps: Array) -> Array:
+    """Give where steps stand on the horizontal axis: minutes differ from run to run, so their mean is taken."""
+    where: Array = np.mean([run.x(steps) for run in runs], axis=0)
+    return where
+
+
+# The numbers of a picture.
+
+
+def write_merged(path: Path, unit: str, curves: Sequence[Curve]) -> None:
+    """Write the numbers of a picture; the third column is named after the unit of its horizontal axis."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["label", "curve", unit, "mean", "low", "high", "runs"])
+        for c in curves:
+            for x, *y in zip(c.x, c.mean, c.low, c.high, strict=True):
+                table.writerow([c.label, c.kind, f"{x:.10g}", *(f"{v:.6g}" for v in y), c.runs])
+
+
+def read_merged(path: Path) -> tuple[str, list[Curve]]:
+    """Read what `write_merged` wrote: the unit and the curves.
+
+    Raises:
+        Unreadable: it is no such file.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            (_, _, unit, *_), *rows = csv.reader(file)
+        grouped: dict[tuple[str, str, int], list[list[float]]] = {}
+        for label, kind, *numbers, n in rows:
+            grouped.setdefault((label, kind, int(n)), []).append([float(number) for number in numbers])
+        curves = []
+        for (label, kind, runs), points in grouped.items():
+            x, mean, low, high = np.array(points).T
+            curves.append(Curve(label, kind, x, mean, low, high, runs))
+        return UNITS[UNITS.index(unit)], curves
+    except OSError as e:
+        raise Unreadable(f"{path}: {e.strerror}") from e
+    except (KeyError, TypeError, ValueError) as e:
+        raise Unreadable(f"{path} is no CSV file that plot has written") from e

@@ -1,0 +1,220 @@
+"""A run's directory: where things are in it, and that only one process writes to it.
+
+config.yaml  train.log  metrics.csv  tensorboard/  checkpoints/  eval/  videos/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import IO, Any, Self
+
+from rl_runner.run.checkpoint import MANIFEST, Checkpoints, Damaged, load
+from rl_runner.types import Agent, State, UserError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+OUTPUTS = Path("outputs")
+NAMES = 1_000  # directories that are tried for a new run: name, name_2, ..., name_1000
+BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # flock: another process has the lock
+
+
+class RunDirectory:
+    """The directory of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.log = path / "train.log"
+        self.checkpoints = path / "checkpoints"
+        self.evaluations = path / "eval"
+        self.videos = path / "videos"
+        self._lock: Any = None
+        self._unlocked: str | None = None  # why it could not be locked, where it was tried
+
+    @classmethod
+    def new(cls, path: Path) -> RunDirectory:
+        """Claim a directory for a new run: `path`, or the first of path_2, path_3, ... that holds none.
+
+        Raises:
+            UserError: no directory can be written, or none of the names is free.
+        """
+        for number in range(1, (NAMES if path.name else 1) + 1):  # "." has no name to add a number to
+            run = cls(path.with_name(f"{path.name}_{number}") if number > 1 else path)
+            try:
+                run.path.mkdir(parents=True, exist_ok=True)
+                claimed = run._try_lock(new=True) and not run.config.exists()
+            except OSError as e:
+                run.discard()
+                raise UserError(f"hydra.run.dir: {_not_written(run.path, e)}") from e
+            if claimed:
+                return run
+            run.release()
+        taken = f"{path} to {run.path} are taken by other runs" if path.name else f"{path} is taken by another run"
+        raise UserError(f"hydra.run.dir: {taken}; choose another directory")
+
+    @classmethod
+    def resumed(cls, name: str) -> RunDirectory:
+        """Claim the directory of an existing run.
+
+        Raises:
+            UserError: no run is there, it cannot be written, or another process is at it.
+        """
+        run = cls._existing(name)
+        try:
+            claimed = run._try_lock()
+        except OSError as e:
+            raise UserError(f"resume: {_not_written(run.path, e)}") from e
+        if not claimed:
+            raise UserError(f"resume: {run.path} is in use by another process")
+        return run
+
+    @classmethod
+    def find(cls, name: str, which: str) -> tuple[RunDirectory, Path]:
+        """Find the run and the checkpoint that a person means.
+
+        Args:
+            name: a run's directory, a checkpoint's directory, or "latest".
+            which: which of a run's checkpoints: best, last, or a step.
+
+        Raises:
+            UserError: there is no such thing.
+        """
+        path = Path(name)
+        if (path / MANIFEST).is_file():
+            path = path.resolve()
+            run = cls(path.parent.parent)
+            if not run.config.is_file():
+                raise UserError(f"checkpoint: {run.config}, the configuration of {path}, is missing")
+            return run, path
+        run = cls._existing(name)
+        return run, Checkpoints(run.checkpoints).find(which)
+
+    @classmethod
+    def _existing(cls, name: str) -> RunDirectory:
+        if name == "latest":
+            return cls(_latest())
+        run = cls(Path(name))
+        if not run.path.is_dir():
+            raise UserError(f"{name}: no such directory; a run's directory is wanted, or latest")
+        if not run.config.is_file():
+            raise UserError(
+                f"{name} is no run: it holds no config.yaml; runs are under {OUTPUTS}/<env>/<agent>/, "
+                f"or in a sweep's directory"
+            )
+        return run
+
+    @staticmethod
+    def load_agent(agent: Agent, checkpoint: Path) -> None:
+        """Put a saved agent into a fresh one.
+
+        Raises:
+            UserError: the checkpoint is damaged, or of another shape.
+        """
+        state = load(checkpoint, only=["agent"])
+        try:
+            agent.load_state_dict(state["agent"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
+            raise UserError(f"checkpoint {checkpoint} does not fit its configuration: {_first_lines(e)}") from e
+
+    def load_newest(self) -> tuple[Path, State, list[str]]:
+        """Load the newest checkpoint that is whole.
+
+        Returns:
+            its path, its state, and a line for each newer one that had to be passed over.
+
+        Raises:
+            UserError: there is none.
+        """
+        passed_over: list[str] = []
+        for path in Checkpoints(self.checkpoints).newest():
+            try:
+                return path, load(path), passed_over
+            except Damaged as e:
+                passed_over.append(f"passed over: {e}")
+        raise UserError("; ".join([f"resume: {self.path} holds no whole checkpoint", *passed_over]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return what a user should know of the directory: its path, and whether other processes are kept out."""
+        lock = [("lock", f"none here ({self._unlocked}); keep other processes out")] if self._unlocked else []
+        return [("run", str(self.path)), *lock]
+
+    def release(self) -> None:
+        """Unlock the directory for other processes."""
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def discard(self) -> None:
+        """Remove a directory that was made for nothing; whatever else it holds stays."""
+        if self._lock:
+            self.release()
+            (self.path / ".lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # removes what is empty, upwards
+            os.removedirs(self.path)
+
+    def _try_lock(self, new: bool = False) -> bool:
+        """Lock the directory for as long as this process lives; False: another process has it.
+
+        On a file system without locks a run goes on without one, and `facts` says why.
+
+        Args:
+            new: the directory is for a new run. Without locks, the one who makes the lock's file has claimed it.
+        """
+        try:
+            lock, made = open(self.path / ".lock", "x"), True  # noqa: SIM115 - open as long as the run
+        except FileExistsError:
+            lock, made = open(self.path / ".lock", "a"), False  # noqa: SIM115
+        try:
+            _flock(lock)
+        except OSError as e:
+            if e.errno in BUSY or (new and not made):
+                lock.close()
+                return False
+            self._unlocked = e.strerror
+        self._lock = lock
+        return True
+
+
+def _flock(file: IO[str]) -> None:
+    """Lock a file, without waiting for it.
+
+    Raises:
+        OSError: an errno of BUSY: another process has the lock. Any other: there are no locks here.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _latest() -> Path:
+    runs = sorted(OUTPUTS.glob("**/config.yaml"), key=_modified)
+    if not runs:
+        raise UserError(f"latest: no runs under {OUTPUTS}/ in this directory yet")
+    return runs[-1].parent
+
+
+def _modified(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # deleted since it was found
+        return 0.0
+
+
+def _not_written(path: Path, e: OSError) -> str:
+    return f"{path} cannot be written: {e.strerror}"
+
+
+def _first_lines(e: Exception) -> str:
+    return " ".join(str(e).split())[:300]

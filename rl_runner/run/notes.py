@@ -1,0 +1,160 @@
+"""The jobs of a sweep: each notes in its directory what it was told and how it ended.
+
+From these notes the table is made, failures are named, and the same sweep is taken up again, whatever launcher ran the
+jobs and however their processes ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rl_runner.run.files import CURVES, LOG, NOTE, TABLE
+from rl_runner.types import UserError
+
+if TYPE_CHECKING:
+    from rl_runner.run.directory import RunDirectory
+
+FINISHED, FAILED, UNFINISHED, INTERRUPTED = "finished", "failed", "did not finish", "were interrupted"
+
+
+class Note(NamedTuple):
+    """What a job was told and how it ended."""
+
+    overrides: list[str]
+    state: str
+    error: str = ""  # one line, of a job that failed
+
+
+class Failure(NamedTuple):
+    """Why a job failed, as text: the exception itself would keep all that the job held in memory."""
+
+    line: str
+    trace: str | None = None  # of a bug; None where the line says it all
+    exit_code: int = 2
+
+
+def one_line(e: Exception) -> Failure:
+    """Return an exception's own words."""
+    return Failure(" ".join(str(e).split()))
+
+
+# Writing.
+
+
+@contextlib.contextmanager
+def noted(run: Path, overrides: Sequence[str], explain: Callable[[Exception], Failure] = one_line) -> Iterator[None]:
+    """Note in a job's directory what it was told and, at its end, how it ended.
+
+    Args:
+        run: the job's directory.
+        overrides: what it was told.
+        explain: says in one line why it failed; that is noted, and added to the job's log.
+    """
+    _write(run, overrides, UNFINISHED)  # stays where the process is killed
+    try:
+        yield
+    except Exception as e:
+        failure = explain(e)
+        _write(run, overrides, FAILED, failure.line)
+        with contextlib.suppress(OSError), open(run / LOG, "a", encoding="utf-8") as log:
+            log.write(f"{failure.trace or ''}failed: {failure.line}\n")
+        raise
+    except BaseException:
+        _write(run, overrides, INTERRUPTED)
+        raise
+    _write(run, overrides, FINISHED)
+
+
+def resumed(run: Path) -> contextlib.AbstractContextManager[None]:
+    """Note the same of a run that is resumed by its name, if it was a job of a sweep."""
+    note = read(run)
+    return noted(run, note.overrides) if note else contextlib.nullcontext()
+
+
+def _write(run: Path, overrides: Sequence[str], state: str, error: str = "") -> None:
+    note = {"overrides": list(overrides), "state": state, **({"error": error} if error else {})}
+    temporary = run / f".{NOTE}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(json.dumps(note, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # or a crash of the machine may leave an empty file
+    os.replace(temporary, run / NOTE)
+
+
+# Reading.
+
+
+def read(run: Path) -> Note | None:
+    """Return the note in a directory; None if there is none that can be read."""
+    try:
+        note = json.loads((run / NOTE).read_text(encoding="utf-8"))
+        overrides, state, error = note["overrides"], note["state"], note.get("error", "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    texts = isinstance(overrides, list) and all(isinstance(text, str) for text in [*overrides, state, error])
+    return Note(overrides, state, error) if texts else None
+
+
+def of_sweep(sweep: Path) -> Iterator[tuple[Path, Note | None]]:
+    """Yield the directory of each job that began in a sweep and its note, None if it cannot be read; oldest first."""
+    paths = sorted(sweep.rglob(NOTE), key=lambda path: path.stat().st_mtime_ns)
+    yield from ((path.parent, read(path.parent)) for path in paths)
+
+
+# Taking up again.
+
+
+def find(sweep: Path, own: Path, overrides: Sequence[str]) -> tuple[Path, str]:
+    """Return the directory and the state of the job of a sweep that was told the same; of several the finished one.
+
+    Args:
+        sweep: the sweep's directory.
+        own: the directory that a new job gets.
+        overrides: what it is told.
+
+    Returns:
+        `own` and an empty state if there is no such job.
+    """
+    runs = {own, *(path.parent for path in sweep.glob(f"*/{NOTE}"))}
+    same = [(run, note.state) for run in runs if (note := read(run)) and sorted(note.overrides) == sorted(overrides)]
+    newest_last = sorted(same, key=lambda job: (job[1] == FINISHED, (job[0] / NOTE).stat().st_mtime_ns))
+    return newest_last[-1] if newest_last else (own, "")
+
+
+def claim(path: Path, known: bool) -> RunDirectory:
+    """Claim the directory of a job.
+
+    Args:
+        path: the directory.
+        known: an earlier attempt at the job is there; otherwise another name is taken where this one is not free.
+
+    Raises:
+        UserError: another process is at the job.
+    """
+    from rl_runner.run.directory import RunDirectory
+
+    if known and RunDirectory(path).config.is_file():
+        return RunDirectory.resumed(str(path))
+    run = RunDirectory.new(path)
+    if known and run.path != path:
+        run.discard()
+        raise UserError(f"{path} is in use by another process")
+    return run
+
+
+def has_checkpoint(run: RunDirectory) -> bool:
+    """Return whether a run can be resumed."""
+    return run.config.is_file() and any(run.checkpoints.glob("step_*"))
+
+
+def clear(run: RunDirectory) -> None:
+    """Remove what a run wrote that begins again, since it left no checkpoint; its log stays."""
+    (run.path / TABLE).unlink(missing_ok=True)
+    for directory in (run.path / CURVES, run.checkpoints):
+        shutil.rmtree(directory, ignore_errors=True)

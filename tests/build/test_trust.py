@@ -1,0 +1,200 @@
+"""A stranger's run cannot run code: what its configuration names is looked at before anything is built."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rl_runner.build import trust
+from rl_runner.types import UserError
+from tests.commandline import files, refused, rlrun
+
+TOUCH = "touch canary"
+CODE = "open('canary', 'w')"
+ATTACKS: dict[str, tuple[str, Any]] = {
+    "os.system": ("value", {"_target_": "os.system", "command": TOUCH}),
+    "posix.system": ("value", {"_target_": "posix.system", "command": TOUCH}),
+    "subprocess": ("replay.sampler", {"_target_": "subprocess.Popen", "args": ["touch", "canary"]}),
+    "subprocess in a list": ("env.kwargs", {"x": [{"_target_": "subprocess.run", "args": ["touch", "canary"]}]}),
+    "eval": ("sync", {"_target_": "builtins.eval", "_args_": [CODE]}),
+    "through a module of ours": ("value", {"_target_": "rl_runner.build.checks.os.system", "command": TOUCH}),
+    "through a part of ours": ("network.torso._target_", "rl_runner.networks.torsos.np.load"),
+    "through torch": ("optimizer._target_", "torch.optim.lr_scheduler.types.FunctionType"),
+    "nested": ("env.kwargs", {"x": {"_target_": "os.system", "command": TOUCH}}),
+    "our own command line": (
+        "value",
+        {
+            "_target_": "rl_runner.cli.main.run",
+            "args": ["train", "value._target_=os.system", f"+value.command={TOUCH}"],
+        },
+    ),
+    "our own importer": ("sync", {"_target_": "rl_runner.envs.gym._import", "module": "evil"}),
+    "our own importer at its place": ("env", {"_target_": "rl_runner.envs.gym._import", "module": "evil"}),
+    "an environment in another place": (
+        "value",
+        {"_target_": "rl_runner.envs.gym.GymBackend", "id": "CartPole-v1", "imports": ["evil"]},
+    ),
+    "an environment in an environment": (
+        "env.kwargs",
+        {"x": {"_target_": "rl_runner.envs.gym.GymBackend", "id": "CartPole-v1", "imports": ["evil"]}},
+    ),
+    "our checkpoint writer": (
+        "value",
+        {"_target_": "rl_runner.run.checkpoint.save", "path": "canary", "state": {}, "about": {}},
+    ),
+    "imports": ("env.imports", ["evil"]),
+    "imports as a group": ("env.imports", {"evil": 1}),
+    "imports after ours": ("env.imports", ["rl_runner", "evil"]),
+    "a wrapper": ("env.wrappers", [{"_target_": "evil.Wrapper"}]),
+    "in a wrapper": (
+        "env.wrappers",
+        [{"_target_": "gymnasium.wrappers.TransformReward", "func": {"_target_": "os.system", "command": TOUCH}}],
+    ),
+    "a wrapper that writes files": (
+        "env.wrappers",
+        [{"_target_": "gymnasium.wrappers.RecordVideo", "video_folder": "canary"}],
+    ),
+    "through gymnasium": ("env.wrappers", [{"_target_": "gymnasium.wrappers.importlib.import_module", "name": "evil"}]),
+    "id": ("env.id", "evil:Mine-v0"),
+    "arguments without names": ("env._args_", ["evil:Mine-v0"]),
+    "an interpolated target": ("value", {"_target_": "${seed_of_evil}", "command": TOUCH}),
+    "an escaped interpolation": ("env.kwargs", {"x": f"\\${{oc.create:{{_target_:os.system,command:{TOUCH}}}}}"}),
+    "an escaped interpolation as a key": (
+        "env.kwargs",
+        {f"\\${{oc.create:{{_target_:os.system,command:{TOUCH}}}}}": 1},
+    ),
+    "a target that is no word": ("value", {"_target_": ["os.system"], "command": TOUCH}),
+}
+
+
+def change(run: Path, key: str, value: Any) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    *parents, last = key.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    config["seed_of_evil"] = "os.system"
+    if key == "env._args_":
+        del config["env"]["id"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_strangers_run_cannot_run_code(attack: str, trained: Path) -> None:
+    Path("evil.py").write_text(CODE)
+    change(trained, *ATTACKS[attack])
+    line = refused("eval", str(trained), "episodes=1")
+    assert line.startswith("rlrun: trust: this run's config.yaml ")
+    for words in (["play", str(trained), "video=x.gif"], ["train", f"resume={trained}"]):
+        assert refused(*words) == line
+    assert "./canary" not in files()
+
+
+def test_what_is_trusted_is_run(trained: Path) -> None:
+    Path("good_pkg.py").write_text(CODE + "\nfrom rl_runner.networks.torsos import MLP as Net")
+    change(trained, "network.torso._target_", "good_pkg.Net")
+    assert "if you trust it: trust=[good_pkg]" in refused("eval", str(trained))
+    assert "trust=[good_pkg]" in refused("eval", str(trained), "trust=[good]")
+    done = rlrun("eval", str(trained), "trust=[good_pkg]", "episodes=1")
+    assert done.code == 0, done
+    assert "./canary" in files()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "covered"),
+    [
+        (["pkg"], True),
+        (["pkg.sub"], True),
+        (["pkg.sub.module"], True),
+        (["other", "pkg.sub.module"], True),
+        (["pkg.sub.module.Part"], False),
+        (["pkg.sub.mod"], False),
+        (["pkg.su"], False),
+        (["pkg.sub.modules"], False),
+        (["pkg.other"], False),
+        (["sub.module"], False),
+        (["pk"], False),
+        (["pkg."], False),
+        ([""], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"imports": ["pkg.sub.module"]},
+        {"id": "pkg.sub.module:Mine-v0"},
+        {"kwargs": {"x": {"_target_": "pkg.sub.module.part"}}},
+    ],
+)
+def test_a_trusted_name_covers_itself_and_what_is_below_it(
+    trusted: list[str], covered: bool, env: dict[str, Any]
+) -> None:
+    if covered:
+        trust.check({"env": env}, trusted)
+    else:
+        with pytest.raises(UserError, match=r"names code outside rlrun: pkg\.sub\.module.*trust=\[pkg\]$"):
+            trust.check({"env": env}, trusted)
+
+
+def test_all_that_has_to_be_trusted_is_said_at_once() -> None:
+    cfg = {"env": {"imports": ["a.b", "a.c", "d.e"]}, "value": {"_target_": "f.G"}}
+    with pytest.raises(UserError, match=r"rlrun: f\.G, a\.c, d\.e; if you trust it: trust=\[a\.b,f,a,d\]$"):
+        trust.check(cfg, ["a.b", "x"])
+    trust.check(cfg, ["a.b", "a", "d", "f"])
+    assert trust.needed(cfg) == ["a", "d", "f"]
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"),
+    [
+        ("good_pkg2.os.system", r"os, posix\.system; .*trust=\[good_pkg2,os,posix\]"),
+        ("good_pkg2.sub.os.system", r"os, posix\.system; .*trust=\[good_pkg2,os,posix\]"),
+        ("good_pkg2.run", r"posix\.system; .*trust=\[good_pkg2,posix\]"),
+        ("good_pkg2.Mine.__init__.__class__", r"builtins\.function; .*trust=\[good_pkg2,builtins\]"),
+        ("good_pkg2.Mine.__mro__.__class__", r"builtins\.tuple; .*trust=\[good_pkg2,builtins\]"),
+    ],
+)
+def test_a_trusted_package_is_no_way_to_other_code(target: str, asked: str, trained: Path) -> None:
+    Path("good_pkg2").mkdir()
+    Path("good_pkg2/__init__.py").write_text(
+        "import os\nfrom os import system as run\nclass Mine:\n  def __init__(s): 0"
+    )
+    Path("good_pkg2/sub.py").write_text("import os")
+    change(trained, "value", {"_target_": target, "command": TOUCH})
+    assert re.search(f"outside rlrun: {asked}$", refused("eval", str(trained), "trust=[good_pkg2]"))
+    assert "./canary" not in files()
+
+
+def test_what_a_trusted_package_takes_from_others_is_asked_for() -> None:
+    cfg = {"network": {"torso": {"_target_": "json.JSONDecoder"}}}  # a class of json.decoder
+    trust.check(cfg, ["json"])
+    with pytest.raises(UserError, match=r"rlrun: json\.decoder\.JSONDecoder; .*trust=\[json\.JSONDecoder,json\]$"):
+        trust.check(cfg, ["json.JSONDecoder"])
+    trust.check(cfg, ["json.JSONDecoder", "json.decoder"])
+    cfg = {"network": {"torso": {"_target_": "json.codecs.lookup"}}}  # of the standard library's C modules
+    assert trust.needed(cfg) == ["_codecs", "codecs", "json"]
+    trust.check(cfg, trust.needed(cfg))
+
+
+@pytest.mark.parametrize("target", ["torch.optim.Adam", "torch.optim.SGD", "torch.optim.RMSprop"])
+def test_torch_optimizers_are_fine(target: str) -> None:
+    trust.check({"optimizer": {"_target_": target}}, [])
+
+
+def test_ours_are_fine_only_where_they_belong() -> None:
+    trust.check({"network": {"torso": {"_target_": "rl_runner.networks.torsos.auto"}}}, [])
+    trust.check({"env": {"_target_": "rl_runner.envs.gym.GymBackend", "id": "CartPole-v1", "imports": []}}, [])
+    for group, target in [("optimizer", "rl_runner.sync.Hard"), ("mine", "rl_runner.sync.Hard"), ("sync", "Hard")]:
+        with pytest.raises(UserError, match=r"trust=\["):
+            trust.check({group: {"_target_": target}}, [])
+
+
+def test_gymnasiums_wrappers_that_change_numbers_need_no_trust(trained: Path) -> None:
+    change(trained, "env.wrappers", [{"_target_": "gymnasium.wrappers.ReshapeObservation", "shape": [4]}])
+    done = rlrun("eval", str(trained), "episodes=1")
+    assert done.code == 0, done
+    assert "wrappers ReshapeObservation" in done.out

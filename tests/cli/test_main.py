@@ -1,0 +1,550 @@
+"""The command line: help, completion, sweeps, and one line for whatever the user can put right."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import yaml
+from hydra.errors import MissingConfigException
+
+from rl_runner import __version__, catalogue
+from rl_runner.cli import failures, help, verbs
+from rl_runner.commands import train
+from rl_runner.launch import task as launching
+from rl_runner.run.directory import RunDirectory
+from tests.commandline import SHORT, files, refused, rlrun
+
+
+def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run rlrun as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "rl_runner", *args],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+# Help.
+
+
+@pytest.mark.parametrize(
+    "args", [[], ["--help"], ["-h"], ["train", "--help"], ["eval", "-h"], ["play", "--help"], ["--version"], ["-V"]]
+)
+def test_help_answers_at_once(args: list[str]) -> None:
+    """In less than half a second of CPU time, and nothing heavy is imported."""
+    code = (
+        f"from rl_runner.cli.main import run; import sys; run({args}); print({{'torch', 'hydra'}} & set(sys.modules))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("set()\n")
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_the_overview() -> None:
+    out = rlrun().out
+    assert out == rlrun("--help").out == rlrun("-h").out
+    assert all(f"  rlrun {verb}" in out for verb in ("train", "eval", "play"))
+    assert len(help.EXAMPLES.splitlines()) == 5
+    assert help.EXAMPLES in out
+    assert rlrun("--version").out == f"rlrun {__version__}\n"
+
+
+def test_each_verbs_help() -> None:
+    train = rlrun("train", "--help").out
+    for group in ("env", "agent", "network", "network/torso", "exploration", "sync", "optimizer", "experiment"):
+        row = re.search(rf"\n  {group} +(.*(?:\n {{10,}}.*)*)", train)  # long ones go on in the next line
+        assert row
+        assert set(row[1].split()) == {p.stem for p in (catalogue.conf_dir() / group).glob("*.yaml")}
+    for key in ("seed:", "total_steps:", "batch_size:", "resume:", "stop:"):
+        assert f"\n  {key}" in train
+    assert "\n  checkpoint:" in rlrun("eval", "--help").out
+    assert "\n  video:" in rlrun("play", "--help").out
+    assert "SIGHUP, SIGUSR1 and SIGUSR2" in train
+    assert "128 + the signal's number" in train
+    for verb in help.VERBS:
+        out = rlrun(verb, "--help").out
+        assert "hydra" not in out
+        assert "defaults" not in out
+
+
+@pytest.mark.parametrize("example", [line.split()[1:] for line in help.EXAMPLES.splitlines()])
+def test_the_examples_work(example: list[str], workdir: Path) -> None:
+    words = [word for word in example if "=" in word or word in help.VERBS or word.startswith("-")]
+    if example[0] == "eval":
+        words = ["eval", "latest"]
+    jobs = {word.replace("mlp,dueling", "mlp").replace("1,2,3", "1"): None for word in words if word != "-m"}
+    done = rlrun(*jobs, "--cfg", "job")
+    assert done.code == 0, done
+    assert files() == set()
+
+
+# What Hydra offers works for each verb.
+
+
+def test_the_whole_configuration_is_shown(workdir: Path) -> None:
+    shown = yaml.safe_load(rlrun("train", "env=pong", "--cfg", "job").out)
+    assert shown == yaml.safe_load(rlrun("train", "--cfg", "job", "env=pong").out)
+    assert shown["env"]["game"] == "pong"
+    assert isinstance(shown["exploration"]["steps"], int)  # resolved
+    shown = yaml.safe_load(rlrun("eval", "some/run", "--cfg", "job").out)
+    assert shown["checkpoint"] == "some/run"
+    assert yaml.safe_load(rlrun("play", "env=pong", "--cfg=job").out)["env"]["game"] == "pong"
+    assert rlrun("train", "--info", "defaults").code == 0
+    assert files() == set()
+
+
+def test_options_may_stand_anywhere(workdir: Path) -> None:
+    (workdir / "mine" / "env").mkdir(parents=True)
+    (workdir / "mine/env/mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - gym\n  - _self_\nenv:\n  name: mine\n  id: Acrobot-v1\n"
+    )
+    for words in (["--config-dir", "mine", "env=mine", "seed=3"], ["env=mine", "--config-dir=./mine", "seed=3"]):
+        shown = yaml.safe_load(rlrun("train", *words, "--cfg", "job").out)
+        assert (shown["env"]["id"], shown["seed"]) == ("Acrobot-v1", 3)
+    assert "did you mean batch_size?" in refused("train", "--config-dir", "mine", "env=mine", "bach_size=3")
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("rlrun train env=car", ["env=cartpole"]),
+        ("rlrun train env=cartpole exp", ["experiment=", "exploration=", "exploration."]),
+        ("rlrun tra", ["train"]),
+        ("rlrun ", ["train", "eval", "play"]),
+        ("rlrun train network/torso=ni", ["network/torso=nips_cnn"]),
+        ("rlrun eval episo", ["episodes="]),
+        ("rlrun play env=po", ["env=pong"]),
+    ],
+)
+def test_completion(line: str, answer: list[str], monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    done = rlrun("-sc", "query=bash")
+    assert done.code == 0
+    assert set(answer) <= set(done.out.split())
+    assert all(word.startswith(line.split(" ")[-1]) for word in done.out.split())
+
+
+def test_completion_can_be_installed(workdir: Path) -> None:
+    assert "complete -o nospace" in rlrun("-sc", "install=bash").out
+
+
+# Bad input: one line, exit code 2, nothing left behind.
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        # what is unknown, with the nearest match
+        (["trian"], "unknown verb 'trian'; did you mean train?"),
+        (["--foo"], "--foo"),
+        (["train", "--multrun"], "no option '--multrun'; did you mean --multirun?"),
+        (["train", "--cfg", "jobb"], "--cfg: job or hydra or all is wanted, got 'jobb'"),
+        (["train", "--config-dir"], "--config-dir: DIRECTORY is wanted"),
+        (["train", "--config-dir", "nowhere"], "nowhere' not found"),
+        (["train", "env=cartpol"], "env: there is no 'cartpol'; did you mean cartpole?"),
+        (["train", "network/torso=nature"], "network/torso: there is no 'nature'; did you mean nature_cnn?"),
+        (["train", "experiment=pong_dq"], "experiment: there is no 'pong_dq'; did you mean pong_dqn?"),
+        (["train", "netwrk=mlp"], "there is no key 'netwrk'; did you mean network?"),
+        (["train", "bath_size=3"], "there is no key 'bath_size'; did you mean batch_size?"),
+        (["train", "agent.gama=0.9"], "there is no key 'agent.gama'; did you mean agent.gamma?"),
+        (["train", "+optimizer.momentun=0.9"], "optimizer.momentun: Adam takes no such argument"),
+        (["train", "+agent.lr=0.1"], "agent.lr: DQN takes no such argument"),
+        (["train", "env.kwargs.gravity=3"], "env.id: CartPole-v1 cannot be made: .*gravity"),
+        (["train", "env.wrappers=[5]"], r"env.wrappers\[0\]: {_target_: package.Wrapper, key: value} is wanted, got 5"),
+        (["train", "env.wrappers=[{_target_: nowhere.Wrap}]"], r"env.wrappers\[0\]._target_: .*nowhere"),
+        (["train", "env.wrappers=[{_target_: gymnasium.wrappers.TimeLimit, wide: 1}]"], r"env.wrappers\[0\].wide: "),
+        (["train", "env.frame_stack=0"], "env.frame_stack: must be at least 1, got 0"),
+        (["train", "-m", "seed=1,2", "bath_size=3"], "did you mean batch_size?"),
+        (["eval", "latest", "episode=3"], "did you mean episodes?"),
+        (["play", "env=cartpole", "network=mlp"], "there is no key 'network'"),
+        (["train", "agent=q_learning", "env=frozenlake", "network=dueling"], "network: the chosen agent has none"),
+        (["train", "agent=q_learning"], "env: CartPole-v1 has observations .* a table needs numbered states"),
+        (["train", "env=frozenlake", "env.kwargs.map_name=5x5"], "env.id: FrozenLake-v1 cannot be made"),
+        (["train", "value=c51", "value.low=5", "value.high=1"], "value.high: must be above value.low"),
+        (["train", "env=gym", "env.id=CartPole-v1", "value=c51"], "value.low, value.high: nobody has said"),
+        (["train", "value=c51", "value.high=inf"], "value.high: a finite number"),
+        # what is no override
+        (["train", "foo"], "'foo': key=value is wanted"),
+        (["train", "cartpole"], "did you mean env=cartpole?"),
+        (["train", "=3"], "key=value is wanted"),
+        (["train", "total_steps=[1"], r"'total_steps=\[1' cannot be read"),
+        (["train", "seed=1,2"], "seed: one run for each of 1,2 needs -m"),
+        (["train", "-m", "seed=[1"], r"'seed=\[1' cannot be read"),
+        (["train", "-m", "resume=latest", "seed=1,2"], "resume: .*--multirun"),
+        # types and ranges
+        (["train", "batch_size=-1"], "batch_size: a whole number, 1 or more is wanted, got -1"),
+        (["train", "batch_size=abc"], "batch_size: a whole number, 1 or more is wanted, got 'abc'"),
+        (["train", "agent.gamma=1.5"], r"agent.gamma: a number in \[0, 1\] is wanted, got 1.5"),
+        (["train", "seed=1.5"], "seed: a whole number"),
+        (["train", "agent.double=maybe"], "agent.double: true or false is wanted, got 'maybe'"),
+        (["train", "optimizer.lr=-1"], "optimizer.lr: a number above 0"),
+        (["train", "optimizer.eps=-1"], "optimizer: .*epsilon"),
+        (["train", "exploration.start=2"], r"exploration.start: .*\[0, 1\]"),
+        (["train", "exploration.steps=soon"], "exploration.steps: a whole number is wanted, got 'soon'"),
+        (["train", "sync.every_updates=0"], "sync.every_updates: must be at least 1"),
+        (["train", "sync.every_steps=1", "sync.every_episodes=1"], "sync: every_steps and every_episodes"),
+        (["train", "agent.clip_grad_norm=x"], "agent.clip_grad_norm: a number or null is wanted, got 'x'"),
+        (["train", "network/torso=mlp", "network.torso.sizes=5"], "network.torso.sizes: a list"),
+        (["train", "network.hidden=[a]"], "network.hidden: a list"),
+        (["train", "value.loss=l1"], "value.loss: 'l1' is unknown; one of mse, huber"),
+        (["train", "stop.return=much"], "stop.return: a number, or null"),
+        (["train", "env.imports=3"], "env.imports: a list"),
+        (["train", "replay.capacity=2"], "replay.capacity: .*at least"),
+        # parts that are not there or do not fit
+        (["train", "optimizer._target_=torch.optim.Foo"], "optimizer._target_: .*torch.optim.Foo"),
+        (["train", "network/torso._target_=no_such_pkg.Net"], "network.torso._target_: .*no_such_pkg"),
+        (["train", "env=atari"], "env.game: a value is needed"),
+        (["train", "env=gym"], "env.id: a value is needed"),
+        (["train", "env=atari", "env.game=pongg"], "env.game: 'pongg' is no game of ale-py; did you mean pong?"),
+        (["train", "env=gym", "env.id=CartPol-v1"], "env.id: .*did you mean CartPole-v1?"),
+        (["train", "env.imports=[no_such_pkg]"], "env.imports: cannot import 'no_such_pkg'"),
+        (["train", "env=gym", "env.id=Pendulum-v1"], "env: Pendulum-v1 has actions Box.*Discrete"),
+        (["train", "network=nature_cnn"], "network.torso: NatureCNN needs images.*use network=mlp"),
+        (["train", "env=pong", "env.screen_size=10"], "network.torso: images of 10x10 are too small for NipsCNN"),
+        (["train", "device=cuda:77"], "device: 'cuda:77' is not here; there is cpu"),
+        (["train", "device=tpu"], "device: 'tpu' is not here; there is cpu"),
+        (["train", "device=meta"], "device: 'meta' is not here; there is cpu"),
+        (["train", "env=pong", "replay.capacity=10_000_000_000"], r"replay.capacity: .* 70\d\d\d.\d\d GB, but .* GB"),
+        (
+            ["train", "env=gym", "env.id=CartPole-v2"],
+            "env.id: 'CartPole-v2' is no .*; the newest version is CartPole-v1",
+        ),
+        (["train", "env.imports=[my-pkg]"], "env.imports: a module's dotted name is wanted.*, got 'my-pkg'"),
+        (["train", "hydra.job.chdir=true"], "hydra.job.chdir: must be false"),
+        (["train", "hydra.job.chdir=true", "resume=latest"], "hydra.job.chdir: must be false"),
+        (["eval", "latest", "hydra.job.chdir=true"], "hydra.job.chdir: must be false"),
+        (["train", "hydra.run.dir=/proc/nowhere"], "/proc/nowhere: No such file"),
+        # directories
+        (["train", "resume=nowhere"], "nowhere: no such directory"),
+        (["train", "resume=latest"], "latest: no runs under outputs/"),
+        (["train", "resume=."], "is no run: it holds no config.yaml"),
+        (["eval"], "checkpoint: a run or a checkpoint directory, or latest"),
+        (["eval", "nowhere"], "nowhere: no such directory"),
+        (["eval", "."], "is no run"),
+        (["eval", "latest"], "latest: no runs under outputs/"),
+        (["eval", "latest", "episodes=0"], "episodes: a whole number, 1 or more"),
+        (["eval", "latest", "epsilon=3"], r"epsilon: a number in \[0, 1\]"),
+        (["play"], "checkpoint: name a run .* or env=NAME for a random agent"),
+        (["play", "latest", "env=pong"], "env: .*not both"),
+        (["play", "env=cartpole", "video=out.avi"], "video: a file name that ends in .mp4 or .gif"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(args: list[str], says: str, workdir: Path) -> None:
+    assert re.search(says.replace("?", r"\?"), refused(*args)), refused(*args)
+    assert files() == set()
+
+
+def test_a_process_says_the_same(workdir: Path) -> None:
+    done = process("train", "env=cartpol")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "rlrun: env: there is no 'cartpol'; did you mean cartpole?\n"
+    assert files() == set()
+
+
+def test_a_bug_is_no_bad_input(workdir: Path) -> None:
+    (workdir / "broken_pkg.py").write_text("class Net:\n    def __init__(self, space):\n        1 / 0\n")
+    done = rlrun("train", *SHORT, "network/torso._target_=broken_pkg.Net")
+    assert done.code == 1
+    assert done.err.startswith("Traceback")
+    assert done.err.strip().endswith("ZeroDivisionError: division by zero")
+    assert not (workdir / "outputs").exists()
+
+
+def test_a_run_directory_that_was_deleted_meanwhile(trained: Path) -> None:
+    job, config = SimpleNamespace(run=RunDirectory(trained), config={"seed": 3}), trained / "config.yaml"
+    with contextlib.redirect_stdout(out := io.StringIO()), verbs._kept(job):
+        pass
+    assert out.getvalue() == ""
+    with contextlib.redirect_stdout(out := io.StringIO()), verbs._kept(job):
+        shutil.rmtree(trained)
+    assert (out.getvalue(), trained.exists()) == ("", False)
+    with contextlib.redirect_stdout(out := io.StringIO()), verbs._kept(job):
+        (trained / "checkpoints").mkdir(parents=True)  # as a checkpoint does
+    assert yaml.safe_load(config.read_text()) == {"seed": 3}
+    assert out.getvalue().startswith(f"{trained} was moved or deleted meanwhile; it now holds what was written since")
+
+
+# Sweeps.
+
+
+def test_a_sweep(workdir: Path) -> None:
+    done = rlrun("train", "env=cartpole", "-m", "seed=1,2", "network=mlp", *SHORT)
+    assert done.code == 0, done
+    (sweep,) = (workdir / "outputs/sweeps").iterdir()
+    results = {"results.csv", "results.png"}
+    assert {p.name for p in sweep.iterdir()} == {"0_seed=1", "1_seed=2", "multirun.yaml", *results}
+    for number, seed in enumerate((1, 2)):
+        assert yaml.safe_load((sweep / f"{number}_seed={seed}" / "config.yaml").read_text())["seed"] == seed
+        assert f"job {number}: " in done.out
+    returns = [last_return(sweep / run) for run in ("0_seed=1", "1_seed=2")]
+    (row,) = results_of(sweep)
+    assert (row["seeds"], row["seeds_missing"]) == ("2", "0")
+    assert row["configuration"] == " ".join(["env=cartpole", "network=mlp", *SHORT])
+    assert float(row["last_mean"]) == sum(returns) / 2
+    assert float(row["last_ci95"]) == pytest.approx(12.706 * abs(returns[0] - returns[1]) / 2)
+    assert f"{sweep.relative_to(workdir)}: 2 of 2 runs finished\n" in done.out
+    done = rlrun("eval", str(sweep / "1_seed=2"), "episodes=1")  # its name holds a "="
+    assert done.code == 0, done
+
+
+def last_return(run: Path) -> float:
+    lines = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    return next(float(value) for _, name, value in reversed(lines) if name == "eval/return_mean")
+
+
+def results_of(sweep: Path) -> list[dict[str, str]]:
+    with open(sweep / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_failing_job_leaves_the_others_alone(workdir: Path) -> None:
+    done = rlrun("train", "-m", "env=cartpole,frozenlake", "network=nature_cnn,mlp", *SHORT)
+    assert done.code == 1
+    (sweep,) = (workdir / "outputs/sweeps").iterdir()
+    runs = sorted(p.parent.name for p in sweep.glob("*/config.yaml"))
+    assert runs == ["1_env=cartpole,network=mlp", "3_env=frozenlake,network=mlp"]
+    head, *jobs = done.err.strip().splitlines()
+    assert head == "rlrun: 2 job(s) failed:"
+    assert [("env=cartpole" in job, "NatureCNN needs" in job) for job in jobs] == [(True, True), (False, True)]
+    table = {row["configuration"]: (row["seeds"], row["seeds_missing"]) for row in results_of(sweep)}
+    assert table == {
+        "env=cartpole network=nature_cnn": ("0", "1"),
+        "env=cartpole network=mlp": ("1", "0"),
+        "env=frozenlake network=nature_cnn": ("0", "1"),
+        "env=frozenlake network=mlp": ("1", "0"),
+    }
+    assert "env=frozenlake network=nature_cnn: 1 of 1 seeds failed, not in the numbers: default\n" in done.out
+
+
+def test_a_sweep_shows_the_traceback_of_a_bug(workdir: Path) -> None:
+    (workdir / "broken_pkg2.py").write_text("class Net:\n    def __init__(self, space):\n        1 / 0\n")
+    done = rlrun("train", "-m", "network/torso._target_=broken_pkg2.Net,rl_runner.networks.torsos.MLP", *SHORT)
+    assert done.code == 1
+    assert "Traceback" in done.err
+    line, log = done.err.splitlines()[-1].split("; its log: ")
+    assert line.endswith("ZeroDivisionError: division by zero")
+    assert "Traceback" in Path(log).read_text()
+    assert len(list(workdir.glob("outputs/sweeps/*/*/config.yaml"))) == 1
+
+
+def test_a_sweep_that_cannot_be_composed_runs_nothing(workdir: Path) -> None:
+    done = rlrun("train", "-m", "env=cartpole,foo", *SHORT)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("rlrun: env: there is no 'foo'")
+    assert not list(workdir.glob("outputs/**/config.yaml"))
+
+
+@pytest.mark.parametrize("words", [[], ["-m"]])
+def test_a_sweep_that_an_experiment_asks_for(words: list[str], workdir: Path) -> None:
+    (workdir / "mine/experiment").mkdir(parents=True)
+    (workdir / "mine/experiment/many.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n"
+        "  sweeper:\n    params:\n      optimizer: glob(adam*)\n      seed: 1,2\n"
+    )
+    done = rlrun("train", *words, "--config-dir", "mine", "experiment=many", "seed=5", *SHORT)
+    assert (done.code, done.err) == (0, "")
+    (sweep,) = (workdir / "outputs/sweeps").iterdir()
+    assert {p.name for p in sweep.glob("*_*")} == {"0_optimizer=adam", "1_optimizer=adamw"}
+    assert [row["configuration"] for row in results_of(sweep)] == ["optimizer=adam", "optimizer=adamw"]
+    assert "2 of 2 runs finished" in done.out
+
+
+def test_a_sweep_that_is_interrupted_shows_what_there_is(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = train.train
+
+    def interrupted(job: train.TrainJob, resume: bool = False) -> None:
+        real(job, resume)
+        if job.config["seed"] == 2 and not resume:
+            raise train.Interrupted(130)
+
+    monkeypatch.setattr(train, "train", interrupted)
+    done = rlrun("train", "-m", "seed=1,2,3", *SHORT)
+    assert done.code == 130
+    assert "1 of 3 runs finished" in done.out
+    assert "\n1 of 3 seeds were interrupted, not in the numbers: 2\n" in done.out
+    assert "\n1 of 3 seeds never began, not in the numbers: 3\n" in done.out
+    (sweep,) = (workdir / "outputs/sweeps").iterdir()
+    (row,) = results_of(sweep)
+    assert (row["seeds"], row["seeds_missing"]) == ("1", "2")
+
+    job = sweep / "1_seed=2"
+    assert rlrun("train", f"resume={job}", "total_steps=60").code == 0
+    assert json.loads((job / "job.json").read_text())["state"] == "finished"
+
+
+def test_the_same_sweep_again_takes_up_what_is_missing(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["train", "-m", "seed=1,2,3", "hydra.sweep.dir=sw", *SHORT, "num_threads=1", "checkpoint.every_steps=20"]
+    real, call, values = train.train, launching.Task.__call__, []
+
+    def stopped(job: train.TrainJob, resume: bool = False) -> None:
+        if job.config["seed"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)  # between two jobs, nothing of which is saved
+        real(job, resume)
+
+    def noting_values(task: launching.Task, cfg: Any) -> float | None:
+        values.append(call(task, cfg))
+        return values[-1]
+
+    monkeypatch.setattr(train, "train", stopped)
+    done = rlrun(*command)
+    assert (done.code, done.err) == (143, "")
+    assert "1 of 3 runs finished" in done.out
+    first = (workdir / "sw/0_seed=1/metrics.csv").stat().st_mtime_ns
+
+    monkeypatch.setattr(train, "train", real)
+    monkeypatch.setattr(launching.Task, "__call__", noting_values)
+    done = rlrun(*command)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("sw: 1 of 3 jobs have finished already\n")
+    assert "3 of 3 runs finished" in done.out
+    assert (workdir / "sw/0_seed=1/metrics.csv").stat().st_mtime_ns == first
+    assert sorted(path.name for path in workdir.glob("sw/*_*")) == ["0_seed=1", "1_seed=2", "2_seed=3"]
+    assert values == [last_return(workdir / f"sw/{seed - 1}_seed={seed}") for seed in (1, 2, 3)]
+
+
+def test_a_broken_note_does_not_hide_the_table(workdir: Path) -> None:
+    command = ["train", "-m", "hydra.sweep.dir=sw", *SHORT, "num_threads=1"]
+    assert rlrun(*command, "seed=1").code == 0
+    (workdir / "sw/0_/job.json").write_text("")
+    done = rlrun(*command, "seed=2")
+    assert (done.code, done.err) == (0, "")
+    assert "1 of 1 runs finished" in done.out
+    assert "sw/0_ left no readable note (job.json), not in the numbers\n" in done.out
+
+
+@pytest.mark.parametrize(
+    ("missing", "package"),
+    [("launcher/joblib", "'rlrun[sweep]'"), ("launcher/ray", "hydra-ray-launcher"), ("sweeper/ax", "hydra-ax-sweeper")],
+)
+def test_a_plugin_that_is_not_installed(missing: str, package: str) -> None:
+    line = failures.explain("train", [], MissingConfigException("", f"hydra/{missing}", ["basic"]))
+    assert line == f"hydra/{missing.replace('/', '=')} is not installed: pip install {package}"
+
+
+def test_a_sweep_of_evaluations_has_no_table(trained: Path, workdir: Path) -> None:
+    done = rlrun("eval", str(trained), "-m", "seed=1,2", "episodes=1")
+    assert done.code == 0, done
+    assert "job 1: " in done.out
+    assert not list(workdir.rglob("results.*"))
+
+
+# The user's own package.
+
+PACKAGE = '''
+import gymnasium as gym
+import numpy as np
+import torch
+
+class RoboParking(gym.Env):
+    """Drive along a line to the parking lot."""
+
+    observation_space = gym.spaces.Box(-10, 10, (2,), np.float64)
+    action_space = gym.spaces.Discrete(3)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, length=5, render_mode=None):
+        self.length, self.render_mode = length, render_mode
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.x, self.t = float(self.np_random.integers(-self.length, self.length)), 0
+        return np.array([self.x, 0.0]), {}
+
+    def step(self, action):
+        self.x, self.t = self.x + action - 1, self.t + 1
+        return np.array([self.x, 0.0]), -abs(self.x), self.x == 0, self.t >= 10, {}
+
+    def render(self):
+        return np.full((32, 32, 3), int(self.x) % 256, dtype=np.uint8)
+
+gym.register("RoboParking-v0", RoboParking)
+
+class MyNet(torch.nn.Module):
+    def __init__(self, space, width=7):
+        super().__init__()
+        self.fc = torch.nn.Linear(space.shape[0], width)
+
+    def forward(self, obs):
+        return torch.tanh(self.fc(obs.float()))
+'''
+
+
+@pytest.fixture
+def package(workdir: Path) -> str:
+    """A package of the user's own, in the current directory, under a name that no other test has imported."""
+    (workdir / "my_pkg").mkdir()
+    (workdir / "my_pkg/__init__.py").write_text(PACKAGE)
+    gym.registry.pop("RoboParking-v0", None)
+    return "my_pkg"
+
+
+ENV = ["env=gym", "env.id=RoboParking-v0", "env.imports=[my_pkg]"]
+
+
+def test_an_environment_and_a_network_of_the_users_own(package: str, workdir: Path) -> None:
+    words = [*ENV, "network/torso._target_=my_pkg.MyNet", "+network.torso.width=9", "env.kwargs.length=3"]
+    words += ["optimizer._target_=torch.optim.SGD", "~optimizer.eps", "~optimizer.fused"]
+    done = rlrun("train", *SHORT, *words, "hydra.run.dir=outputs/mine")
+    assert done.code == 0, done
+    assert "MyNet + Linear, 57 parameters" in done.out  # 2·9 + 9 + 9·3 + 3
+    assert done.out.splitlines()[-2] == "evaluate it:  rlrun eval outputs/mine 'trust=[my_pkg]'"  # a glob unquoted
+    config = yaml.safe_load((workdir / "outputs/mine/config.yaml").read_text())
+    assert config["optimizer"]["_target_"] == "torch.optim.SGD"
+
+    line = refused("eval", "outputs/mine", "episodes=2")
+    assert "my_pkg.MyNet" in line or "my_pkg" in line
+    assert "trust=[my_pkg]" in line
+    done = rlrun("eval", "outputs/mine", "episodes=2", "trust=[my_pkg]", "video=true")
+    assert done.code == 0, done
+    assert json.loads(next((workdir / "outputs/mine/eval").iterdir()).read_text())["environment"] == "RoboParking-v0"
+    done = rlrun("train", "resume=outputs/mine", "total_steps=50", "trust=[my_pkg]")
+    assert done.code == 0, done
+    assert "trust=[my_pkg]" in refused("train", "resume=outputs/mine", "total_steps=60")
+    assert "trust=[my_pkg]" in refused("play", "outputs/mine", "video=x.mp4")
+
+
+def test_the_users_configuration_directory(package: str, workdir: Path) -> None:
+    (workdir / "my_conf/env").mkdir(parents=True)
+    (workdir / "my_conf/env/mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - gym\n  - _self_\n"
+        "env: {name: mine, id: RoboParking-v0, imports: [my_pkg]}\nbatch_size: 4\n"
+    )
+    short = [word for word in SHORT if not word.startswith("batch_size")]
+    done = rlrun("train", "--config-dir", "./my_conf", "env=mine", *short)
+    assert done.code == 0, done
+    (config,) = workdir.glob("outputs/mine/dqn/*/config.yaml")
+    assert yaml.safe_load(config.read_text())["batch_size"] == 4
+
+
+def test_the_users_environment_can_be_watched(package: str, workdir: Path) -> None:
+    done = rlrun("play", *ENV, "video=random.gif")
+    assert done.code == 0, done
+    assert (workdir / "random.gif").read_bytes()[:6] == b"GIF89a"
+
+
+def test_a_process_finds_the_users_package_too(package: str, workdir: Path) -> None:
+    script = shutil.which("rlrun", path=Path(sys.executable).parent)
+    assert script is not None
+    words = [*SHORT, *ENV, "network/torso._target_=my_pkg.MyNet", "device=cpu"]
+    done = subprocess.run([script, "train", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "RoboParking-v0" in done.stdout
+    assert done.stderr == ""

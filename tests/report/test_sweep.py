@@ -1,0 +1,262 @@
+"""The table of a sweep: numbers by hand, what is left out and named, how it reads."""
+
+import contextlib
+import csv
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rl_runner.report import sweep
+from rl_runner.run import notes
+
+BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
+
+
+def a_job(
+    directory: Path, overrides: str, evaluations: Mapping[int, float], end: type[BaseException] | None = None
+) -> Path:
+    """Make what a job leaves; `end` is what it ended by."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [f"{step},eval/return_mean,{value}\n" for step, value in evaluations.items()]
+    with contextlib.suppress(*[end] if end else []), notes.noted(directory, overrides.split()):
+        (directory / "metrics.csv").write_text("step,name,value\n" + "".join(lines))
+        if end:
+            raise end
+    return directory
+
+
+def table(directory: Path) -> list[dict[str, str]]:
+    with open(directory / "results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def labels(directory: Path, planned: Sequence[list[str]] = ()) -> list[str]:
+    return [row.label for row in sweep.summarise(directory, planned)]
+
+
+def test_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, (first, second, third) in enumerate([(1.0, 9.0, 2.0), (3.0, 3.0, 6.0), (5.0, 0.0, 10.0)]):
+        a_job(tmp_path / f"{seed}", f"env=cartpole network=mlp seed={seed}", {100: first, 200: second, 300: third})
+    a_job(tmp_path / "3", "env=cartpole network=dueling seed=0", {100: 7.0, 200: 8.0, 300: 6.0})
+    sweep.report(tmp_path)
+    mlp, dueling = table(tmp_path)
+
+    assert (mlp["configuration"], mlp["overrides"]) == ("network=mlp", "env=cartpole network=mlp")
+    assert (mlp["seeds"], mlp["seeds_missing"]) == ("3", "0")
+    # t(0.975; 2) = 4.303. last: 2, 6, 10, std 4. best: 9, 6, 10, squares 2/3² + 7/3² + 5/3². area: 4, 4, 5.
+    means = [float(mlp[f"{name}_mean"]) for name in ("last", "best", "area", "steps")]
+    assert means == pytest.approx([6, 25 / 3, 13 / 3, 300])
+    assert float(mlp["last_ci95"]) == pytest.approx(4.303 * 4 / math.sqrt(3))
+    assert float(mlp["best_ci95"]) == pytest.approx(4.303 * math.sqrt((4 + 49 + 25) / 9 / 2) / math.sqrt(3))
+    assert float(mlp["area_ci95"]) == pytest.approx(4.303 * math.sqrt((1 + 1 + 4) / 9 / 2) / math.sqrt(3))
+    assert float(mlp["steps_ci95"]) == 0
+    assert [dueling[f"{name}_mean"] for name in ("last", "best", "area", "steps")] == ["6", "8", "7", "300"]
+    assert {dueling[f"{name}_ci95"] for name in ("last", "best", "area", "steps")} == {""}  # of one seed
+
+    out = re.sub(" +", " ", capsys.readouterr().out)
+    assert out.startswith(f"\n{tmp_path}: 4 of 4 runs finished\nall with env=cartpole\n")
+    assert "│ mlp │ 3 │ 6.00 ± 9.94 │ 8.33 ± 5.17 │ 4.33 ± 1.43 │ 300 │" in out
+    assert "│ dueling │ 1 │ 6.00 ± - │ 8.00 ± - │ 7.00 ± - │ 300 │" in out
+    assert out.endswith(f"written to {tmp_path}/results.csv and results.png\n")
+
+
+def test_forty_seeds(tmp_path: Path) -> None:
+    for seed in range(40):
+        a_job(tmp_path / f"{seed}", f"seed={seed}", {100: float(seed % 2)})
+    sweep.report(tmp_path)
+    (row,) = table(tmp_path)
+    # 20 ones and 20 zeros: std sqrt(40 / 4 / 39); t(0.975; 39) = 2.0227.
+    assert (row["seeds"], row["last_mean"]) == ("40", "0.5")
+    assert float(row["last_ci95"]) == pytest.approx(2.0227 * math.sqrt(10 / 39) / math.sqrt(40), rel=1e-4)
+
+
+def test_only_finished_runs_are_counted_and_the_others_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    planned = [f"agent={agent} seed={seed}".split() for agent in ("dqn", "rainbow") for seed in range(8)]
+    names = {"failed": RuntimeError, "interrupted": SystemExit}
+    a_job(tmp_path / "0", "agent=dqn seed=0", {100: 1.0})
+    for seed, name in enumerate(["failed", "interrupted", "failed"], start=1):
+        a_job(tmp_path / f"{seed}", f"agent=dqn seed={seed}", {100: 99.0}, end=names[name])
+    killed = a_job(tmp_path / "4", "agent=dqn seed=4", {100: 99.0}) / "job.json"
+    with notes.noted(tmp_path / "4", ["agent=dqn", "seed=4"]):
+        text = killed.read_text()
+    killed.write_text(text)  # as it stands while the job runs
+    a_job(tmp_path / "5", "agent=dqn seed=5", {})
+    a_job(tmp_path / "6", "agent=dqn seed=6", {100: 99.0}).joinpath("metrics.csv").write_text("step,name,value\n1,eva")
+
+    sweep.report(tmp_path, planned)
+    dqn, rainbow = table(tmp_path)
+    assert (dqn["seeds"], dqn["seeds_missing"], dqn["last_mean"], dqn["last_ci95"]) == ("1", "7", "1", "")
+    assert (rainbow["seeds"], rainbow["seeds_missing"], rainbow["last_mean"]) == ("0", "8", "")
+    out = capsys.readouterr().out
+    assert "1 of 16 runs finished" in out
+    assert "│ rainbow │ 0 of 8 │ - │ - │ - │ - │" in re.sub(" +", " ", out)
+    named = [line.partition(": ")[2] for line in out.splitlines() if line.startswith("agent=dqn: ")]
+    assert sorted(named) == [
+        "1 of 8 seeds did not finish, not in the numbers: 4",
+        "1 of 8 seeds left no evaluation, not in the numbers: 5",
+        "1 of 8 seeds left no readable table, not in the numbers: 6",
+        "1 of 8 seeds never began, not in the numbers: 7",
+        "1 of 8 seeds were interrupted, not in the numbers: 2",
+        "2 of 8 seeds failed, not in the numbers: 1, 3",
+    ]
+    assert "agent=rainbow: 8 of 8 seeds never began, not in the numbers: 0, 1, 2, 3, 4, 5, 6, 7\n" in out
+
+
+def test_a_run_that_goes_on_is_counted_when_it_ends(tmp_path: Path) -> None:
+    job = a_job(tmp_path / "0", "network=mlp seed=0", {100: 1.0}, end=SystemExit)
+    assert sweep.summarise(tmp_path)[0].evaluations == []
+    with notes.resumed(job):
+        (job / "metrics.csv").write_text("step,name,value\n100,eval/return_mean,1.0\n200,eval/return_mean,4.0\n")
+        assert sweep.summarise(tmp_path)[0].evaluations == []
+    assert sweep.summarise(tmp_path)[0].measured("last") == [4]
+    with notes.resumed(tmp_path):  # a run that is no job of a sweep
+        pass
+    assert not (tmp_path / "job.json").exists()
+
+
+def test_a_seed_that_ran_again_counts_once(tmp_path: Path) -> None:
+    a_job(tmp_path / "0", "network=mlp seed=0", {100: 1.0})
+    a_job(tmp_path / "1", "network=mlp seed=1", {100: 5.0}, end=ValueError)
+    a_job(tmp_path / "2", "seed=1 network=mlp", {100: 6.0})
+    a_job(tmp_path / "3", "network=mlp seed=0", {100: 2.0})
+    a_job(tmp_path / "4", "network=mlp seed=0", {100: 9.0}, end=ValueError)
+    (row,) = sweep.summarise(tmp_path)
+    assert list(row.jobs) == ["0", "1"]
+    assert row.measured("last") == [2, 6]
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        (["env=a network=mlp seed=0", "env=a network=dueling seed=0"], ["network=mlp", "network=dueling"]),
+        (["env=a network=mlp seed=0", "env=b network=mlp +seed=1"], ["env=a", "env=b"]),
+        (["env=a network=mlp seed=0", "env=a network=mlp ++seed=1"], ["env=a network=mlp"]),
+        (["env=a", "env=a lr=1"], ["defaults", "lr=1"]),
+        (["seed=0", "seed=1"], ["defaults"]),
+        (["env=a x=1 y=1", "env=a x=1 y=2", "env=a x=2 y=1"], ["x=1 y=1", "x=1 y=2", "x=2 y=1"]),
+        (["a=[1,2] b=1", "a=[red] b=1"], ["a=[1,2]", "a=[red]"]),
+        (["env.seed=1 seed=3", "env.seed=2 seed=3"], ["env.seed=1", "env.seed=2"]),
+    ],
+)
+def test_labels_say_what_differs(
+    told: list[str],
+    wanted: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    for number, overrides in enumerate(told):
+        a_job(tmp_path / f"{number}", overrides, {100: 1.0})
+    assert labels(tmp_path) == wanted
+    sweep.report(tmp_path)
+    out = capsys.readouterr().out
+    assert all(label in out or label.partition("=")[2] in out for label in wanted)
+
+
+def test_rows_stand_as_they_were_planned(tmp_path: Path) -> None:
+    for name in "cab":  # jobs that run side by side begin in any order
+        a_job(tmp_path / name, f"network={name} seed=0", {100: 1.0})
+    assert labels(tmp_path) == ["network=c", "network=a", "network=b"]
+    assert labels(tmp_path, [[f"network={name}", "seed=0"] for name in "abc"]) == [f"network={name}" for name in "abc"]
+
+
+def test_nothing_is_said_of_a_sweep_that_never_began(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep.report(tmp_path, [["network=mlp"]])
+    assert capsys.readouterr().out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_lengths_that_differ_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs that stop when the task is solved."""
+    for seed, end in enumerate((40_000, 60_000, 110_000)):
+        a_job(tmp_path / f"{seed}", f"seed={seed}", {20_000: 0.5, end: 0.8})
+    sweep.report(tmp_path)
+    # Mean 70,000; squares 30² + 10² + 40² = 2600 (thousands), std sqrt(1300).
+    half = 4.303 * math.sqrt(1300) * 1000 / math.sqrt(3)
+    assert f"70,000 ± {half:,.0f}" in capsys.readouterr().out
+    assert float(table(tmp_path)[0]["steps_ci95"]) == pytest.approx(half)
+
+
+def test_digits_suit_the_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for env, value in {"cartpole": 498.75, "acrobot": -71.25, "frozenlake": 0.7431, "nothing": 0.0}.items():
+        a_job(tmp_path / env, f"env={env}", {100: value})
+    sweep.report(tmp_path)
+    out = capsys.readouterr().out
+    assert all(out.count(f"{number} ± - │") == 3 for number in ("498.8", "-71.2", "0.743", "0.00"))
+
+
+def test_a_large_sweep_reads_well_in_100_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    names = [f"rainbow_no_prioritized_{i:02}" for i in range(14)]
+    for i, name in enumerate(names):
+        for seed in range(5):
+            job = f"env=lunarlander ablation={name} seed={seed}"
+            a_job(tmp_path / f"{i}_{seed}", job, {100: -100.0, 200: 200.0 + i + 9 * seed})
+    sweep.report(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100  # a path is as long as it is
+    rows = [line.split("│")[1:-1] for line in lines if line.startswith("│")]
+    assert [row[0].strip() for row in rows] == names
+    assert {row[2].index("±") for row in rows} == {rows[0][2].index("±")}
+    assert rows[0][2].strip() == "218.0 ± 17.7"  # 200, 209, ... 236: std 9 sqrt(2.5); t(0.975; 4) = 2.776
+
+
+def test_a_narrow_terminal_cuts_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    for seed in range(2):
+        a_job(tmp_path / f"{seed}", f"seed={seed}", {1_000_000 + seed: -1234.5 - seed})
+    sweep.report(tmp_path)
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert out.count("│ -1,235 ± 6 ") == 3  # half the distance, times t(0.975; 1) = 12.706
+    assert "│ 1,000,000 ± 6 │" in out
+
+
+def shows(picture: Path, colour: tuple[int, int, int]) -> bool:
+    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    return bool((np.abs(pixels - colour).sum(axis=2) < 30).sum() > 500)
+
+
+@pytest.mark.parametrize(("configurations", "curves"), [(2, True), (8, False)])
+def test_the_picture(configurations: int, curves: bool, tmp_path: Path) -> None:
+    """Curves and dots, one colour each; of many configurations dots alone."""
+    for i in range(configurations):
+        for seed in range(3):
+            a_job(tmp_path / f"{i}_{seed}", f"network=n{i} seed={seed}", {100: 1.0, 200: 2.0 + i + seed})
+    a_job(tmp_path / "x", "network=none seed=0", {}, end=ValueError)
+    sweep.report(tmp_path)
+    assert shows(tmp_path / "results.png", BLUE)
+    assert shows(tmp_path / "results.png", VERMILION) == curves
+
+
+def test_without_matplotlib(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "rl_runner.report.pictures", raising=False)
+    a_job(tmp_path / "0", "seed=0", {100: 1.0})
+    sweep.report(tmp_path)
+    assert len(table(tmp_path)) == 1
+    assert not (tmp_path / "results.png").exists()
+    assert "for a picture too: pip install 'rlrun[plot]'" in capsys.readouterr().out
+
+
+def test_a_note_is_plain(tmp_path: Path) -> None:
+    job = a_job(tmp_path, "network=mlp seed=0", {100: 1.0})
+    assert json.loads((job / "job.json").read_text()) == {"overrides": ["network=mlp", "seed=0"], "state": "finished"}
+    assert {path.name for path in job.iterdir()} == {"job.json", "metrics.csv"}

@@ -1,0 +1,188 @@
+"""A run's directory: never shared, found by its name."""
+
+import errno
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rl_runner.run import directory as runs
+from rl_runner.run.directory import RunDirectory
+from rl_runner.types import UserError
+from tests.commandline import SHORT, files, refused, rlrun
+
+HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
+
+
+def test_new_runs_never_share_a_directory(workdir: Path) -> None:
+    with RunDirectory.new(Path("outputs/a")) as first, RunDirectory.new(Path("outputs/a")) as second:
+        assert (str(first.path), str(second.path)) == ("outputs/a", "outputs/a_2")
+        first.config.touch()
+    with RunDirectory.new(Path("outputs/a")) as third:  # free again, but it holds a run
+        assert str(third.path) == "outputs/a_2"
+
+
+def test_a_directory_claimed_for_nothing_is_given_up(workdir: Path) -> None:
+    RunDirectory.new(Path("outputs/a/b")).discard()
+    assert files() == set()
+    run = RunDirectory.new(Path("outputs/a/b"))
+    run.log.touch()
+    run.discard()
+    assert "./outputs/a/b/train.log" in files()
+
+
+def test_a_run_in_use_by_another_process(trained: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(trained / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        line = refused("train", f"resume={trained}", "total_steps=50")
+        assert line == f"rlrun: resume: {trained} is in use by another process"
+        assert rlrun("eval", str(trained), "episodes=1").code == 0  # reading is no matter
+        other.communicate("\n")
+    assert rlrun("train", f"resume={trained}", "total_steps=50").code == 0
+
+
+def test_a_failed_resume_leaves_the_run_free(trained: Path) -> None:
+    assert "batch_size: cannot change" in refused("train", f"resume={trained}", "batch_size=3")
+    RunDirectory.resumed(str(trained)).release()
+
+
+def test_finding(trained: Path) -> None:
+    checkpoints = trained / "checkpoints"
+    run, checkpoint = RunDirectory.find(str(trained), "best")
+    assert (run.path, checkpoint) == (trained, checkpoints / "best_000000040")
+    assert RunDirectory.find(str(trained), "last")[1] == checkpoints / "step_000000040"
+    assert RunDirectory.find(str(trained), "40")[1] == checkpoints / "step_000000040"
+    run, checkpoint = RunDirectory.find(str(checkpoints / "best"), "last")  # a link
+    assert (run.path, checkpoint) == (trained.resolve(), (checkpoints / "best_000000040").resolve())
+    assert RunDirectory.find("latest", "best")[0].path == trained
+    with pytest.raises(UserError, match=r"which: no checkpoint '7' .* 40"):
+        RunDirectory.find(str(trained), "7")
+
+
+def test_latest_is_the_newest_run_wherever_it_is(trained: Path) -> None:
+    newer = Path("outputs/sweeps/s/0_seed=1")
+    shutil.copytree(trained, newer)
+    os.utime(newer / "config.yaml", (2e9, 2e9))
+    assert RunDirectory.find("latest", "best")[0].path == newer
+    os.utime(trained / "config.yaml", (2.1e9, 2.1e9))
+    assert RunDirectory.find("latest", "best")[0].path == trained
+
+
+def test_what_is_no_run(trained: Path) -> None:
+    for name, says in [("nowhere", "no such directory"), ("outputs", "is no run"), ("~", "no such directory")]:
+        with pytest.raises(UserError, match=says):
+            RunDirectory.find(name, "best")
+    (trained / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"config.yaml, the configuration of .*, is missing"):
+        RunDirectory.find(str(trained / "checkpoints/best"), "best")
+    with pytest.raises(UserError, match="no runs under outputs/"):
+        RunDirectory.find("latest", "best")
+
+
+def test_a_run_that_is_deleted_while_the_newest_is_looked_for(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Listed:
+        def glob(self, _: str) -> list[Path]:
+            return [Path("outputs/deleted/config.yaml"), trained / "config.yaml"]
+
+    monkeypatch.setattr(runs, "OUTPUTS", Listed())
+    assert RunDirectory.find("latest", "best")[0].path == trained
+
+
+# File systems without locks.
+
+
+@pytest.fixture
+def flock_fails(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Every lock fails with the errno that the test is called with."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+
+
+@pytest.mark.parametrize("flock_fails", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP], indirect=True)
+def test_without_locks_new_runs_still_share_no_directory(flock_fails: None, workdir: Path) -> None:
+    first, second = (RunDirectory.new(Path("outputs/a")) for _ in range(2))
+    assert (str(first.path), str(second.path)) == ("outputs/a", "outputs/a_2")
+    assert dict(first.facts())["lock"].startswith("none here (")
+    first.discard()
+    assert RunDirectory.new(Path("outputs/a")).path == first.path
+
+
+@pytest.mark.parametrize("flock_fails", [errno.ENOSYS], indirect=True)
+def test_without_locks_a_run_says_so_and_goes_on(flock_fails: None, workdir: Path) -> None:
+    said = "lock +none here .Function not implemented.; keep other processes out"
+    done = rlrun("train", *SHORT, "hydra.run.dir=outputs/a")
+    assert (done.code, done.err) == (0, "")
+    assert {p.name for p in Path("outputs").iterdir()} == {"a"}
+    done_again = rlrun("train", "resume=outputs/a", "total_steps=60")
+    assert (done_again.code, done_again.err) == (0, "")
+    log = Path("outputs/a/train.log").read_text()
+    assert [len(re.findall(said, text)) for text in (done.out, done_again.out, log)] == [1, 1, 2]
+
+
+def test_with_locks_nothing_is_said(trained: Path) -> None:
+    assert "lock" not in (trained / "train.log").read_text()
+
+
+@pytest.mark.parametrize("flock_fails", [errno.EWOULDBLOCK, errno.EACCES], indirect=True)
+def test_a_lock_that_is_held(flock_fails: None, trained: Path) -> None:
+    assert refused("train", f"resume={trained}") == f"rlrun: resume: {trained} is in use by another process"
+
+
+@pytest.mark.parametrize("flock_fails", [errno.EWOULDBLOCK], indirect=True)
+def test_the_search_for_a_free_name_ends(flock_fails: None, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "NAMES", 3)
+    with pytest.raises(UserError, match=r"^hydra.run.dir: outputs/a to outputs/a_3 are taken by other runs; choose an"):
+        RunDirectory.new(Path("outputs/a"))
+    assert {p.name for p in Path("outputs").iterdir()} == {"a", "a_2", "a_3"}
+
+
+def test_the_current_directory_holds_one_run(workdir: Path) -> None:
+    with RunDirectory.new(Path(".")) as run:
+        run.config.touch()
+    with pytest.raises(UserError, match=r"^hydra.run.dir: \. is taken by another run; choose another directory$"):
+        RunDirectory.new(Path("."))
+    assert files() == {"./.lock", "./config.yaml"}
+
+
+def test_a_platform_without_fcntl(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # importing it raises ImportError
+    imported = runpy.run_path(runs.__file__)["RunDirectory"]
+    first, second = (imported.new(Path("outputs/a")) for _ in range(2))
+    assert (str(first.path), str(second.path)) == ("outputs/a", "outputs/a_2")
+    assert first.facts() == [
+        ("run", "outputs/a"),
+        ("lock", "none here (Function not implemented); keep other processes out"),
+    ]
+
+
+# Directories that cannot be written.
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_run_that_cannot_be_written(number: int, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(runs, "open", fail, raising=False)
+    why = f"cannot be written: {os.strerror(number)}"
+    assert refused("train", f"resume={trained}") == f"rlrun: resume: {trained} {why}"
+    assert refused("train", "hydra.run.dir=outputs/new") == f"rlrun: hydra.run.dir: outputs/new {why}"
+
+
+def test_a_directory_that_cannot_be_made(workdir: Path) -> None:
+    Path("file").touch()
+    with pytest.raises(UserError, match=r"^hydra.run.dir: file/a cannot be written: Not a directory$"):
+        RunDirectory.new(Path("file/a"))
