@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl_runner.replay.frames import on_device
 from rl_runner.rng import generator_state, load_generator_state
 from rl_runner.types import Array, BoolArray, Exploration, IntArray, State
 
@@ -40,7 +41,7 @@ class Actor:
             step: for schedules.
             action_mask: (N, A) the actions that are allowed; None: all. The others count as worth -inf.
         """
-        q = self.policy(torch.from_numpy(obs).to(self.device)).float().cpu().numpy()
+        q = self.policy(on_device(obs, self.device)).float().cpu().numpy()
         if action_mask is not None:
             q = np.where(action_mask, q, -np.inf)
         return self.exploration(q, step, self._rng)

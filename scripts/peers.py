@@ -1,9 +1,9 @@
 """One library that trains DQN on one task by one recipe, in turns: what `scripts/benchmark peers` starts and times.
 
-    python scripts/peers.py LIBRARY TASK    # sb3, tianshou or one of OURS; pong or cartpole
+    python scripts/peers.py LIBRARY TASK [DEVICE]    # sb3, tianshou or one of OURS; pong or cartpole; default: cpu
 
 It prints "ready" once learning is under way; then for each line of standard input it trains TURN steps and prints the
-seconds that they took.
+seconds that they took. On a GPU, which is faster, a turn is GPU_TURN steps.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 # environment. cartpole: RL Zoo's two layers of 256, batch 64, 128 updates every 256 steps.
 WARM_UP = {"pong": 1_500, "cartpole": 2_048}  # steps before the first turn; the first 1,000 of them without learning
 TURN = {"pong": 400, "cartpole": 2_048}  # steps
+GPU_TURN = 3_200
 RECIPE = {
     "pong": [
         *["env=pong", "env.num_envs=1", "network=nature_cnn", "network.init=default", "batch_size=32"],
@@ -32,9 +33,21 @@ OURS = {  # what its name adds to the recipe
     "rlrun_batch": ["env.num_envs=8", "batch_size=128", "learn_every_steps=16"],  # as many samples per step
     "rlrun_bf16": ["env.num_envs=8", "batch_size=128", "learn_every_steps=16", "precision=bf16"],
 }
+WIDE = ["env.num_envs=64", "batch_size=512", "learn_every_steps=64"]  # again as many samples per step
+ON_GPU = {
+    "rlrun_host": ["replay.frames=host"],
+    "rlrun_one_bf16": ["precision=bf16"],
+    "rlrun_batch_compiled": [*OURS["rlrun_batch"], "agent.compiled=true"],
+    "rlrun_bf16_compiled": [*OURS["rlrun_bf16"], "agent.compiled=true"],
+    "rlrun_wide": WIDE,
+    "rlrun_wide_host": [*WIDE, "replay.frames=host"],
+    "rlrun_wide_bf16": [*WIDE, "precision=bf16"],
+    "rlrun_wide_bf16_compiled": [*WIDE, "precision=bf16", "agent.compiled=true"],
+}
+OURS |= ON_GPU
 
 
-def rlrun(task: str, name: str) -> Iterator[None]:
+def rlrun(task: str, name: str, device: str) -> Iterator[None]:
     """Train with the runner of this repository, loop and all."""
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line has it, before torch is loaded
     import torch
@@ -49,13 +62,13 @@ def rlrun(task: str, name: str) -> Iterator[None]:
     compute.keep_freed_memory()
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
     compute.set_threads(cfg["num_threads"], envs.observation_space)
-    loop = Parts(cfg, envs, torch.device("cpu")).loop
+    loop = Parts(cfg, envs, torch.device(device)).loop
     while True:
         loop.step()
         yield from [None] * envs.num_envs
 
 
-def sb3(task: str) -> Iterator[None]:
+def sb3(task: str, device: str) -> Iterator[None]:
     """Train with Stable-Baselines3; its loop is not ours to step, so it runs in a thread of its own."""
     import threading
 
@@ -81,7 +94,7 @@ def sb3(task: str) -> Iterator[None]:
         envs = make_vec_env("CartPole-v1", n_envs=1, seed=0)
         recipe = {"buffer_size": 100_000, "batch_size": 64, "train_freq": 256, "gradient_steps": 128}
         recipe |= {"learning_rate": 2.3e-3, "policy": "MlpPolicy", "policy_kwargs": {"net_arch": [256, 256]}}
-    model = DQN(env=envs, learning_starts=1_000, seed=0, device="cpu", **recipe)
+    model = DQN(env=envs, learning_starts=1_000, seed=0, device=device, **recipe)
 
     def train() -> None:
         go.acquire()
@@ -94,7 +107,7 @@ def sb3(task: str) -> Iterator[None]:
         yield
 
 
-def tianshou(task: str) -> Iterator[None]:
+def tianshou(task: str, device: str) -> Iterator[None]:
     """Train with Tianshou's collector and algorithm, as its trainer does."""
     import gymnasium as gym
     from tianshou.algorithm.algorithm_base import policy_within_training_step
@@ -108,12 +121,13 @@ def tianshou(task: str) -> Iterator[None]:
     pong = task == "pong"
     if pong:
         envs = DummyVectorEnv([_stacked_pong])
-        model: Any = ScaledObsInputActionReprNet(DQNet(4, 84, 84, 6))
+        model: Any = ScaledObsInputActionReprNet(DQNet(4, 84, 84, 6)).to(device)
         buffer = VectorReplayBuffer(10_000, 1, ignore_obs_next=True, save_only_last_obs=True, stack_num=4)
         every, updates, batch_size, period, lr = 4, 1, 32, 1_000, 1e-4
     else:
         envs = DummyVectorEnv([lambda: gym.make("CartPole-v1")])
-        model, buffer = Net(state_shape=4, action_shape=2, hidden_sizes=[256, 256]), VectorReplayBuffer(100_000, 1)
+        model = Net(state_shape=4, action_shape=2, hidden_sizes=[256, 256]).to(device)
+        buffer = VectorReplayBuffer(100_000, 1)
         every, updates, batch_size, period, lr = 256, 128, 64, 128, 2.3e-3
     policy = DiscreteQLearningPolicy(model=model, action_space=envs.action_space[0], eps_training=0.1)
     algorithm = DQN(policy=policy, optim=AdamOptimizerFactory(lr=lr), gamma=0.99, target_update_freq=period)
@@ -141,14 +155,15 @@ def _stacked_pong() -> Any:
 
 def main() -> None:
     """Warm up, then take turns."""
-    library, task = sys.argv[1:]
-    steps = rlrun(task, library) if library in OURS else {"sb3": sb3, "tianshou": tianshou}[library](task)
+    library, task, device = [*sys.argv[1:], "cpu"][:3]
+    theirs = {"sb3": sb3, "tianshou": tianshou}
+    steps = rlrun(task, library, device) if library in OURS else theirs[library](task, device)
     for _ in range(WARM_UP[task]):
         next(steps)
     print("ready", flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
-        for _ in range(TURN[task]):
+        for _ in range(TURN[task] if device == "cpu" else GPU_TURN):
             next(steps)
         print(time.perf_counter() - started, flush=True)
 

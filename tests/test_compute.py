@@ -38,6 +38,23 @@ def test_devices():
             compute.device(name)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_convolutions_on_a_gpu_repeat_themselves_bit_for_bit(precision):
+    device = compute.device("cuda")
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(4, 32, 8, 4), torch.nn.ReLU(), torch.nn.Conv2d(32, 64, 4, 2), torch.nn.Conv2d(64, 64, 3)
+    ).to(device)
+    x = torch.rand(64, 4, 84, 84, device=device)
+    gradients = []
+    for _ in range(20):
+        layers.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == torch.bfloat16):
+            layers(x).square().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in layers.parameters()]))
+    assert all(torch.equal(gradients[0], other) for other in gradients[1:])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
 def test_freed_memory_is_kept_for_the_next_tensor():
     """In a process of its own, which takes and frees six tensors of 1, of 8 and of 40 MB again and again."""

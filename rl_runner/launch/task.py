@@ -44,6 +44,10 @@ def failure_of(e: Exception, line: str) -> Failure:
     """Return an exception as text; its frames are cleared, so that the memory of the job is released."""
     trace = "".join(traceback.format_exception(e))
     traceback.clear_frames(e.__traceback__)
+    if "torch" in sys.modules and isinstance(e, sys.modules["torch"].OutOfMemoryError):
+        needed = ". ".join(line.split(". ")[1:3])  # "Tried to allocate ...", "GPU 0 has ...", then advice on allocators
+        remedy = "a smaller batch_size or network is wanted, or replay.frames=host"
+        return Failure(f"device: the GPU's memory is full: {needed}; {remedy}", exit_code=2)
     if isinstance(e, (UserError, HydraException, OmegaConfBaseException)):
         return Failure(line, exit_code=getattr(e, "exit_code", 2))
     return Failure(f"{type(e).__name__}: {line}", trace, exit_code=1)

@@ -97,4 +97,15 @@ class DeviceFrames:
         return self._moved(row * self.shape[1] + env)
 
     def _moved(self, array: npt.NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(self._tensor.device)
+        return on_device(array, self._tensor.device)
+
+
+def on_device(array: Array | Tensor, device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device.
+
+    The copy to a GPU waits for nothing: it is made from pinned memory, after the work that the GPU was given before.
+    """
+    tensor = torch.as_tensor(array)
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rl_runner.replay.frames import on_device
 from rl_runner.replay.storage import RowStorage
 from rl_runner.rng import generator_state, load_generator_state
 from rl_runner.types import Array, Batch, BoolArray, FloatArray, IntArray, Sampler, State, Transition
@@ -72,13 +73,16 @@ class Replay:
             reward = np.clip(reward, -self.reward_clip, self.reward_clip)
         total = (reward * self._powers[:-1]).sum(axis=1)  # (B,) sum over k < m of gamma^k r_k
         discount = np.where(window.terminal, 0.0, self._powers[window.length])  # gamma^m
+        # What goes to the device together takes one transfer.
+        obs, next_obs = self._tensor(self.storage.obs(np.concatenate([ids, window.next_ids]))).chunk(2)
+        numbers = self._tensor(np.stack([total, discount, weight]).astype(np.float32)).unbind()
         return Batch(
-            obs=self._tensor(self.storage.obs(ids)),
+            obs=obs,
             action=self._tensor(self.storage.action[np.divmod(ids, self.storage.num_envs)]),
-            reward=self._tensor(total.astype(np.float32)),
-            discount=self._tensor(discount.astype(np.float32)),
-            next_obs=self._tensor(self.storage.obs(window.next_ids)),
-            weight=self._tensor(weight),
+            reward=numbers[0],
+            discount=numbers[1],
+            next_obs=next_obs,
+            weight=numbers[2],
             ids=ids,
             action_mask=self._mask(ids),
             next_action_mask=self._mask(window.next_ids),
@@ -97,7 +101,7 @@ class Replay:
         return None if mask is None else self._tensor(mask)
 
     def _tensor(self, array: Array | Tensor) -> Tensor:
-        return torch.as_tensor(array).to(self._device)
+        return on_device(array, self._device)
 
     def state_dict(self) -> State:
         """Return rows, sampler and random stream."""
