@@ -47,11 +47,11 @@ class Actor:
         return self.exploration(q, step, self._rng)
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Give what the exploration rule reports, epsilon for example."""
+        """Return what the exploration rule reports, epsilon for example."""
         return self.exploration.metrics(step)
 
     def state_dict(self) -> State:
-        """Give the random stream's state."""
+        """Return the random stream's state."""
         return {"rng": generator_state(self._rng)}
 
     def load_state_dict(self, state: State) -> None:

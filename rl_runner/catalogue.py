@@ -7,23 +7,23 @@ from pathlib import Path
 
 
 def conf_dir() -> Path:
-    """Give the directory of our configurations: inside the installed package, or beside it in a checkout."""
+    """Return the directory of our configurations: inside the installed package, or beside it in a checkout."""
     here = Path(__file__).resolve().parent
     return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
 
 
 def groups() -> list[str]:
-    """Give the names of all config groups."""
+    """Return the names of all config groups."""
     return sorted(str(p.relative_to(conf_dir())) for p in conf_dir().rglob("*") if p.is_dir())
 
 
 def options(group: str) -> str:
-    """Give the names of a group's options."""
+    """Return the names of a group's options."""
     return " ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")))
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
-    """Give the known word that was probably meant, or all of them."""
+    """Return the known word that was probably meant, or all of them."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]}?"

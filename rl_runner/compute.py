@@ -16,7 +16,7 @@ ALL_THREADS = torch.get_num_threads()  # as torch finds the machine, before any 
 
 
 def device(name: str) -> torch.device:
-    """Give the device of that name; "auto" is the GPU where there is one.
+    """Return the device of that name; "auto" is the GPU where there is one.
 
     Raises:
         UserError: it is not here.
@@ -39,7 +39,7 @@ def device(name: str) -> torch.device:
 
 
 def frames_device(wanted: str, device: torch.device, frames: int, nbytes: int) -> torch.device:
-    """Give the device in whose memory the replay's frames lie.
+    """Return the device in whose memory the replay's frames lie.
 
     Args:
         wanted: "host", "device", or "auto": images on a GPU whose free memory they fill by half at most, else on the

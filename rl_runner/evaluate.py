@@ -20,7 +20,7 @@ class Evaluation(NamedTuple):
     episodes: list[Episode]
 
     def summary(self) -> State:
-        """Give statistics of returns (raw, undiscounted) and lengths (steps) as plain numbers."""
+        """Return statistics of returns (raw, undiscounted) and lengths (steps) as plain numbers."""
         return {
             "return": _statistics([e.total_reward for e in self.episodes]),
             "length": _statistics([e.length for e in self.episodes]),

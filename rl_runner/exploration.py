@@ -29,7 +29,7 @@ class EpsilonGreedy:
         return np.where(random, _any_allowed(q, rng), action)
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Give epsilon."""
+        """Return epsilon."""
         return {"epsilon": self.epsilon(step)}
 
 
@@ -61,7 +61,7 @@ class Boltzmann:
         return np.asarray(noisy.argmax(axis=1))
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Give the temperature."""
+        """Return the temperature."""
         return {"temperature": self.temperature(step)}
 
 

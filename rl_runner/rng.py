@@ -11,22 +11,22 @@ from rl_runner.types import State
 
 
 def sequence(seed: int, name: str, *index: int) -> np.random.SeedSequence:
-    """Give the seed sequence of the stream `name` (and index) of a run. Different arguments, independent streams."""
+    """Return the seed sequence of the stream `name` (and index) of a run. Different arguments, independent streams."""
     return np.random.SeedSequence(seed, spawn_key=(zlib.crc32(name.encode()), *index))
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """Give a fresh random generator for the stream `name` of a run."""
+    """Return a fresh random generator for the stream `name` of a run."""
     return np.random.default_rng(sequence(seed, name))
 
 
 def integer(seed: int, name: str, *index: int) -> int:
-    """Give a seed in [0, 2^31) for something that wants an int (an environment's reset, torch)."""
+    """Return a seed in [0, 2^31) for something that wants an int (an environment's reset, torch)."""
     return int(sequence(seed, name, *index).generate_state(1)[0] >> 1)
 
 
 def generator_state(rng: np.random.Generator) -> State:
-    """Give the generator's state as plain numbers (its 128-bit integers as strings, for JSON's sake)."""
+    """Return the generator's state as plain numbers (its 128-bit integers as strings, for JSON's sake)."""
     state = dict(rng.bit_generator.state)
     state["state"] = {k: str(v) for k, v in state["state"].items()}
     return state
@@ -38,7 +38,7 @@ def load_generator_state(rng: np.random.Generator, state: State) -> None:
 
 
 def torch_state() -> State:
-    """Give the state of torch's global generators, which noisy layers draw from."""
+    """Return the state of torch's global generators, which noisy layers draw from."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     return {"cpu": torch.get_rng_state(), "cuda": cuda, "mps": mps}

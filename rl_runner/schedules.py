@@ -39,7 +39,7 @@ class Linear:
             raise UserError(f"steps of a linear schedule must be 0 or more, got {self.steps}")
 
     def __call__(self, step: int) -> float:
-        """Give the value after `step` steps."""
+        """Return the value after `step` steps."""
         if step >= self.steps:
             return self.end
         return self.start + (self.end - self.start) * step / self.steps

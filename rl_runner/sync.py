@@ -34,7 +34,7 @@ class Hard:
         self.every = Every(period, unit)
 
     def make_target(self, online: nn.Module) -> nn.Module:
-        """Give a frozen copy."""
+        """Return a frozen copy."""
         return _frozen_copy(online)
 
     def __call__(self, online: nn.Module, target: nn.Module, before: Clock, now: Clock) -> None:
@@ -56,7 +56,7 @@ class Soft:
         self.tau = tau
 
     def make_target(self, online: nn.Module) -> nn.Module:
-        """Give a frozen copy."""
+        """Return a frozen copy."""
         return _frozen_copy(online)
 
     @torch.no_grad()
@@ -72,7 +72,7 @@ class NoTarget:
     """No target network: the online network's own values are the target (Mnih et al. 2013)."""
 
     def make_target(self, online: nn.Module) -> nn.Module:
-        """Give the online network itself."""
+        """Return the online network itself."""
         return online
 
     def __call__(self, online: nn.Module, target: nn.Module, before: Clock, now: Clock) -> None:

@@ -45,7 +45,7 @@ class Clock:
     episodes: int = 0
 
     def plus(self, steps: int = 0, updates: int = 0, episodes: int = 0) -> Clock:
-        """Give the clock after this much more."""
+        """Return the clock after this much more."""
         return replace(
             self, steps=self.steps + steps, updates=self.updates + updates, episodes=self.episodes + episodes
         )

@@ -88,7 +88,7 @@ class Categorical:
         self._returns = torch.linspace(low, high, atoms)  # (M,)
 
     def returns(self, device: torch.device) -> Tensor:
-        """Give the returns (M,) that the numbers are about."""
+        """Return the returns (M,) that the numbers are about."""
         if self._returns.device != device:
             self._returns = self._returns.to(device)
         return self._returns
@@ -102,7 +102,7 @@ class Categorical:
         return _expected(values.softmax(dim=-1), policy).log()
 
     def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the cross-entropy (B,) to the projected backup, and as priority (B,) the Kullback-Leibler divergence.
+        """Return the cross-entropy (B,) to the projected backup, and as priority (B,) the Kullback-Leibler divergence.
 
         Arguments as for `Scalar.loss`, with (B, M) logits. The priority is that of Hessel et al. 2018: the divergence
         is the cross-entropy without what the target's own spread adds to it, and so 0 where nothing is left to learn.
@@ -150,7 +150,7 @@ class Quantile:
         return _expected(values, policy)
 
     def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the quantile Huber loss (B,), and as priority (B,) the error of the mean.
+        """Return the quantile Huber loss (B,), and as priority (B,) the error of the mean.
 
         Arguments as for `Scalar.loss`, with (B, M) quantiles.
         """
@@ -185,7 +185,7 @@ class ImplicitQuantile:
         return _expected(values, policy)
 
     def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the quantile Huber loss (B,), and as priority (B,) the error of the mean.
+        """Return the quantile Huber loss (B,), and as priority (B,) the error of the mean.
 
         Arguments as for `Scalar.loss`, with (B, 2 K) numbers.
         """
@@ -196,7 +196,7 @@ class ImplicitQuantile:
 
 
 def quantile_huber(quantiles: Tensor, level: Tensor, target: Tensor, kappa: float) -> Tensor:
-    """Give the quantile Huber loss (B,), a sum over quantiles of means over targets (Dabney et al. 2018b, eq. 3).
+    """Return the quantile Huber loss (B,), a sum over quantiles of means over targets (Dabney et al. 2018b, eq. 3).
 
     Args:
         quantiles: (B, K).

@@ -54,11 +54,11 @@ def refused(*args: str) -> str:
 
 
 def files() -> set[str]:
-    """Give all files and directories under the current one."""
+    """Return all files and directories under the current one."""
     return {os.path.join(d, name) for d, dirs, names in os.walk(".") for name in dirs + names if "__pycache__" not in d}
 
 
 def only_run(pattern: str = "outputs/**/config.yaml") -> Path:
-    """Give the one run that is here."""
+    """Return the one run that is here."""
     (config,) = Path().glob(pattern)
     return config.parent

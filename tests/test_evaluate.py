@@ -71,7 +71,7 @@ def play(lengths: Sequence[Sequence[int]], episodes: int, **kwargs: Any) -> tupl
 
 
 def which(evaluation: Evaluation) -> list[tuple[int, int]]:
-    """Give (environment, its how-manieth episode) of each, by their seeds."""
+    """Return (environment, its how-manieth episode) of each, by their seeds."""
     known = {rng.integer(SEED, STREAM, i, k): (i, k) for i in range(8) for k in range(40)}
     return [known[e.seed] for e in evaluation.episodes]
 

@@ -43,7 +43,7 @@ def a_run(
 
 
 def numbers(picture: Path) -> dict[tuple[str, str], list[tuple[float, ...]]]:
-    """Give the table beside a picture: (label, curve) -> [(x, mean, low, high, runs)]."""
+    """Return the table beside a picture: (label, curve) -> [(x, mean, low, high, runs)]."""
     with open(picture.with_suffix(".csv"), newline="") as file:
         header, *rows = csv.reader(file)
     assert header[:2] + header[3:] == ["label", "curve", "mean", "low", "high", "runs"]

@@ -94,7 +94,7 @@ class DQN:
 
     @torch.no_grad()
     def greedy_policy(self, obs: Tensor) -> Tensor:
-        """Give action values (N, A) for evaluation: mean weights, no noise."""
+        """Return action values (N, A) for evaluation: mean weights, no noise."""
         self.online.eval()
         q = self.value.mean(self.online(obs))
         self.online.train()
@@ -110,7 +110,7 @@ class DQN:
         return LearnOutput({**metrics, "grad_norm": grad_norm}, priority)
 
     def _plain_loss(self, batch: Batch) -> Loss:
-        """Give the loss, metrics, and the priorities (B,)."""
+        """Return the loss, metrics, and the priorities (B,)."""
         values = _of_action(self.online(batch.obs), batch.action)  # (B, M)
         reward, next_values = self._backup(batch)  # (B,), (B, M)
         losses, priority = self.value.loss(values, next_values, reward, batch.discount)  # (B,), (B,)
@@ -121,7 +121,7 @@ class DQN:
 
     @torch.no_grad()
     def _backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Give the reward (B,) and the values (B, M) of what follows, of which the target is made."""
+        """Return the reward (B,) and the values (B, M) of what follows, of which the target is made."""
         if self.munchausen:
             return self._munchausen_backup(batch)
         target = self.target(batch.next_obs)  # (B, A, M)
@@ -133,7 +133,7 @@ class DQN:
         return _masked(q, batch.next_action_mask)
 
     def _munchausen_backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Give reward (B,) and next values (B, M) of the Munchausen target, where pi = softmax(q / T).
+        """Return reward (B,) and next values (B, M) of the Munchausen target, where pi = softmax(q / T).
 
         r + alpha [T log pi(a|s)] + gamma sum_a' pi(a'|s') (value(s', a') - T log pi(a'|s'))
 
@@ -169,7 +169,7 @@ class DQN:
         self._sync(self.online, self.target, before, now)
 
     def state_dict(self) -> State:
-        """Give networks and optimizer."""
+        """Return networks and optimizer."""
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
@@ -195,7 +195,7 @@ def _of_action(values: Tensor, action: Tensor) -> Tensor:
 
 
 def _compiled(loss: Callable[[Batch], Loss], device: torch.device) -> Callable[[Batch], Loss]:
-    """Give the loss, compiled.
+    """Return the loss, compiled.
 
     Raises:
         UserError: nothing can be compiled here.

@@ -39,13 +39,13 @@ class ValueIteration:
         return {"bellman_error": torch.tensor(error)}
 
     def policy(self, obs: Tensor) -> Tensor:
-        """Give action values (N, A) of states (N,)."""
+        """Return action values (N, A) of states (N,)."""
         return self.table[obs.cpu() - self.first_state]
 
     greedy_policy = policy
 
     def state_dict(self) -> State:
-        """Give the table."""
+        """Return the table."""
         return {"table": self.table.clone(), "converged": self.converged}
 
     def load_state_dict(self, state: State) -> None:
@@ -95,13 +95,13 @@ class PolicyIteration:
         return {"bellman_error": torch.tensor(np.abs(gain).max())}
 
     def policy(self, obs: Tensor) -> Tensor:
-        """Give action values (N, A) of states (N,)."""
+        """Return action values (N, A) of states (N,)."""
         return self.table[obs.cpu() - self.first_state]
 
     greedy_policy = policy
 
     def state_dict(self) -> State:
-        """Give table and policy."""
+        """Return table and policy."""
         return {"table": self.table.clone(), "policy": self._pi.copy(), "converged": self.converged}
 
     def load_state_dict(self, state: State) -> None:

@@ -57,13 +57,13 @@ class QLearning:
         return float(values.max() if allowed is None else values[allowed].max())
 
     def policy(self, obs: Tensor) -> Tensor:
-        """Give action values (N, A) of states (N,)."""
+        """Return action values (N, A) of states (N,)."""
         return self.table[obs.cpu() - self.first_state]
 
     greedy_policy = policy
 
     def state_dict(self) -> State:
-        """Give the table."""
+        """Return the table."""
         return {"table": self.table.clone()}
 
     def load_state_dict(self, state: State) -> None:

@@ -38,7 +38,7 @@ RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device", "repl
 
 
 def plain(cfg: Any) -> State:
-    """Give a configuration as plain dicts and lists, interpolations resolved."""
+    """Return a configuration as plain dicts and lists, interpolations resolved."""
     return cast(State, OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
 
 

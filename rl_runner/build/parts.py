@@ -65,7 +65,7 @@ class Parts:
         self._cfg, self._envs, self._device = cfg, envs, device
 
     def built(self, name: str) -> Any:
-        """Give a part if something has asked for it, else None."""
+        """Return a part if something has asked for it, else None."""
         return vars(self).get(name)
 
     def _make(self, key: str, node: State) -> Any:
@@ -299,7 +299,7 @@ def _offered(node: State) -> State:
 
 
 def _named(key: str, target: str) -> Any:
-    """Give the class or function that a dotted name means."""
+    """Return the class or function that a dotted name means."""
     try:
         return hydra.utils.get_object(target)
     except Exception as e:  # whatever importing it raises

@@ -29,7 +29,7 @@ STOPPING_HELP = (
 
 
 def overview() -> str:
-    """Give what `rlrun --help` shows."""
+    """Return what `rlrun --help` shows."""
     verbs = "\n".join(f"  rlrun {verb:6} {what}" for verb, what in VERBS.items())
     return (
         f"rlrun {__version__}: an experiment runner for deep Q-learning\n\n{verbs}\n\n"
@@ -39,7 +39,7 @@ def overview() -> str:
 
 
 def verb_help(verb: str) -> str:
-    """Give what `rlrun VERB --help` shows."""
+    """Return what `rlrun VERB --help` shows."""
     lines = [f"rlrun {verb}: {VERBS[verb]}", ""]
     if verb != "train":
         runs = "RUN [RUN ...]" if verb == "eval" else "RUN"
@@ -67,6 +67,6 @@ def _table() -> str:
 
 
 def _body(file: Path) -> list[str]:
-    """Give the keys of a configuration file as they are written, without what is Hydra's own."""
+    """Return the keys of a configuration file as they are written, without what is Hydra's own."""
     text = re.sub(r"(?m)^(defaults|hydra):\n([ -].*\n|\n)*", "", file.read_text(encoding="utf-8"))
     return [f"  {line}" if line else "" for line in text.strip().splitlines() if not line.startswith("#")]

@@ -29,7 +29,7 @@ class WrongLine(Exception):
 
 
 def prepare(verb: str, args: list[str]) -> list[str]:
-    """Give the arguments as Hydra wants them, its options first."""
+    """Return the arguments as Hydra wants them, its options first."""
     options, words = split(args)
     if {"--cfg", "-c"} & set(options) and "--resolve" not in options:
         options.append("--resolve")  # so that every default is seen, not where it comes from
@@ -52,7 +52,7 @@ def _bare(verb: str, words: list[str]) -> list[str]:
 
 
 def split(args: list[str]) -> tuple[list[str], list[str]]:
-    """Give the options, each followed by its value, and all other words."""
+    """Return the options, each followed by its value, and all other words."""
     options: list[str] = []
     words: list[str] = []
     rest = iter(args)

@@ -95,7 +95,7 @@ class GridWorld(gym.Env[int, int]):
         return picture.swapaxes(1, 2).reshape(rows * CELL, columns * CELL, 3)
 
     def _number(self, key: str, cell: Sequence[int]) -> int:
-        """Give a cell's number."""
+        """Return a cell's number."""
         rows, columns = self.shape
         if len(cell) != 2 or not (0 <= cell[0] < rows and 0 <= cell[1] < columns):
             raise UserError(f"env.kwargs.{key}: {list(cell)} is no [row, column] of a grid of {rows} x {columns}")

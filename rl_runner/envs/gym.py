@@ -279,7 +279,7 @@ def _name(wrapper: Any) -> str:
 
 
 def _limit(env: gym.Env[Any, Any]) -> int | None:
-    """Give the time limit of an environment's episodes in steps; None: it has none."""
+    """Return the time limit of an environment's episodes in steps; None: it has none."""
     return env.spec.max_episode_steps if env.spec else None
 
 

@@ -10,7 +10,7 @@ STAY, NEVER = "○", "·"  # an action that leads nowhere, a cell where no actio
 
 
 def arrows(mdp: MDP) -> list[str] | None:
-    """Give the arrow of each action on a grid: where its moves to a neighbouring cell go on average. None: no grid.
+    """Return the arrow of each action on a grid: where its moves to a neighbouring cell go on average. None: no grid.
 
     Longer moves say nothing about direction: from the foot of a cliff back to the start, for example.
     """

@@ -100,13 +100,13 @@ def masked(mdp: MDP, allowed: BoolArray) -> MDP:
 
 
 def action_values(mdp: MDP, values: Floats, gamma: float) -> Floats:
-    """Give the values (S, A) of doing one action first and being worth `values` (S,) from then on."""
+    """Return the values (S, A) of doing one action first and being worth `values` (S,) from then on."""
     following: Floats = (mdp.going_on * values[mdp.state]).sum(axis=2)
     return mdp.reward + gamma * following
 
 
 def optimal_values(mdp: MDP, gamma: float) -> Floats:
-    """Give Q* (S, A), to within 1e-10, by value iteration (Sutton & Barto 2018, section 4.4).
+    """Return Q* (S, A), to within 1e-10, by value iteration (Sutton & Barto 2018, section 4.4).
 
     Raises:
         UserError: values that do not settle, which is where gamma is 1 and episodes never need to end.
@@ -140,7 +140,7 @@ def require_memory(mdp: MDP) -> None:
 
 
 def policy_values(mdp: MDP, policy: Floats, gamma: float) -> Floats:
-    """Give V (S,) of a policy (S, A), by solving V = r + gamma P V.
+    """Return V (S,) of a policy (S, A), by solving V = r + gamma P V.
 
     With gamma = 1 the sum of rewards may have no end. Where it goes on without reward, V is what was earned before;
     where it goes on with reward, V is inf or -inf, and nan where both can happen.
@@ -159,7 +159,7 @@ def policy_values(mdp: MDP, policy: Floats, gamma: float) -> Floats:
 
 
 def _chain(mdp: MDP, policy: Floats) -> Floats:
-    """Give the probabilities (S, S) of going from state to state under a policy; what is missing to 1 ends."""
+    """Return the probabilities (S, S) of going from state to state under a policy; what is missing to 1 ends."""
     chain = np.zeros((len(policy), len(policy)))
     origin = np.arange(len(policy))[:, None, None]
     np.add.at(chain, (origin, mdp.state), policy[:, :, None] * mdp.going_on)
@@ -167,7 +167,7 @@ def _chain(mdp: MDP, policy: Floats) -> Floats:
 
 
 def _closure(steps: BoolArray) -> BoolArray:
-    """Give which states (S, S) can be visited from which, in any number of `steps` (S, S) or in none."""
+    """Return which states (S, S) can be visited from which, in any number of `steps` (S, S) or in none."""
     visits: BoolArray = steps | np.eye(len(steps), dtype=np.bool_)
     while True:
         # Twice as many steps each time. As floats, because matrices of those are multiplied fast.
@@ -178,7 +178,7 @@ def _closure(steps: BoolArray) -> BoolArray:
 
 
 def expected_return(mdp: MDP, policy: Floats) -> float:
-    """Give the mean undiscounted return of an episode within the time limit: what an evaluation estimates."""
+    """Return the mean undiscounted return of an episode within the time limit: what an evaluation estimates."""
     if mdp.horizon is None:
         return at_start(mdp, policy_values(mdp, policy, gamma=1.0))
     values = np.zeros(len(policy))  # (S,) of what is left to do, from the last step backwards
@@ -188,13 +188,13 @@ def expected_return(mdp: MDP, policy: Floats) -> float:
 
 
 def at_start(mdp: MDP, values: Floats) -> float:
-    """Give the mean of `values` (S,) over the first states."""
+    """Return the mean of `values` (S,) over the first states."""
     begins = mdp.start > 0  # the others may be infinite
     return float(mdp.start[begins] @ values[begins])
 
 
 def greedy(q: Floats) -> Floats:
-    """Give the policy (S, A) that does the first of the best actions, compared in single precision as by an actor."""
+    """Return the policy (S, A) that does the first of the best actions, compared in single precision as by an actor."""
     policy: Floats = np.eye(q.shape[1])[q.astype(np.float32).argmax(axis=1)]
     return policy
 

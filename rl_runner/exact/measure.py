@@ -74,7 +74,7 @@ class Exact:
         }
 
     def report(self) -> list[str]:
-        """Give lines to show: values and greedy actions where the states are a grid, and what they are worth."""
+        """Return lines to show: values and greedy actions where the states are a grid, and what they are worth."""
         now = self()
         limit = f" within {self.mdp.horizon} steps" if self.mdp.horizon else ""
         return [

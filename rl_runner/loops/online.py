@@ -57,12 +57,12 @@ class OnlineLoop:
         self.action[mask] = self.actor(obs[mask], self.clock.steps, allowed)
 
     def scalars(self) -> dict[str, float]:
-        """Give what happened since the last call: means over the updates, and where exploration stands."""
+        """Return what happened since the last call: means over the updates, and where exploration stands."""
         learned = {**self.meter.drain(), "updates": self.clock.updates}
         return grouped(learn=learned, explore=self.actor.metrics(self.clock.steps))
 
     def state_dict(self) -> State:
-        """Give everything that a step changes."""
+        """Return everything that a step changes."""
         parts = {name: getattr(self, name).state_dict() for name in ("envs", "actor", "agent", "meter")}
         return {**parts, "action": self.action, "clock": vars(self.clock), "torch": torch_state()}
 

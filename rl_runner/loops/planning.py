@@ -43,11 +43,11 @@ class PlanningLoop:
         self.clock = self.clock.plus(steps=1, updates=1)
 
     def scalars(self) -> dict[str, float]:
-        """Give what happened since the last call: means over the sweeps."""
+        """Return what happened since the last call: means over the sweeps."""
         return grouped(learn={**self.meter.drain(), "updates": self.clock.updates})
 
     def state_dict(self) -> State:
-        """Give everything that a step changes."""
+        """Return everything that a step changes."""
         return {"agent": self.agent.state_dict(), "meter": self.meter.state_dict(), "clock": vars(self.clock)}
 
     def load_state_dict(self, state: State) -> None:

@@ -81,7 +81,7 @@ class ReplayLoop:
         return before
 
     def scalars(self) -> dict[str, float]:
-        """Give what happened since the last call: means over the updates, and where exploration and replay stand.
+        """Return what happened since the last call: means over the updates, and where exploration and replay stand.
 
         Raises:
             UserError: a loss that is not finite; nothing that is learned after it is worth having.
@@ -92,7 +92,7 @@ class ReplayLoop:
         return grouped(learn=learned, explore=self.actor.metrics(self.clock.steps))
 
     def state_dict(self) -> State:
-        """Give everything that a step changes."""
+        """Return everything that a step changes."""
         parts = {name: getattr(self, name).state_dict() for name in ("envs", "actor", "agent", "replay", "meter")}
         return {**parts, "clock": vars(self.clock), "torch": torch_state()}
 

@@ -42,7 +42,7 @@ class FullyConnected:
             raise UserError(f"network: layer sizes must be at least 1, got {list(self.sizes)}")
 
     def build(self, in_features: int, linear: LinearFactory = nn.Linear) -> tuple[nn.Sequential, int]:
-        """Give the layers, (B, in_features) -> (B, F), and F."""
+        """Return the layers, (B, in_features) -> (B, F), and F."""
         layers: list[nn.Module] = []
         for size in self.sizes:
             layers.append(linear(in_features, size))
@@ -124,5 +124,5 @@ class QuantileLevels(nn.Module):
 
 
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
-    """Give all layers with a weight matrix or kernel, in order."""
+    """Return all layers with a weight matrix or kernel, in order."""
     return (m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d, NoisyLinear)))

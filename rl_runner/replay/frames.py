@@ -44,7 +44,7 @@ class HostFrames:
         return out
 
     def first(self, rows: int) -> Array:
-        """Give the first rows, not copied where they need not be."""
+        """Return the first rows, not copied where they need not be."""
         return self._array[:rows]
 
     def load(self, saved: Array) -> None:

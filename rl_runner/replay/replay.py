@@ -66,7 +66,7 @@ class Replay:
         return self.read(ids, self.sampler.weight(ids, self.step))
 
     def read(self, ids: IntArray, weight: FloatArray) -> Batch:
-        """Give the n-step transitions that start at rows `ids` (B,), as tensors on the device."""
+        """Return the n-step transitions that start at rows `ids` (B,), as tensors on the device."""
         window = self.storage.window(ids, self.n_step)
         reward = window.reward
         if self.reward_clip is not None:

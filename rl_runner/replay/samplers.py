@@ -154,7 +154,7 @@ class SumTree:
         return sum(level.nbytes for level in self._levels)
 
     def get(self, ids: IntArray) -> npt.NDArray[np.float64]:
-        """Give the numbers at `ids` (B,)."""
+        """Return the numbers at `ids` (B,)."""
         return self._levels[0][ids]
 
     def set(self, ids: IntArray, values: npt.NDArray[np.float64]) -> None:
@@ -165,7 +165,7 @@ class SumTree:
             sums[ids] = parts.reshape(-1, self.FAN)[ids].sum(axis=1)
 
     def find(self, mass: npt.NDArray[np.float64]) -> IntArray:
-        """Give for each mass (B,) in [0, total) the first id at which the running sum of the numbers exceeds it."""
+        """Return for each mass (B,) in [0, total) the first id at which the running sum of the numbers exceeds it."""
         ids = np.zeros(len(mass), dtype=np.int64)
         rows = np.arange(len(mass))
         for level in reversed(self._levels):

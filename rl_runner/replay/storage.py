@@ -177,7 +177,7 @@ class RowStorage:
         return {name: array for name in names if (array := getattr(self, name)) is not None}
 
     def state_dict(self) -> State:
-        """Give the rows written so far (views where they are on the host) and where each ring stands."""
+        """Return the rows written so far (views where they are on the host) and where each ring stands."""
         filled = self.high // self.num_envs
         rows = {"frame": self.frames.first(filled), **{k: array[:filled] for k, array in self._arrays().items()}}
         return {"rows": rows, "written": self.written.copy(), "episode_over": self.episode_over.copy()}

@@ -37,7 +37,7 @@ class Series(NamedTuple):
     values: Array
 
     def at(self, steps: Array) -> Array:
-        """Give the values at some steps, interpolated."""
+        """Return the values at some steps, interpolated."""
         return np.interp(steps, self.steps, self.values)
 
 
@@ -116,7 +116,7 @@ def last_return(run: Path) -> float:
 
 
 def series(table: Table, name: str, window: int = 1) -> Series:
-    """Give one quantity, each value the mean of the last `window` logged ones."""
+    """Return one quantity, each value the mean of the last `window` logged ones."""
     points = sorted(table.get(name, []), key=lambda point: point[0])
     steps, values = np.array([p[0] for p in points], dtype=int), np.array([p[1] for p in points])
     last = np.append(np.diff(steps) > 0, True)[: len(steps)]  # of several values at one step
@@ -124,7 +124,7 @@ def series(table: Table, name: str, window: int = 1) -> Series:
 
 
 def trailing_mean(values: Array, window: int) -> Array:
-    """Give the means of the last `window` values, of fewer at the start."""
+    """Return the means of the last `window` values, of fewer at the start."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     end = np.arange(1, len(values) + 1)
     start = np.maximum(end - window, 0)
@@ -133,7 +133,7 @@ def trailing_mean(values: Array, window: int) -> Array:
 
 
 def horizontal(directory: Path, unit: str, seconds: Series) -> Callable[[Array], Array]:
-    """Give what turns a run's steps into the unit of the horizontal axis."""
+    """Return what turns a run's steps into the unit of the horizontal axis."""
     if unit == "frames":
         try:
             config = (directory / "config.yaml").read_text(encoding="utf-8")
@@ -183,7 +183,7 @@ def merge_evaluation(label: str, runs: list[Run]) -> Curve:
 
 
 def shared(evaluations: Sequence[Series]) -> tuple[Array, list[Array]]:
-    """Give the steps where all runs were evaluated, and each run's values there."""
+    """Return the steps where all runs were evaluated, and each run's values there."""
     steps = evaluations[0].steps
     for other in evaluations[1:]:
         steps = np.intersect1d(steps, other.steps)
@@ -191,7 +191,7 @@ def shared(evaluations: Sequence[Series]) -> tuple[Array, list[Array]]:
 
 
 def position(runs: list[Run], steps: Array) -> Array:
-    """Give where steps stand on the horizontal axis: minutes differ from run to run, so their mean is taken."""
+    """Return where steps stand on the horizontal axis: minutes differ from run to run, so their mean is taken."""
     where: Array = np.mean([run.x(steps) for run in runs], axis=0)
     return where
 

@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def picture(path: Path, width: float, height: float, columns: Sequence[float] = (1,)) -> Iterator[list[Axes]]:
-    """Give axes side by side, of these relative widths, and write them as a picture at the end."""
+    """Return axes side by side, of these relative widths, and write them as a picture at the end."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield list(figure.subplots(1, len(columns), squeeze=False, width_ratios=columns)[0])
@@ -140,7 +140,7 @@ def draw_axis(axes: Axes, unit: str, end: float) -> None:
 
 
 def main_kind(curves: Sequence[Curve], label: str) -> str:
-    """Give the curve of a label that is drawn thick: evaluation where there is one."""
+    """Return the curve of a label that is drawn thick: evaluation where there is one."""
     return EVAL if any(c.kind == EVAL and c.label == label for c in curves) else TRAIN
 
 

@@ -15,7 +15,7 @@ T += [2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.05
 
 
 def mean_and_ci(values: Sequence[Any]) -> tuple[Array, Array]:
-    """Give the mean over runs, and half the width of its 95 % confidence interval (0 for one run)."""
+    """Return the mean over runs, and half the width of its 95 % confidence interval (0 for one run)."""
     stacked, n = np.stack([np.asarray(v, dtype=float) for v in values]), len(values)
     if n == 1:
         return stacked[0], np.zeros_like(stacked[0])
@@ -23,7 +23,7 @@ def mean_and_ci(values: Sequence[Any]) -> tuple[Array, Array]:
 
 
 def t_quantile(freedom: int) -> float:
-    """Give Student's t, 97.5 % quantile: from the table, then by its expansion about the normal quantile."""
+    """Return Student's t, 97.5 % quantile: from the table, then by its expansion about the normal quantile."""
     if freedom <= len(T):
         return T[freedom - 1]
     z = 1.959964

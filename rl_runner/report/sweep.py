@@ -72,12 +72,12 @@ class Row(NamedTuple):
         return [job.evaluations for job in self.jobs.values() if job.evaluations is not None]
 
     def measured(self, name: str) -> list[float]:
-        """Give one of MEASURES for each finished run."""
+        """Return one of MEASURES for each finished run."""
         return [MEASURES[name](evaluations) for evaluations in self.evaluations]
 
 
 def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
-    """Give the configurations of a sweep, in the order in which they were planned or begun.
+    """Return the configurations of a sweep, in the order in which they were planned or begun.
 
     Args:
         directory: the sweep's.
@@ -169,7 +169,7 @@ def _table(rows: Sequence[Row], width: int) -> Table:
 
 
 def _short(labels: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Give a heading and the labels: where one key alone differs, it is the heading and its values are the labels."""
+    """Return a heading and the labels: where one key alone differs, it is the heading and its values are the labels."""
     keys = {label.partition("=")[0] for label in labels}
     if len(labels) == 1 or len(keys) > 1 or any(" " in label for label in labels):
         return "configuration", labels
@@ -187,7 +187,7 @@ def _largest(row: Row) -> float:
 
 
 def _cells(row: Row, largest: float) -> list[str]:
-    """Give a row's cells, as exact as four digits of the table's largest return are, or of its own if that is tiny."""
+    """Return the cells of a row. Returns are rounded to four digits of the largest in the table, or of a tiny one itself."""
     finished, all_of_them = len(row.evaluations), len(row.jobs)
     seeds = str(finished) if finished == all_of_them else f"{finished} of {all_of_them}"
     if not finished:

@@ -153,7 +153,7 @@ def _read_component(directory: Path, name: str, tree: Any, files: dict[str, Any]
 
 
 def _encode(node: Any, arrays: list[Array]) -> Any:
-    """Give JSON for a tree, its arrays moved to the list. Keys starting with "$" are ours."""
+    """Return JSON for a tree, its arrays moved to the list. Keys starting with "$" are ours."""
     if isinstance(node, dict):
         if all(isinstance(k, str) and not k.startswith("$") for k in node):
             return {k: _encode(v, arrays) for k, v in node.items()}

@@ -27,7 +27,7 @@ def agent_with_table(make, **kwargs):
 
 
 def learn(make, tr, next_action=(0,)):
-    """Give what changed in the table, and the mean error."""
+    """Return what changed in the table, and the mean error."""
     agent = agent_with_table(make)
     error = agent.learn(tr, np.array(next_action))["td_error"].item()
     change = agent.table.numpy() - TABLE

@@ -67,7 +67,7 @@ def make(id, num_envs=3, seed=0, **kwargs):
 
 
 def actions_for(envs, rng):
-    """Give actions as agents do: from 0 on for discrete ones."""
+    """Return actions as agents do: from 0 on for discrete ones."""
     space = envs.action_space
     if isinstance(space, Discrete):
         return rng.integers(space.n, size=envs.num_envs)

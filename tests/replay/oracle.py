@@ -74,7 +74,7 @@ class NaiveReplay:
         return {i: log.priority[t] for i, (log, t) in self.starts().items()}
 
     def read(self, log: Log, t: int):
-        """Give obs, action, n-step reward, discount and next_obs of the window that starts at step t."""
+        """Return obs, action, n-step reward, discount and next_obs of the window that starts at step t."""
         total, discount, k = 0.0, 1.0, 0
         while True:
             _, reward, terminal = log.steps[t + k]
@@ -114,7 +114,7 @@ class World:
         self._obs = [self._reset() for _ in range(num_envs)]
 
     def step(self, outcomes: Sequence[str]) -> tuple[Transition, np.ndarray]:
-        """Give a transition, and where the replay must be cut after it."""
+        """Return a transition, and where the replay must be cut after it."""
         obs = np.stack(self._obs)
         self._obs = [self._push(o) for o in self._obs]
         is_in = lambda *names: np.array([o in names for o in outcomes])  # noqa: E731
@@ -154,7 +154,7 @@ class World:
 
 
 def random_script(seed: int, steps: int, num_envs: int) -> list[tuple[str, ...]]:
-    """Give outcomes for some steps, most of them uneventful."""
+    """Return outcomes for some steps, most of them uneventful."""
     rng = np.random.default_rng(seed)
     p = [0.7] + [0.3 / (len(OUTCOMES) - 1)] * (len(OUTCOMES) - 1)
     return [tuple(row) for row in rng.choice(OUTCOMES, size=(steps, num_envs), p=p).tolist()]

@@ -19,7 +19,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 
 def storages(world: World, rows: int, device: str) -> tuple[RowStorage, RowStorage]:
-    """Give two, the second with its frames as a device has them."""
+    """Return two, the second with its frames as a device has them."""
     both = [storage_for(world, rows) for _ in range(2)]
     both[1].frames = DeviceFrames(both[0].frames.shape, both[0].frames.dtype, torch.device(device))
     return both[0], both[1]

@@ -16,7 +16,7 @@ from tests.replay.oracle import KINDS, OUTCOMES, NaiveReplay, World, random_scri
 
 
 def pair(world: World, rows: int, n_step: int, gamma: float, clip: float | None, seed: int = 0, sampler=None):
-    """Give the replay and its oracle."""
+    """Return the replay and its oracle."""
     storage = RowStorage(
         rows * world.num_envs,
         world.num_envs,

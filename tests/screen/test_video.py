@@ -40,7 +40,7 @@ def read_mp4(path: Path) -> tuple[dict[str, Any], list[Array]]:
 
 
 def read_gif(path: Path) -> tuple[list[int], list[Array]]:
-    """Give durations in milliseconds, and frames."""
+    """Return durations in milliseconds, and frames."""
     durations, frames = [], []
     with Image.open(path) as gif:
         assert gif.info["loop"] == 0  # for ever
