@@ -58,7 +58,7 @@ def explain(verb: str, args: list[str], e: Exception) -> str:
 
 
 def _known_keys(verb: str, args: list[str]) -> list[str]:
-    """Return the keys that a user may have meant: groups, and the keys of the configuration that the chosen groups make."""
+    """Return what a user may have meant: groups, and keys of the configuration that the chosen groups make."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 

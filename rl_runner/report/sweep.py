@@ -187,7 +187,7 @@ def _largest(row: Row) -> float:
 
 
 def _cells(row: Row, largest: float) -> list[str]:
-    """Return the cells of a row. Returns are rounded to four digits of the largest in the table, or of a tiny one itself."""
+    """Return the cells of a row, rounded to four digits of the largest return in the table."""
     finished, all_of_them = len(row.evaluations), len(row.jobs)
     seeds = str(finished) if finished == all_of_them else f"{finished} of {all_of_them}"
     if not finished:
