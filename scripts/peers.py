@@ -18,7 +18,7 @@ from typing import Any
 # environment. cartpole: RL Zoo's two layers of 256, batch 64, 128 updates every 256 steps.
 WARM_UP = {"pong": 1_500, "cartpole": 2_048}  # steps before the first turn; the first 1,000 of them without learning
 TURN = {"pong": 400, "cartpole": 2_048}  # steps
-GPU_TURN = 3_200
+GPU_TURN = 640
 RECIPE = {
     "pong": [
         *["env=pong", "env.num_envs=1", "network=nature_cnn", "network.init=default", "batch_size=32"],

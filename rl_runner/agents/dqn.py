@@ -37,7 +37,8 @@ class DQN:
         clip_grad_value: clip each gradient component to [-x, x]; None: no clipping.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         compiled: run the loss and its gradient through torch.compile, on a GPU as CUDA graphs, and there the values to
-            act by too. The numbers differ from those without it by rounding alone.
+            act by too. The numbers differ from those without it by rounding, and where a network draws noise by which
+            random number goes where.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
     """
 
@@ -68,6 +69,7 @@ class DQN:
             raise UserError(f"agent.munchausen_clip: must be below 0, got {munchausen_clip}")
         self.online, self.target = network, sync.make_target(network)
         self.value, self.optimizer, self._sync = value, optimizer(network.parameters()), sync
+        self._parameters = list(network.parameters())  # to look for them takes as long as an operation on a GPU
         self.lr_schedule, self.double, self.munchausen, self.alpha = lr_schedule, double, munchausen, munchausen_alpha
         self.temperature, self.least_bonus = munchausen_temperature, munchausen_clip
         self.clip_grad_value, self.clip_grad_norm = clip_grad_value, clip_grad_norm
@@ -153,12 +155,11 @@ class DQN:
 
     def _clip_gradients(self) -> Tensor:
         """Clip as configured; give the norm as it was before."""
-        parameters = list(self.online.parameters())
-        norm = nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+        norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
         if self.clip_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
+            nn.utils.clip_grads_with_norm_(self._parameters, self.clip_grad_norm, norm)
         if self.clip_grad_value is not None:
-            nn.utils.clip_grad_value_(parameters, self.clip_grad_value)
+            nn.utils.clip_grad_value_(self._parameters, self.clip_grad_value)
         return norm
 
     def sync(self, before: Clock, now: Clock) -> None:

@@ -557,31 +557,42 @@ def test_the_learning_rate_falls_with_the_steps_and_stays() -> None:
     assert agent.optimizer.param_groups[0]["lr"] == 0.1
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
-@pytest.mark.parametrize(
+compiled_on = pytest.mark.parametrize(
     "device",
-    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+    [
+        pytest.param("cpu", marks=pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")),
+        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
+    ],
 )
+
+
+def small_agent(device: str, compiled: bool, noisy: bool) -> DQN:
+    torch.manual_seed(0)
+    space, head = Box(-1, 1, (3,)), partial(Dueling, noisy=noisy)
+    network = QNetwork(space, actions=2, size=11, levels=0, torso=partial(MLP, sizes=(8, 8)), head=head)
+    network.to(device)
+    return DQN(network, Categorical(-2, 2, 11), SGD, Hard(every_updates=1), double=True, compiled=compiled)
+
+
+def batch_on(device: str, seed: int) -> Batch:
+    torch.manual_seed(seed)
+    obs, next_obs = torch.randn(2, 16, 3)
+    reward, weight = torch.rand(2, 16)
+    tensors = [x.to(device) for x in (obs, torch.arange(16) % 2, reward, reward, next_obs, weight)]
+    return Batch(*tensors, np.arange(16))
+
+
+@compiled_on
 def test_compiled_learning_is_the_plain_one_to_rounding(device: str) -> None:
-    """With noise, that is with random numbers drawn inside, over several updates, each from the weights of the last."""
-
-    def agent(compiled: bool) -> DQN:
-        torch.manual_seed(0)
-        space, head = Box(-1, 1, (3,)), partial(Dueling, noisy=True)
-        network = QNetwork(space, actions=2, size=11, levels=0, torso=partial(MLP, sizes=(8, 8)), head=head)
-        network.to(device)
-        return DQN(network, Categorical(-2, 2, 11), SGD, Hard(every_updates=1), double=True, compiled=compiled)
-
-    agents = agent(False), agent(True)
-    outputs = []  # compared at the end: later updates must not write over what earlier ones gave
+    """Over several updates, each from the weights of the last; and so are the values to act by."""
+    agents = small_agent(device, False, noisy=False), small_agent(device, True, noisy=False)
+    outputs, values = [], []  # compared at the end: later updates must not write over what earlier ones returned
     for i in range(3):
-        torch.manual_seed(i)
-        obs, next_obs = torch.randn(2, 16, 3)
-        reward, weight = torch.rand(2, 16)
-        tensors = [x.to(device) for x in (obs, torch.arange(16) % 2, reward, reward, next_obs, weight)]
+        batch = batch_on(device, i)
         for a in agents:
-            torch.manual_seed(100 + i)
-            outputs.append(a.learn(Batch(*tensors, np.arange(16))))
+            values.append(a.policy(batch.obs))
+            outputs.append(a.learn(batch))
+    torch.testing.assert_close(values[1::2], values[::2], rtol=1e-4, atol=1e-5)
     for plain, quick in zip(outputs[::2], outputs[1::2], strict=True):
         assert plain.metrics.keys() == quick.metrics.keys()
         for name, number in plain.metrics.items():
@@ -591,6 +602,23 @@ def test_compiled_learning_is_the_plain_one_to_rounding(device: str) -> None:
         torch.testing.assert_close(quick.priority, plain.priority, rtol=1e-4, atol=1e-5)
     for p, q in zip(agents[0].online.parameters(), agents[1].online.parameters(), strict=True):
         torch.testing.assert_close(q, p, rtol=1e-4, atol=1e-6)
+
+
+@compiled_on
+def test_compiled_learning_draws_new_noise_for_each_update(device: str) -> None:
+    """As many random numbers as without; the compiler may choose which of them goes where."""
+    plain, quick = small_agent(device, False, noisy=True), small_agent(device, True, noisy=True)
+    batch, start = batch_on(device, 0), copy.deepcopy(quick.state_dict())
+    losses, later = [], []
+    for seed in (1, 2, 1, 2):
+        for a in (plain, quick):
+            a.load_state_dict(start)
+            torch.manual_seed(seed)
+            losses.append(a.learn(batch).metrics["loss"].item())
+            later.append(torch.rand(1, device=device).item())
+    assert later[::2] == later[1::2]
+    assert losses[1::2] == pytest.approx(2 * losses[1:4:2], rel=1e-5)
+    assert losses[1] != pytest.approx(losses[3], rel=1e-5)
 
 
 def test_without_a_compiler_it_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

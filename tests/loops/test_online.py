@@ -127,6 +127,10 @@ def assert_same(a, b):
         assert a.keys() == b.keys()
         for key in a:
             assert_same(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
     elif isinstance(a, (np.ndarray, torch.Tensor)):
         np.testing.assert_array_equal(a, b)
     else:
