@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_runner.replay.frames import on_device
+from rl_runner.compute import on_device
 from rl_runner.rng import generator_state, load_generator_state
 from rl_runner.types import Array, BoolArray, Exploration, IntArray, State
 
@@ -55,5 +55,5 @@ class Actor:
         return {"rng": generator_state(self._rng)}
 
     def load_state_dict(self, state: State) -> None:
-        """Put the random stream's state back."""
+        """Restore the state of the random stream."""
         load_generator_state(self._rng, state["rng"])

@@ -8,8 +8,9 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from torch import Tensor
 
-from rl_runner.types import UserError
+from rl_runner.types import Array, UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 ALL_THREADS = torch.get_num_threads()  # as torch finds the machine, before any run says otherwise
@@ -21,9 +22,6 @@ def device(name: str) -> torch.device:
     Raises:
         UserError: it is not here.
     """
-    # On a GPU cuDNN's default convolutions add up in an order of chance. The others take no longer, and with them a
-    # resumed run is the uninterrupted one there too.
-    torch.backends.cudnn.deterministic = True
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -80,8 +78,16 @@ def set_threads(wanted: int | str, space: gym.Space[Any]) -> int:
     return threads
 
 
+def make_convolutions_repeatable() -> None:
+    """Choose cuDNN's deterministic convolutions, so that a resumed run on a GPU is the uninterrupted one.
+
+    The default ones sum in an order that varies. The deterministic ones take no longer.
+    """
+    torch.backends.cudnn.deterministic = True
+
+
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next tensors of that size, where it is glibc; else do nothing.
+    """Tell the C library to keep what is freed for the next tensors of that size, where it is glibc; else do nothing.
 
     By default it hands large blocks back to the system at once, and each update pays for fresh pages: 10 to 15 % of
     an update on images.
@@ -93,3 +99,14 @@ def keep_freed_memory() -> None:
     # Larger blocks, the replay memory's, stay apart. Older versions refuse more than 32 MB.
     if not mallopt(M_MMAP_THRESHOLD, 256 << 20):
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
+
+
+def on_device(array: Array | Tensor, device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device.
+
+    The copy to a GPU waits for nothing: it is made from pinned memory, after the work that the GPU was given before.
+    """
+    tensor = torch.as_tensor(array)
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

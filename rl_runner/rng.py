@@ -33,7 +33,7 @@ def generator_state(rng: np.random.Generator) -> State:
 
 
 def load_generator_state(rng: np.random.Generator, state: State) -> None:
-    """Put back what `generator_state` gave."""
+    """Restore what `generator_state` returned."""
     rng.bit_generator.state = {**state, "state": {k: int(v) for k, v in state["state"].items()}}
 
 
@@ -45,7 +45,7 @@ def torch_state() -> State:
 
 
 def load_torch_state(state: State) -> None:
-    """Put back what `torch_state` gave. CUDA states are put back as far as there are devices."""
+    """Restore what `torch_state` returned, CUDA states as far as there are devices."""
     torch.set_rng_state(state["cpu"])
     for device, cuda in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
         torch.cuda.set_rng_state(cuda, device)

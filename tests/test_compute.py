@@ -42,6 +42,7 @@ def test_devices():
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_convolutions_on_a_gpu_repeat_themselves_bit_for_bit(precision):
     device = compute.device("cuda")
+    compute.make_convolutions_repeatable()
     layers = torch.nn.Sequential(
         torch.nn.Conv2d(4, 32, 8, 4), torch.nn.ReLU(), torch.nn.Conv2d(32, 64, 4, 2), torch.nn.Conv2d(64, 64, 3)
     ).to(device)

@@ -163,7 +163,7 @@ class DQN:
         return norm
 
     def sync(self, before: Clock, now: Clock) -> None:
-        """Let the target network and the learning rate follow, told that the clock went from `before` to `now`."""
+        """Update the target network and the learning rate after the clock went from `before` to `now`."""
         if self.lr_schedule is not None:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr_schedule(now.steps)
@@ -178,7 +178,7 @@ class DQN:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Put networks and optimizer back."""
+        """Restore networks and optimizer."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -49,7 +49,7 @@ class ValueIteration:
         return {"table": self.table.clone(), "converged": self.converged}
 
     def load_state_dict(self, state: State) -> None:
-        """Put the table back."""
+        """Restore the table."""
         self.table.copy_(state["table"])
         self.converged = state["converged"]
 
@@ -105,7 +105,7 @@ class PolicyIteration:
         return {"table": self.table.clone(), "policy": self._pi.copy(), "converged": self.converged}
 
     def load_state_dict(self, state: State) -> None:
-        """Put table and policy back."""
+        """Restore table and policy."""
         self.table.copy_(state["table"])
         self._pi[:] = state["policy"]
         self.converged = state["converged"]

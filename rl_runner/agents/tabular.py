@@ -67,7 +67,7 @@ class QLearning:
         return {"table": self.table.clone()}
 
     def load_state_dict(self, state: State) -> None:
-        """Put the table back."""
+        """Restore the table."""
         self.table.copy_(state["table"])
 
 

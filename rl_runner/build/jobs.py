@@ -55,6 +55,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     checks.training(cfg)
     device = compute.device(cfg["device"])
     compute.keep_freed_memory()
+    compute.make_convolutions_repeatable()
     seed = cfg["seed"]
     envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
     cfg["num_threads"] = compute.set_threads(cfg["num_threads"], envs.observation_space)
@@ -314,7 +315,7 @@ def _viewer(node: State) -> Backend:
 
 
 def _draw_without_a_screen() -> None:
-    """Let Gymnasium's drawing library know, which otherwise complains where there is no screen."""
+    """Tell Gymnasium's drawing library that no screen is needed; otherwise it complains where there is none."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 

@@ -22,7 +22,6 @@ def complete(args: list[str]) -> int:
             return 0
         os.environ["COMP_LINE"] = os.environ["COMP_LINE"].replace(f" {verb}", "", 1)
     sys.argv = ["rlrun", *args]
-    hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name=verb or "train")(
-        lambda cfg: None
-    )()
+    conf = str(catalogue.conf_dir())
+    hydra.main(version_base="1.3", config_path=conf, config_name=verb or "train")(lambda cfg: None)()
     return 0

@@ -30,7 +30,7 @@ def failure(verb: str, args: list[str], e: Exception) -> Failure:
 
 
 def explain(verb: str, args: list[str], e: Exception) -> str:
-    """Put an exception of Hydra's into one line that names the key and what would be right."""
+    """Return a Hydra error as one line that names the key and the fix."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
     text = re.sub(r" See https://hydra\.cc.*", "", " ".join(str(e).split()))

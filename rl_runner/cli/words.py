@@ -112,7 +112,7 @@ def quote(path: str) -> str:
 
 
 def short_names(args: list[str]) -> list[str]:
-    """Have the directories of a sweep named after what differs between its jobs."""
+    """Return the override that names the directories of a sweep after what differs between its jobs."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     _, words = split(args)

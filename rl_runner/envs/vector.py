@@ -153,7 +153,7 @@ class EpisodicVectorEnv:
         self.backend.close()
 
     def state_dict(self) -> State:
-        """Give, for each environment, which episode it is in, its actions since, and a digest of what it shows."""
+        """Return, for each environment, which episode it is in, its actions since, and a digest of what it shows."""
         return {
             "episode": self._episode.copy(),
             "return": self._return.copy(),

@@ -67,7 +67,7 @@ class OnlineLoop:
         return {**parts, "action": self.action, "clock": vars(self.clock), "torch": torch_state()}
 
     def load_state_dict(self, state: State) -> None:
-        """Put it back. Environments that are not deterministic begin a new episode."""
+        """Restore it. Environments that are not deterministic begin a new episode."""
         for name in ("envs", "actor", "agent", "meter"):
             getattr(self, name).load_state_dict(state[name])
         self.clock, self.action = Clock(**state["clock"]), state["action"]

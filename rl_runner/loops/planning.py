@@ -51,7 +51,7 @@ class PlanningLoop:
         return {"agent": self.agent.state_dict(), "meter": self.meter.state_dict(), "clock": vars(self.clock)}
 
     def load_state_dict(self, state: State) -> None:
-        """Put it back."""
+        """Restore it."""
         self.agent.load_state_dict(state["agent"])
         self.meter.load_state_dict(state["meter"])
         self.clock = Clock(**state["clock"])

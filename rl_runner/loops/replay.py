@@ -97,7 +97,7 @@ class ReplayLoop:
         return {**parts, "clock": vars(self.clock), "torch": torch_state()}
 
     def load_state_dict(self, state: State) -> None:
-        """Put it back; without a saved replay the memory stays empty and is filled again before learning goes on."""
+        """Restore it. Without a saved replay the memory stays empty and is filled again before learning resumes."""
         for name in ("actor", "agent", "meter"):
             getattr(self, name).load_state_dict(state[name])
         self.clock = Clock(**state["clock"])

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rl_runner.compute import on_device
 from rl_runner.types import Array, BoolArray, IntArray
 
 BLOCK = 1000  # rows
@@ -48,7 +49,7 @@ class HostFrames:
         return self._array[:rows]
 
     def load(self, saved: Array) -> None:
-        """Put the first rows back."""
+        """Restore the first rows."""
         self._array[: len(saved)] = saved
 
 
@@ -98,14 +99,3 @@ class DeviceFrames:
 
     def _moved(self, array: npt.NDArray[Any]) -> Tensor:
         return on_device(array, self._tensor.device)
-
-
-def on_device(array: Array | Tensor, device: torch.device) -> Tensor:
-    """Return an array as a tensor on a device.
-
-    The copy to a GPU waits for nothing: it is made from pinned memory, after the work that the GPU was given before.
-    """
-    tensor = torch.as_tensor(array)
-    if device.type != "cuda" or tensor.is_cuda:
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)

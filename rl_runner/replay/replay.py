@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_runner.replay.frames import on_device
+from rl_runner.compute import on_device
 from rl_runner.replay.storage import RowStorage
 from rl_runner.rng import generator_state, load_generator_state
 from rl_runner.types import Array, Batch, BoolArray, FloatArray, IntArray, Sampler, State, Transition

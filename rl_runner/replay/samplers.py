@@ -178,7 +178,7 @@ class SumTree:
         return ids
 
     def load(self, leaves: npt.NDArray[np.float64]) -> None:
-        """Put numbers back that were saved; the rest become 0. Raises ValueError where they are too many."""
+        """Restore saved numbers; the rest become 0. Raises ValueError where they are too many."""
         if len(leaves) > self.size:
             raise ValueError(f"replay priorities: saved {len(leaves)}, configured {self.size}")
         self._levels[0][: len(leaves)] = leaves

@@ -183,7 +183,7 @@ class RowStorage:
         return {"rows": rows, "written": self.written.copy(), "episode_over": self.episode_over.copy()}
 
     def load_state_dict(self, state: State) -> None:
-        """Put the rows back. Raises ValueError where they do not fit.
+        """Restore the rows. Raises ValueError where they do not fit.
 
         More rows than were saved are welcome, unless the saved rings had wrapped: then positions mean the old size.
         """

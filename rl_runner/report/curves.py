@@ -155,7 +155,7 @@ def horizontal(directory: Path, unit: str, seconds: Series) -> Callable[[Array],
 
 
 def merge(label: str, runs: list[Run]) -> list[Curve]:
-    """Make the curves of the runs that share a label."""
+    """Return the curves of the runs that share a label."""
     return [curve for curve in (merge_training(label, runs), merge_evaluation(label, runs)) if len(curve.x)]
 
 

@@ -152,7 +152,7 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
 
 
 def _table(rows: Sequence[Row], width: int) -> Table:
-    """Make the table; labels fold where the width is too small for it."""
+    """Return the table; labels fold where the width is too small for it."""
     key, labels = _short([row.label for row in rows])
     names = ("seeds", *MEASURES)
     largest = max(map(_largest, rows))

@@ -111,7 +111,7 @@ class RunDirectory:
 
     @staticmethod
     def load_agent(agent: Agent, checkpoint: Path) -> None:
-        """Put a saved agent into a fresh one.
+        """Load a saved agent into a fresh one.
 
         Raises:
             UserError: the checkpoint is damaged, or of another shape.
