@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +119,17 @@ class Agent(Checkpointable, Protocol):
 
     def policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A)
     def greedy_policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A) without exploration, for evaluation
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """An agent that tells what acting needs from what only learning needs, such as an optimizer or a target network.
+
+    Its snapshots are small, and a run can begin with its weights (`init_from`).
+    """
+
+    def weights(self) -> State: ...  # a tree of tensors, each under the name that it has in `state_dict`
+    def load_weights(self, state: State) -> None: ...  # what only learning needs begins anew
 
 
 class ReplayAgent(Agent, Protocol):

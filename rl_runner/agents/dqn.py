@@ -183,6 +183,15 @@ class DQN:
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])
 
+    def weights(self) -> State:
+        """Return the online network."""
+        return {"online": self.online.state_dict()}
+
+    def load_weights(self, state: State) -> None:
+        """Restore the online network; the target network begins equal to it."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["online"])
+
 
 def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:
     """Return action values (B, A), -inf where the mask (B, A) does not allow the action."""

@@ -67,6 +67,7 @@ TRAINING: dict[str, Check] = {
 }
 WHERE_GIVEN: dict[str, Check] = {  # not every agent, or not every older run, has these
     "precision": (lambda x: x in ("fp32", "bf16"), "fp32 or bf16"),
+    "checkpoint.snapshots_every_steps": _integer(0),
     "agent.n_step": _integer(1),
     "replay.capacity": _integer(2),
     "optimizer.lr": _positive,

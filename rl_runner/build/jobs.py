@@ -78,6 +78,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         log=Every(cfg["log"]["every_steps"]),
         evaluate=Every(cfg["eval"]["every_steps"]),
         checkpoint=Every(cfg["checkpoint"]["every_steps"]),
+        snapshot=Every(cfg["checkpoint"].get("snapshots_every_steps", 0)),  # older runs have none
         keep_replay=cfg["checkpoint"]["replay"],
         stop_return=cfg["stop"]["return"],
         stop_window=cfg["stop"]["window"],

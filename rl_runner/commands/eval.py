@@ -78,6 +78,7 @@ def score(job: EvalJob) -> Score:
         "environment": job.envs.backend.name,
         "protocol": job.protocol,
         "deterministic": deterministic,
+        "per_episode": evaluation.rows(),
     }
     _show(job, result)
     return Score(evaluation, result)

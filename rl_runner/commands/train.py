@@ -18,6 +18,7 @@ from rl_runner.exact.measure import Exact
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.metrics import MetricsLog
+from rl_runner.run.records import EpisodeRecords
 from rl_runner.run.terminal import Terminal
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Loop, State, UserError
@@ -82,12 +83,16 @@ def train(job: TrainJob, resume: bool = False) -> None:
         resumed = _load(job, terminal, *saved) if saved else None
         saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
         files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
-        with contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log:
+        with (
+            contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log,
+            contextlib.closing(EpisodeRecords(job.run.path, files, step, terminal.say)) as records,
+        ):
             trainer = Trainer(
                 job.loop,
                 lambda step: job.evaluation(step, lambda: bool(received)),
                 job.checkpoints,
                 log,
+                records,
                 terminal,
                 job.plan,
                 stopped=lambda: bool(received),
@@ -125,7 +130,7 @@ def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_ov
 
 def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrupted: bool) -> None:
     clock, progress, run = trainer.loop.clock, trainer.progress, job.run.path
-    took = datetime.timedelta(seconds=int(trainer.seconds))
+    took = datetime.timedelta(seconds=int(progress.seconds))
     recent = progress.recent
     training = f", mean return of the last {len(recent)} episodes {sum(recent) / len(recent):.2f}" if recent else ""
     path = _word(run)
@@ -133,8 +138,8 @@ def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrup
     if trainer.solved:
         terminal.say(f"solved after {clock.steps:,} steps")
     terminal.say(f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}")
-    if progress.best is not None:
-        terminal.say(f"best evaluation: {progress.best:.2f} at step {progress.best_step:,}")
+    if trainer.best.score is not None:
+        terminal.say(f"best evaluation: {trainer.best.score:.2f} at step {trainer.best.step:,}")
     if job.exact:
         for line in job.exact.report():
             terminal.say(line)

@@ -31,6 +31,7 @@ FORMAT = 2
 READABLE = (1, FORMAT)  # format 1 numbered the arrays, format 2 names them
 LARGE = 16 * 2**20  # bytes from which an array gets a file of its own
 MANIFEST = "manifest.json"
+SNAPSHOTS = "snapshots"
 
 
 class Damaged(UserError):
@@ -193,7 +194,10 @@ def _sync_directory(path: Path) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run: `step_000250000/` whole ones, `best_.../` the best agent, and links to both.
+    """The checkpoints of one run.
+
+    `step_000250000/` whole ones, `best_000200000/` the best agent, `latest` and `best` links to them, and
+    `snapshots/30000/` weights alone.
 
     Args:
         directory: of the checkpoints.
@@ -221,6 +225,12 @@ class Checkpoints:
                 _discard(old)
         return path
 
+    def save_snapshot(self, step: int, state: State, about: State) -> Path:
+        """Write weights; none of them is ever deleted."""
+        path = self.directory / SNAPSHOTS / str(step)
+        save(path, state, about)
+        return path
+
     def newest(self) -> Iterator[Path]:
         """Return whole checkpoints, newest first."""
         yield from reversed(self._named("step_"))
@@ -230,21 +240,20 @@ class Checkpoints:
         return max(self._named("best_"), key=lambda path: (_score(path), _step(path)), default=None)
 
     def find(self, which: str) -> Path:
-        """Return the checkpoint called "best", "last" or by its step.
+        """Return the checkpoint called "best", "last" or by its step; of several at one step the whole one.
 
         Raises:
             UserError: there is none by that name.
         """
-        best, whole = self._named("best_"), self._named("step_")
+        whole = self._named("step_")
         if which == "best" and (found := self.best()):
             return found
         if which in ("best", "last") and whole:
             return whole[-1]
-        if which.isdigit():
-            for path in whole + best:
-                if _step(path) == int(which):
-                    return path
-        steps = ", ".join(str(_step(p)) for p in whole + best) or "none"
+        by_step = {_step(path): path for prefix in (f"{SNAPSHOTS}/", "best_", "step_") for path in self._named(prefix)}
+        if which.isdigit() and int(which) in by_step:
+            return by_step[int(which)]
+        steps = ", ".join(map(str, sorted(by_step))) or "none"
         raise UserError(f"which: no checkpoint {which!r} in {self.directory}; best, last or one of the steps: {steps}")
 
     def _write(self, name: str, link: str, state: State, about: State) -> Path:
@@ -275,7 +284,7 @@ def _score(path: Path) -> float:
 
 
 def _step(path: Path) -> int:
-    return int(path.name.split("_")[1])
+    return int(path.name.rpartition("_")[2])
 
 
 def _link(link: Path, target: str) -> None:

@@ -44,7 +44,8 @@ def test_what_is_said(workdir: Path) -> None:
 
 def test_what_is_written(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()} - {".lock"}
-    assert names == {"config.yaml", "train.log", "metrics.csv", "tensorboard", "checkpoints"}
+    tables = {"metrics.csv", "episodes.csv", "evaluations.jsonl"}
+    assert names == {"config.yaml", "train.log", "tensorboard", "checkpoints", *tables}
     assert {p.name for p in (trained / "checkpoints").iterdir()} == {
         "step_000000040",
         "best_000000040",
