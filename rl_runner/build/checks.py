@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,11 @@ _names: Check = (
     lambda x: isinstance(x, list) and all(isinstance(s, str) for s in x),
     "a list of names, such as [my_pkg]",
 )
+_letters = "letters, digits, _, - and ."
+_label: Check = (
+    lambda x: isinstance(x, (str, int)) and re.fullmatch(r"[\w.-]{1,100}", str(x)) is not None,
+    f"a word of {_letters}",
+)
 _threads: Check = (lambda x: x == "auto" or _integer(1)[0](x), "auto, or a whole number, 1 or more")
 
 TRAINING: dict[str, Check] = {
@@ -66,6 +72,8 @@ TRAINING: dict[str, Check] = {
     "trust": _names,
 }
 WHERE_GIVEN: dict[str, Check] = {  # not every agent, or not every older run, has these
+    "name": _or_null(_label),
+    "tags": (lambda x: isinstance(x, list) and all(map(_label[0], x)), f"a list [a,b] of words of {_letters}"),
     "precision": (lambda x: x in ("fp32", "bf16"), "fp32 or bf16"),
     "checkpoint.snapshots_every_steps": _integer(0),
     "agent.n_step": _integer(1),
@@ -105,6 +113,11 @@ def training(cfg: State) -> None:
     """
     _check(cfg, TRAINING)
     _check(cfg, WHERE_GIVEN, optional=True)
+
+
+def name(value: object) -> None:
+    """Check the name of a run before a directory is called after it; raises UserError."""
+    _check({"name": value}, {"name": WHERE_GIVEN["name"]})
 
 
 def evaluation(cfg: State) -> None:

@@ -85,6 +85,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         stop_eval_return=cfg["stop"]["eval_return"],
     )
     facts = [
+        *_labels(cfg),
         ("environment", f"{envs.backend.name} × {envs.num_envs}  {_protocol(envs.backend)}"),
         *(("", note) for note in envs.backend.notes),
         ("observations", _observations(parts)),
@@ -318,6 +319,12 @@ def _viewer(node: State) -> Backend:
 def _draw_without_a_screen() -> None:
     """Tell Gymnasium's drawing library that no screen is needed; otherwise it complains where there is none."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
+def _labels(cfg: State) -> list[tuple[str, str]]:
+    """Return the run's name and tags, which older runs do not have."""
+    named = [("name", str(cfg["name"]))] if cfg.get("name") is not None else []
+    return [*named, ("tags", ", ".join(map(str, cfg["tags"])))] if cfg.get("tags") else named
 
 
 def _gigabytes(n: int) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from rl_runner.build import checks, trust
 from rl_runner.build import jobs as build
-from rl_runner.build import trust
 from rl_runner.cli import evaluations
 from rl_runner.cli.failures import failure
 from rl_runner.commands import eval as evaluation
@@ -23,7 +23,7 @@ from rl_runner.commands import train as training
 from rl_runner.commands.train import TrainJob
 from rl_runner.launch.task import in_sweep, overrides, shortest
 from rl_runner.report.curves import last_return
-from rl_runner.run import notes
+from rl_runner.run import notes, provenance
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import UserError
 
@@ -52,9 +52,19 @@ def train(cfg: Any) -> float:
     elif in_sweep():
         run = _train_in_sweep(cfg, fresh)
     else:
-        with RunDirectory.new(fresh.path) as run:
+        with RunDirectory.new(_with_name(fresh, cfg.name)) as run:
             _train_anew(cfg, run)
     return last_return(run.path)
+
+
+def _with_name(fresh: RunDirectory, name: object) -> Path:
+    """Return where a new run goes: the directory that Hydra made, unless chosen by the user with its name added."""
+    chosen = any(word.lstrip("+").startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra)
+    if name is None or chosen:
+        return fresh.path
+    fresh.discard()
+    checks.name(name)
+    return fresh.path.with_name(f"{fresh.path.name}_{name}")
 
 
 @contextlib.contextmanager
@@ -76,6 +86,7 @@ def _train_anew(cfg: Any, run: RunDirectory) -> None:
     try:
         job = build.train_job(build.plain(cfg), run)
         build.save_run_config(run, job.config)
+        provenance.record(run.path, overrides())
     except BaseException:
         run.discard()
         raise
@@ -86,6 +97,7 @@ def _train_anew(cfg: Any, run: RunDirectory) -> None:
 def _train_on(cfg: Any, run: RunDirectory, changes: list[str], noted: AbstractContextManager[None]) -> None:
     job = build.train_job(build.resumed_config(run, cfg, changes), run)
     build.save_run_config(run, job.config)
+    provenance.record(run.path, overrides())
     with noted, _kept(job):
         training.train(job, resume=True)
 
