@@ -58,7 +58,7 @@ def train(cfg: Any) -> float:
 
 
 def _with_name(fresh: RunDirectory, name: object) -> Path:
-    """Return where a new run goes: the directory that Hydra made, unless chosen by the user with its name added."""
+    """Return the directory of a new run: Hydra's, with the run's name added unless the user chose it."""
     chosen = any(word.lstrip("+").startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra)
     if name is None or chosen:
         return fresh.path

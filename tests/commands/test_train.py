@@ -76,9 +76,9 @@ def test_a_name_and_tags(workdir: Path) -> None:
     assert done.code == 0, done
     run = only_run()
     assert re.fullmatch(r"[\d-]+_[\d-]+_s0_first-try", run.name)
-    assert [line.split(maxsplit=1) for line in done.out.splitlines()[:2]] == [
+    assert [line.split() for line in done.out.splitlines()[:2]] == [
         ["name", "first-try"],
-        ["tags", "paper, v1.2, 7"],
+        ["tags", "paper,", "v1.2,", "7"],
     ]
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["name"], config["tags"]) == ("first-try", ["paper", "v1.2", 7])
