@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rl_runner.optim import load_named_state, named_state
 from rl_runner.schedules import Linear
 from rl_runner.types import Batch, Clock, LearnOutput, State, Sync, UserError, ValueRepresentation
 
@@ -174,14 +175,14 @@ class DQN:
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": named_state(self.optimizer, self.online),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore networks and optimizer."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_named_state(self.optimizer, self.online, state["optimizer"])
 
     def weights(self) -> State:
         """Return the online network."""
