@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rl_runner.evaluate import Evaluation
+from rl_runner.evaluation import Evaluation
 from rl_runner.run.best import BestAgent, evaluation_scalars
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.metrics import MetricsLog
@@ -157,7 +157,7 @@ class Trainer:
         result = summary["return"]
         if self.best.outdoes(step, result["mean"]):
             self._adopt_best()
-        self.evaluated = {**summary, "steps": step}
+        self.evaluated = {**summary, "per_episode": episodes, "steps": step}
         self.log.write(step, evaluation_scalars(summary))
         self.records.evaluation(step, episodes)
         is_best = self.best.offer(step, summary, lambda: self._save_best({**summary, "per_episode": episodes}))

@@ -197,6 +197,14 @@ class HasWeights(Protocol):
     def load_weights(self, state: State) -> None: ...  # what only learning needs begins anew
 
 
+@runtime_checkable
+class HasOptimizer(Protocol):
+    """An agent that learns by gradients."""
+
+    optimizer: Any  # torch.optim.Optimizer
+    network: Any  # nn.Module, whose parameters it optimizes
+
+
 class ReplayAgent(Agent, Protocol):
     """An agent that learns from a replay memory."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl_runner.evaluate import Evaluation
+from rl_runner.evaluation import Evaluation
 from rl_runner.run.best import BestAgent
 from rl_runner.run.checkpoint import Checkpoints, about, load
 from rl_runner.run.metrics import MetricsLog

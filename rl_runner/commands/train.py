@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl_runner import signals
-from rl_runner.evaluate import Evaluation
+from rl_runner.evaluation import Evaluation
 from rl_runner.exact.measure import Exact
+from rl_runner.results import EvalResult, TrainResult
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.metrics import MetricsLog
@@ -61,8 +62,8 @@ class NotSaved(UserError):
     exit_code = 1
 
 
-def train(job: TrainJob, resume: bool = False) -> None:
-    """Run a training job to its end.
+def train(job: TrainJob, resume: bool = False) -> TrainResult:
+    """Run a training job to its end; return where it stands then.
 
     Args:
         job: what to run.
@@ -109,6 +110,22 @@ def train(job: TrainJob, resume: bool = False) -> None:
         raise Interrupted(128 + received[0])
     if trainer.saved != trainer.loop.clock:
         raise NotSaved(f"{job.run.path}: the agent at the end of the run is not saved: {trainer.save_error}")
+    return _result(job.run.path, trainer)
+
+
+def _result(run: Path, trainer: Trainer) -> TrainResult:
+    clock, best, last = trainer.loop.clock, trainer.best, trainer.evaluated
+    return TrainResult(
+        run=run,
+        steps=clock.steps,
+        episodes=clock.episodes,
+        updates=clock.updates,
+        seconds=trainer.progress.seconds,
+        solved=trainer.solved,
+        best=best.score,
+        best_step=None if best.score is None else best.step,
+        last=None if last is None else EvalResult.of(last["steps"], last["return"], last["per_episode"]),
+    )
 
 
 def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_over: list[str]) -> State:

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_runner import __version__
 from rl_runner.run.encoding import decode, encode
 from rl_runner.types import Array, State, UserError
+from rl_runner.version import __version__
 
 FORMAT = 2
 READABLE = (1, FORMAT)  # format 1 numbered the arrays, format 2 names them

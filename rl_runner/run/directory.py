@@ -125,6 +125,27 @@ class RunDirectory:
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
             raise UserError(f"checkpoint {checkpoint} does not fit its configuration: {_first_lines(e)}") from e
 
+    @classmethod
+    def read_agent(cls, name: str, which: str) -> tuple[Path, State, State]:
+        """Read a saved agent; look again where the run, which may still be training, has replaced it meanwhile.
+
+        Args:
+            name: as for `find`.
+            which: as for `find`.
+
+        Returns:
+            its checkpoint, the facts about it (`about`), and its state.
+        """
+        _, checkpoint = cls.find(name, which)
+        while True:
+            try:
+                return checkpoint, about(checkpoint), load(checkpoint, only=["agent"])["agent"]
+            except Damaged:
+                before = checkpoint
+                _, checkpoint = cls.find(name, which)
+                if checkpoint == before:
+                    raise
+
     def load_newest(self) -> tuple[Path, State, list[str]]:
         """Load the newest checkpoint that is whole.
 

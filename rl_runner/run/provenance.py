@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from rl_runner import __version__
 from rl_runner.run.files import PROVENANCE
 from rl_runner.types import State
+from rl_runner.version import __version__
 
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "hydra-core")
 
