@@ -26,7 +26,7 @@ from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exact.mdp import MDP
 from rl_runner.replay.replay import Replay
 from rl_runner.replay.storage import RowStorage
-from rl_runner.schedules import Every, Linear
+from rl_runner.schedules import Every, LinearSchedule
 from rl_runner.types import Agent, Exploration, Loop, State, Sync, UserError, ValueRepresentation
 
 SETTINGS = ("name", "gamma", "n_step")  # keys of the agent group that are parts, given to whoever asks for them
@@ -164,14 +164,14 @@ class Parts:
         return cast(ValueRepresentation, self._make("value", self._node("value")))
 
     @cached_property
-    def size(self) -> int:
+    def outputs_per_action(self) -> int:
         """Numbers per action that the network's head gives."""
-        return self.value.size
+        return self.value.outputs_per_action
 
     @cached_property
-    def levels(self) -> int:
+    def quantile_levels(self) -> int:
         """Quantile levels that the network draws in each pass."""
-        return self.value.levels
+        return self.value.quantile_levels
 
     @cached_property
     def precision(self) -> str:
@@ -202,12 +202,12 @@ class Parts:
         return optimizer
 
     @cached_property
-    def lr_schedule(self) -> Linear | None:
+    def lr_schedule(self) -> LinearSchedule | None:
         """The learning rate by environment step; None: it stays as it is."""
         node = self._node("optimizer")
         if node.get("lr_end") is None:
             return None
-        return Linear(node["lr"], node["lr_end"], node["lr_steps"])
+        return LinearSchedule(node["lr"], node["lr_end"], node["lr_steps"])
 
     @cached_property
     def sync(self) -> Sync:

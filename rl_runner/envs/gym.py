@@ -140,10 +140,10 @@ class GymBackend:
         obs, reward, terminated, truncated, infos = answer
         self._draw()
         self._allow(np.ones(self.num_envs, dtype=np.bool_), infos)
-        life_lost = np.zeros(self.num_envs, dtype=np.bool_)
+        no_bootstrap = np.zeros(self.num_envs, dtype=np.bool_)
         # Copies, because the library's buffers are written to in the next step.
         kept = self._push(np.array(obs, dtype=self._space.dtype))
-        return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, life_lost)
+        return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, no_bootstrap)
 
     def frames(self) -> list[Array]:
         """See `Backend`: one frame a step."""

@@ -148,8 +148,8 @@ def test_planning_knows_the_lake() -> None:
 class HasDefaults:
     """A class of somebody's own, whose defaults have the names of parts."""
 
-    def __init__(self, actions: int, size: int = 64, lr: float = 0.5):
-        self.given = (actions, size, lr)
+    def __init__(self, actions: int, outputs_per_action: int = 64, lr: float = 0.5):
+        self.given = (actions, outputs_per_action, lr)
 
 
 def test_the_defaults_of_somebodys_own_class_are_left_alone() -> None:
