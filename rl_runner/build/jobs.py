@@ -30,7 +30,8 @@ from rl_runner.exploration import EpsilonGreedy
 from rl_runner.run.checkpoint import Checkpoints, Damaged, about
 from rl_runner.run.directory import RunDirectory
 from rl_runner.schedules import Every
-from rl_runner.screen.video import ffmpeg, playback
+from rl_runner.screen.playback import playback
+from rl_runner.screen.video import ffmpeg
 from rl_runner.trainer import Plan
 from rl_runner.types import Agent, State, UserError
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.screen.video import VideoFile, Window, drawn
+from rl_runner.screen.playback import drawn
+from rl_runner.screen.video import VideoFile
+from rl_runner.screen.window import Window
 
 
 @dataclass

@@ -244,7 +244,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["eval", "latest", "epsilon=3"], r"epsilon: a number in \[0, 1\]"),
         (["play"], "checkpoint: name a run .* or env=NAME for a random agent"),
         (["play", "latest", "env=pong"], "env: .*not both"),
-        (["play", "env=cartpole", "video=out.avi"], "video: a file name that ends in .mp4 or .gif"),
+        (["play", "env=cartpole", "video=out.avi"], "video: the file name must end in .mp4 or .gif"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(args: list[str], says: str, workdir: Path) -> None:
