@@ -89,10 +89,10 @@ def test_runs_of_one_label_are_merged_as_far_as_all_went(tmp_path: Path) -> None
 
     table = numbers(out)
     assert set(table) == {("dqn", "train"), ("dqn", "eval"), ("rainbow", "train")}
-    # 1, 2, 6: mean 3, sum of squares 4 + 1 + 9 = 14, std sqrt(14 / 2); t(0.975; 2) = 4.303.
-    half = 4.303 * math.sqrt(7) / math.sqrt(3)
+    # 1, 2, 6: mean 3, sum of squares 4 + 1 + 9 = 14, std sqrt(14 / 2); t(0.975; 2) = 4.302653.
+    half = 4.302653 * math.sqrt(7) / math.sqrt(3)
     # 10, 14, 18: mean 14, std 4.
-    half_2 = 4.303 * 4 / math.sqrt(3)
+    half_2 = 4.302653 * 4 / math.sqrt(3)
     wanted = [(800, 3, 3 - half, 3 + half, 3), (1600, 14, 14 - half_2, 14 + half_2, 3)]
     np.testing.assert_allclose(table["dqn", "eval"], wanted, rtol=1e-5)
     np.testing.assert_allclose(np.array(table["dqn", "train"])[:, :2], [(400, 3), (1200, 14)])

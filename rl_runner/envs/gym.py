@@ -64,7 +64,7 @@ class GymBackend:
         render: bool = False,
     ) -> None:
         for module in imports:
-            _import(module)
+            import_module(module)
         if sticky:
             raise UserError("env.sticky: sticky actions are for Atari games only; leave it at 0 here")
         if max_steps is not None and max_steps < 1:
@@ -232,7 +232,7 @@ def _stacked(space: gym.Space[Any], stack: int) -> gym.Space[Any]:
     return Box(np.repeat(low[None], stack, axis=0), np.repeat(high[None], stack, axis=0), dtype=space.dtype.type)
 
 
-def _import(module: str) -> None:
+def import_module(module: str) -> None:
     """Import a module, so that it can register its environments.
 
     Raises:

@@ -50,12 +50,12 @@ def test_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
     assert (mlp["configuration"], mlp["overrides"]) == ("network=mlp", "env=cartpole network=mlp")
     assert (mlp["seeds"], mlp["seeds_missing"]) == ("3", "0")
-    # t(0.975; 2) = 4.303. last: 2, 6, 10, std 4. best: 9, 6, 10, squares 2/3² + 7/3² + 5/3². area: 4, 4, 5.
+    # t(0.975; 2) = 4.302653. last: 2, 6, 10, std 4. best: 9, 6, 10, squares 2/3² + 7/3² + 5/3². area: 4, 4, 5.
     means = [float(mlp[f"{name}_mean"]) for name in ("last", "best", "area", "steps")]
     assert means == pytest.approx([6, 25 / 3, 13 / 3, 300])
-    assert float(mlp["last_ci95"]) == pytest.approx(4.303 * 4 / math.sqrt(3))
-    assert float(mlp["best_ci95"]) == pytest.approx(4.303 * math.sqrt((4 + 49 + 25) / 9 / 2) / math.sqrt(3))
-    assert float(mlp["area_ci95"]) == pytest.approx(4.303 * math.sqrt((1 + 1 + 4) / 9 / 2) / math.sqrt(3))
+    assert float(mlp["last_ci95"]) == pytest.approx(4.302653 * 4 / math.sqrt(3))
+    assert float(mlp["best_ci95"]) == pytest.approx(4.302653 * math.sqrt((4 + 49 + 25) / 9 / 2) / math.sqrt(3))
+    assert float(mlp["area_ci95"]) == pytest.approx(4.302653 * math.sqrt((1 + 1 + 4) / 9 / 2) / math.sqrt(3))
     assert float(mlp["steps_ci95"]) == 0
     assert [dueling[f"{name}_mean"] for name in ("last", "best", "area", "steps")] == ["6", "8", "7", "300"]
     assert {dueling[f"{name}_ci95"] for name in ("last", "best", "area", "steps")} == {""}  # of one seed
@@ -72,9 +72,9 @@ def test_forty_seeds(tmp_path: Path) -> None:
         a_job(tmp_path / f"{seed}", f"seed={seed}", {100: float(seed % 2)})
     sweep.report(tmp_path)
     (row,) = table(tmp_path)
-    # 20 ones and 20 zeros: std sqrt(40 / 4 / 39); t(0.975; 39) = 2.0227.
+    # 20 ones and 20 zeros: std sqrt(40 / 4 / 39); t(0.975; 39) = 2.022691.
     assert (row["seeds"], row["last_mean"]) == ("40", "0.5")
-    assert float(row["last_ci95"]) == pytest.approx(2.0227 * math.sqrt(10 / 39) / math.sqrt(40), rel=1e-4)
+    assert float(row["last_ci95"]) == pytest.approx(2.022691 * math.sqrt(10 / 39) / math.sqrt(40), rel=1e-4)
 
 
 def test_only_finished_runs_are_counted_and_the_others_named(
@@ -183,7 +183,7 @@ def test_lengths_that_differ_are_shown(tmp_path: Path, capsys: pytest.CaptureFix
         a_job(tmp_path / f"{seed}", f"seed={seed}", {20_000: 0.5, end: 0.8})
     sweep.report(tmp_path)
     # Mean 70,000; squares 30² + 10² + 40² = 2600 (thousands), std sqrt(1300).
-    half = 4.303 * math.sqrt(1300) * 1000 / math.sqrt(3)
+    half = 4.302653 * math.sqrt(1300) * 1000 / math.sqrt(3)
     assert f"70,000 ± {half:,.0f}" in capsys.readouterr().out
     assert float(table(tmp_path)[0]["steps_ci95"]) == pytest.approx(half)
 
