@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,7 +20,8 @@ from rl_runner.types import Clock, Loop, State
 class Terminal(Protocol):
     """What the person in front of the run sees."""
 
-    def advance(self, clock: Clock) -> None: ...
+    def advance(self, clock: Clock, returns: Sequence[float]) -> None: ...
+    def pause(self, doing: str) -> AbstractContextManager[None]: ...
     def update(self, clock: Clock, scalars: dict[str, float]) -> None: ...
     def say(self, line: str) -> None: ...
 
@@ -121,6 +123,7 @@ class Trainer:
     def run(self) -> None:
         """Train until the steps are done, the task is solved, nothing is left to learn, or somebody asks to stop."""
         plan, loop = self.plan, self.loop
+        self.terminal.advance(loop.clock, self.progress.recent)
         self._evaluate_if_due()  # an evaluation that the run was interrupted in is made up for
         while loop.clock.steps < plan.total_steps and not (self.solved or loop.done or self.stopped()):
             before = loop.clock
@@ -128,7 +131,7 @@ class Trainer:
             for episode in loop.envs.finished:
                 self.progress.recent.append(episode.total_reward)
                 self.progress.interval.append((episode.total_reward, episode.length))
-            self.terminal.advance(loop.clock)
+            self.terminal.advance(loop.clock, self.progress.recent)
             if self._ahead and self._ahead["steps"] < loop.clock.steps:
                 self._adopt_best()
             if plan.log.crossings(before, loop.clock):
@@ -174,7 +177,8 @@ class Trainer:
     def evaluate(self) -> None:
         """Evaluate the agent; keep it if it is the best so far."""
         step, started = self.loop.clock.steps, time.perf_counter()
-        evaluation = self.evaluation(step)
+        with self.terminal.pause("evaluating"):
+            evaluation = self.evaluation(step)
         if evaluation is None:
             return
         self.progress.evaluated = self.loop.clock
@@ -185,8 +189,8 @@ class Trainer:
         self.log.write(step, _scalars(summary))
         is_best = self._keep_if_best(step, summary)
         self.terminal.say(
-            f"step {step:,}: evaluation over {summary['episodes']} episodes: "
-            f"mean {result['mean']:.2f} ± {result['std']:.2f}{' (best so far)' if is_best else ''}"
+            f"step {step:,}: evaluation over {summary['episodes']} episodes: return {result['mean']:.2f}, "
+            f"std {result['std']:.2f}{' (best so far)' if is_best else ''}"
         )
         self._logged_at += time.perf_counter() - started  # steps/s are those of training
 
@@ -213,7 +217,7 @@ class Trainer:
         best, self._ahead = self._ahead, None
         self.progress.best, self.progress.best_step = best["return"]["mean"], best["steps"]
         self.log.write(best["steps"], _scalars(best))
-        score = f"mean {self.progress.best:.2f} (best so far, kept)"
+        score = f"return {self.progress.best:.2f} (best so far, kept)"
         self.terminal.say(f"step {best['steps']:,}: evaluated before the resume: {score}")
 
     def checkpoint(self) -> None:
@@ -230,7 +234,8 @@ class Trainer:
         """Save; return whether that was possible. A full disk is said, and the run goes on."""
         step = self.loop.clock.steps
         try:
-            save(step, state, about)
+            with self.terminal.pause("saving"):
+                save(step, state, about)
         except OSError as e:
             self.save_error = f"{e.strerror or e}"
             self.terminal.say(f"step {step:,}: the {what} cannot be saved ({self.save_error}); the run goes on")
