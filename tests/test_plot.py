@@ -42,14 +42,15 @@ def a_run(
     return directory
 
 
-def numbers(picture: Path) -> dict[tuple[str, str], list[tuple[float, ...]]]:
-    """Return the table beside a picture: (label, curve) -> [(x, mean, low, high, runs)]."""
+def numbers(picture: Path, run: str = "") -> dict[tuple[str, str], list[tuple[float, ...]]]:
+    """Return the table beside a picture, of all runs or of one: (label, curve) -> [(x, mean, low, high, runs)]."""
     with open(picture.with_suffix(".csv"), newline="") as file:
         header, *rows = csv.reader(file)
-    assert header[:2] + header[3:] == ["label", "curve", "mean", "low", "high", "runs"]
+    assert header[:2] + header[3:] == ["label", "curve", "mean", "low", "high", "runs", "run"]
     table: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-    for label, curve, *values in rows:
-        table.setdefault((label, curve), []).append(tuple(map(float, values)))
+    for label, curve, *values, one in rows:
+        if one == run:
+            table.setdefault((label, curve), []).append(tuple(map(float, values)))
     return table
 
 
@@ -89,14 +90,30 @@ def test_runs_of_one_label_are_merged_as_far_as_all_went(tmp_path: Path) -> None
 
     table = numbers(out)
     assert set(table) == {("dqn", "train"), ("dqn", "eval"), ("rainbow", "train")}
-    # 1, 2, 6: mean 3, sum of squares 4 + 1 + 9 = 14, std sqrt(14 / 2); t(0.975; 2) = 4.302653.
-    half = 4.302653 * math.sqrt(7) / math.sqrt(3)
-    # 10, 14, 18: mean 14, std 4.
-    half_2 = 4.302653 * 4 / math.sqrt(3)
-    wanted = [(800, 3, 3 - half, 3 + half, 3), (1600, 14, 14 - half_2, 14 + half_2, 3)]
-    np.testing.assert_allclose(table["dqn", "eval"], wanted, rtol=1e-5)
+    # Of 3 runs a confidence interval would say nothing: their range, and each one's own line.
+    assert table["dqn", "eval"] == [(800, 3, 1, 6, 3), (1600, 14, 10, 18, 3)]
+    assert numbers(out, "2") == {("dqn", "eval"): [(800, 6, 6, 6, 3), (1600, 18, 18, 18, 3)]}
     np.testing.assert_allclose(np.array(table["dqn", "train"])[:, :2], [(400, 3), (1200, 14)])
     assert table["rainbow", "train"] == [(600, 7, 7, 7, 1)]
+
+
+def test_the_confidence_interval_of_five_runs(tmp_path: Path) -> None:
+    for seed, (first, second) in enumerate([(1.0, 0.0), (2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (5.0, 20.0)]):
+        a_run(tmp_path / "dqn" / f"s{seed}", {100: 0.0}, {100: (first, 0.5), 200: (second, 0.5)})
+    out = tmp_path / "curve.png"
+    plot(*(tmp_path / "dqn").iterdir(), "--out", out)
+    # 1, ..., 5: std sqrt(10 / 4); t(0.975; 4) = 2.776445. 0, 0, 0, 0, 20: the interval is cut to the runs' range.
+    half = 2.776445 * math.sqrt(2.5) / math.sqrt(5)
+    high = 4 + 2.776445 * math.sqrt(80) / math.sqrt(5)
+    wanted = [(100, 3, 3 - half, 3 + half, 5), (200, 4, 0, high, 5)]
+    np.testing.assert_allclose(numbers(out)["dqn", "eval"], wanted, rtol=1e-5)
+    assert numbers(out, "0") == {}
+
+
+def test_files_without_single_runs_are_still_drawn(tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text("label,curve,steps,mean,low,high,runs\ndqn,eval,1,2,1,3,1\ndqn,eval,2,2,1,3,1\n")
+    plot(tmp_path / "old.csv", "--out", tmp_path / "new.png")
+    assert (tmp_path / "new.png").exists()
 
 
 def test_names_minutes_and_steps_logged_by_one_run_only(tmp_path: Path) -> None:

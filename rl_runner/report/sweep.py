@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from rl_runner.report.curves import EVAL, Curve, Series, Unreadable, read_table, series, shared
+from rl_runner.report.curves import Curve, Series, Unreadable, merge_evaluation, read_table, series
 from rl_runner.report.stats import mean_and_ci
+from rl_runner.report.tables import Column, fitted, stacked
 from rl_runner.run import notes
 from rl_runner.run.files import NOTE
 from rl_runner.run.terminal import make_console
@@ -31,8 +31,9 @@ MEASURES: dict[str, Callable[[Series], float]] = {
     "steps": lambda evaluations: float(evaluations.steps[-1]),
 }
 RETURNS = ("last", "best", "area")
+EXPENDABLE = ("steps", "best", "area")  # columns that a narrow terminal does without, the first one first
 CAPTION = """\
-raw returns: mean over seeds ± its 95 % confidence interval (Student's t)
+raw returns; ±: 95 % confidence interval of the mean over seeds (Student's t)
 last: the evaluation at a run's end, the number to trust, unless stop.eval_return ended the run
 best: a run's highest evaluation, picked afterwards, so it flatters
 area: mean of a run's evaluations (area under its curve): how fast it learned"""
@@ -65,6 +66,11 @@ class Row(NamedTuple):
     label: str  # what tells it from the other configurations
     overrides: list[str]  # all that its jobs were told
     jobs: dict[str, Job]  # by seed
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The same by key."""
+        return dict(map(_setting, self.overrides))
 
     @property
     def evaluations(self) -> list[Series]:
@@ -108,6 +114,14 @@ def _job(run: Path, note: notes.Note) -> Job:
     return job._replace(evaluations=evaluations) if len(evaluations.steps) else job._replace(state="left no evaluation")
 
 
+def _setting(word: str) -> tuple[str, str]:
+    """Return the key and the value of an override."""
+    if word.startswith("~"):
+        return word[1:].partition("=")[0], "removed"
+    key, _, value = word.lstrip("+").partition("=")
+    return key, value
+
+
 def _is_seed(word: str) -> bool:
     return word.lstrip("+").startswith("seed=")
 
@@ -126,7 +140,7 @@ def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:
     said = f"written to {directory}/results.csv"
     if any(row.evaluations for row in rows):
         try:
-            draw(directory / "results.png", rows)
+            draw(directory / "results.png", rows, f"{directory.name}: {_common(rows)}")
             said += " and results.png"
         except ImportError:
             said += "; for a picture too: pip install 'rlrun[plot]'"
@@ -137,11 +151,8 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     planned = sum(len(row.jobs) for row in rows)
     finished = sum(len(row.evaluations) for row in rows)
     console.print(f"\n{directory}: {finished} of {planned} runs finished", markup=False)
-    if len(rows) > 1:
-        same = [word for word in rows[0].overrides if all(word in row.overrides for row in rows)]
-        console.print(f"all with {' '.join(same) or 'the defaults'}", markup=False)
-    # Wide enough that no number is cut short.
-    make_console(width=1000, soft_wrap=False).print(_table(rows, console.width))
+    console.print(f"all with {_common(rows)}", markup=False)
+    _show_table(console, rows)
     for row in rows:
         for line in _missing(row):
             console.print(Text(f"{row.label}: {line}" if len(rows) > 1 else line, style="red"))
@@ -151,29 +162,31 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     console.print(CAPTION, markup=False, style="dim")
 
 
-def _table(rows: Sequence[Row], width: int) -> Table:
-    """Return the table; labels fold where the width is too small for it."""
-    key, labels = _short([row.label for row in rows])
-    names = ("seeds", *MEASURES)
+def _common(rows: Sequence[Row]) -> str:
+    """Return what all jobs were told, except for the seed."""
+    return " ".join(word for word in rows[0].overrides if all(word in row.overrides for row in rows)) or "the defaults"
+
+
+def _show_table(console: Console, rows: Sequence[Row]) -> None:
+    """Print a table with one column for each swept key, as far as the width allows."""
+    keys = [Column(key, [row.settings.get(key, "default") for row in rows]) for key in _swept(rows)]
     largest = max(map(_largest, rows))
-    columns = [_aligned(column) for column in zip(*(_cells(row, largest) for row in rows), strict=True)]
-    taken = sum(3 + max(len(name), *map(len, column)) for name, column in zip(names, columns, strict=True))
-    room = max(width - taken - 4, 12)
-    table = Table(show_lines=max(map(len, labels)) > room)
-    table.add_column(Text(key), overflow="fold", max_width=room)
-    for name in names:
-        table.add_column(name, justify="right")
-    for label, *cells in zip(labels, *columns, strict=True):
-        table.add_row(Text(label), *cells)
-    return table
+    cells = zip(*(_cells(row, largest) for row in rows), strict=True)
+    numbers = [Column(name, _aligned(column)) for name, column in zip(("seeds", *MEASURES), cells, strict=True)]
+    table, left_out = fitted(keys, numbers, console.width, EXPENDABLE)
+    if table is None:
+        for line in stacked(keys, numbers):
+            console.print(line, markup=False)
+        return
+    console.print(table)
+    if left_out:
+        console.print(f"too narrow here for {', '.join(left_out)}: see results.csv", markup=False)
 
 
-def _short(labels: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return a heading and the labels: where one key alone differs, it is the heading and its values are the labels."""
-    keys = {label.partition("=")[0] for label in labels}
-    if len(labels) == 1 or len(keys) > 1 or any(" " in label for label in labels):
-        return "configuration", labels
-    return keys.pop(), [label.partition("=")[2] for label in labels]
+def _swept(rows: Sequence[Row]) -> list[str]:
+    """Return the keys whose values differ, in the order of the command line."""
+    keys = dict.fromkeys(key for row in rows for key in row.settings)
+    return [key for key in keys if len({row.settings.get(key) for row in rows}) > 1]
 
 
 def _aligned(cells: Sequence[str]) -> list[str]:
@@ -229,20 +242,25 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
             table.writerow([row.label, " ".join(row.overrides), seeds, len(row.jobs) - seeds, *cells])
 
 
-def draw(path: Path, rows: Sequence[Row]) -> None:
-    """Draw the last evaluations, and the learning curves where they can be told apart.
+def draw(path: Path, rows: Sequence[Row], title: str) -> None:
+    """Draw the last evaluations, the best configuration first, and the learning curves where they can be told apart.
 
     Raises:
         ImportError: there is no matplotlib.
     """
     from rl_runner.report import pictures
 
-    curves = [_curve(row) for row in rows if row.evaluations] if len(rows) <= MAX_CURVES else []
-    scores = {row.label: row.measured("last") for row in rows}
-    pictures.compare(path, [curve for curve in curves if len(curve.x)], scores, "Return in the last evaluation")
+    keys, scores, curves = _swept(rows), dict[str, list[float]](), list[Curve]()
+    for row in sorted(rows, key=_last, reverse=True):
+        name = row.settings.get(keys[0], "default") if len(keys) == 1 else row.label
+        name = row.label if name in scores else name
+        scores[name] = row.measured("last")
+        if row.evaluations and len(rows) <= MAX_CURVES:
+            curves += merge_evaluation(name, row.evaluations)
+    pictures.compare(path, curves, scores, title, keys[0] if len(keys) == 1 else "configuration")
 
 
-def _curve(row: Row) -> Curve:
-    steps, values = shared(row.evaluations)
-    mean, half = mean_and_ci(values)
-    return Curve(row.label, EVAL, steps, mean, mean - half, mean + half, len(values))
+def _last(row: Row) -> float:
+    """Return the mean of the last evaluations, by which rows are sorted; those without any come last."""
+    values = row.measured("last")
+    return sum(values) / len(values) if values else -math.inf
