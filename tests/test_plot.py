@@ -1,5 +1,6 @@
 """scripts/plot: the numbers that it draws, checked by hand, and that it draws them."""
 
+import contextlib
 import csv
 import math
 import os
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PLOT = Path(__file__).parents[1] / "scripts" / "plot"
+from rl_runner.run import notes
+
+PLOT = Path(__file__).parents[1] / "scripts" / "plot.py"
 
 
 def plot(*args: object, fails: bool = False, **env: str) -> str:
@@ -146,10 +149,61 @@ def test_long_training_curves_are_thinned(tmp_path: Path) -> None:
     assert (tmp_path / "curve.csv").stat().st_size < 20_000
 
 
+def test_any_curve_of_the_table(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "dqn" / "s0", {100: 1.0, 200: 3.0}, {200: (5.0, 1.5)})
+    out = tmp_path / "length.png"
+    plot(run, "--metric", "train/length", "--out", out)
+    assert numbers(out) == {("dqn", "train"): [(100, 7, 7, 7, 1), (200, 7, 7, 7, 1)]}
+    said = plot(run, "--metric", "learn/loss", "--out", out, fails=True)
+    assert said.count("\n") == 1
+    assert said.endswith("has no learn/loss; it has eval/return_max, eval/return_mean, eval/return_std, "
+                         "time/seconds, train/length, train/return\n")  # fmt: skip
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """A sweep over a key and two seeds; one more job has failed."""
+    for i, words in enumerate(["lr=1 seed=0", "lr=1 seed=1", "lr=2 seed=0", "lr=2 seed=1"]):
+        run = a_run(tmp_path / "sweep" / f"{i}_{words}", {100: float(i)}, {200: (float(i), 0.0)})
+        with contextlib.suppress(ValueError), notes.noted(run, ["env=pong", *words.split()]):
+            if i == 3:
+                raise ValueError
+    for file in ("multirun.yaml", "results.csv"):
+        (tmp_path / "sweep" / file).write_text("hydra: {}\n")
+    return tmp_path / "sweep"
+
+
+def test_a_sweep(sweep: Path, tmp_path: Path) -> None:
+    out = tmp_path / "curve.png"
+    plot(sweep, "--out", out)
+    assert numbers(out)["1", "eval"] == [(200, 0.5, 0, 1, 2)]
+    assert numbers(out)["2", "eval"] == [(200, 2, 2, 2, 1)]  # not the job that failed
+
+
+def test_all_that_is_in_a_sweep(sweep: Path, tmp_path: Path) -> None:
+    """Among its runs `*` finds files, which are left out."""
+    out = tmp_path / "curve.png"
+    plot(*sorted(sweep.iterdir()), "--out", out)
+    assert {(label, kind): rows[0][1] for (label, kind), rows in numbers(out).items()} == {
+        ("1", "train"): 0.5,
+        ("1", "eval"): 0.5,
+        ("2", "train"): 2.5,
+        ("2", "eval"): 2.5,
+    }
+
+
+def test_help_says_what_it_does() -> None:
+    said = plot("--help")
+    assert "Draw learning curves of runs and sweeps" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["RUN/none", "--out", "a.png"], "is no run"),
+        (["RUN/good", "--colour", "a.png"], "unrecognized arguments: --colour"),
+        (["RUN/good/config.yaml", "--out", "a.png"], "is no run"),
         (["RUN/empty", "--out", "a.png"], "neither train/return nor eval/return_mean"),
         (["RUN/broken", "--out", "a.png"], "not step,name,value"),
         (["RUN/good", "--out", "a.txt"], "--out: "),
@@ -164,6 +218,8 @@ def test_mistakes_are_named(tmp_path: Path, options: list[str], message: str) ->
     a_run(tmp_path / "broken", {1: 1.0}).joinpath("metrics.csv").write_text("step,name,value\n1,train/return,\n")
     said = plot(*(o.replace("RUN", str(tmp_path)).replace("a.", f"{tmp_path}/a.") for o in options), fails=True)
     assert message in said
+    assert said.count("\n") == 1
+    assert said.startswith("plot: ")
     assert not list(tmp_path.glob("a.*"))
 
 

@@ -66,24 +66,26 @@ class Curve(NamedTuple):
 # Reading.
 
 
-def read_run(directory: Path, unit: str = "steps", smooth: int = 1) -> Run:
+def read_run(directory: Path, unit: str = "steps", smooth: int = 1, metric: str | None = None) -> Run:
     """Read what a run has logged.
 
     Args:
         directory: the run's.
         unit: of the horizontal axis; one of UNITS.
         smooth: training returns are means of this many logged points.
+        metric: the name of another curve, read in place of training returns and without evaluations.
 
     Raises:
-        Unreadable: it is no run, or has no curve yet.
+        Unreadable: it is no run, or has no such curve yet.
     """
     table = read_table(directory)
-    run = Run(
-        train=series(table, "train/return", smooth),
-        mean=series(table, "eval/return_mean"),
-        std=series(table, "eval/return_std"),
-        x=horizontal(directory, unit, series(table, "time/seconds")),
-    )
+    x = horizontal(directory, unit, series(table, "time/seconds"))
+    if metric:
+        if metric not in table:
+            raise Unreadable(f"{directory}/{TABLE} has no {metric}; it has {', '.join(sorted(table)) or 'no rows'}")
+        return Run(series(table, metric, smooth), series({}, ""), series({}, ""), x)
+    mean, std = series(table, "eval/return_mean"), series(table, "eval/return_std")
+    run = Run(series(table, "train/return", smooth), mean, std, x)
     if not len(run.train.steps) and not len(run.mean.steps):
         raise Unreadable(f"{directory}/{TABLE} has neither train/return nor eval/return_mean yet")
     return run
@@ -101,7 +103,7 @@ def read_table(directory: Path) -> Table:
             for row in csv.DictReader(file):
                 table.setdefault(row["name"], []).append((int(row["step"]), float(row["value"])))
     except OSError as e:
-        raise Unreadable(f"{directory} is no run: {e.strerror}: {TABLE}") from e
+        raise Unreadable(f"{directory} is no run: it holds no readable {TABLE} ({e.strerror})") from e
     except (KeyError, TypeError, ValueError) as e:
         raise Unreadable(f"{directory}/{TABLE} has a line that is not step,name,value") from e
     return table

@@ -223,8 +223,8 @@ def shade_means(curves: Sequence[Curve]) -> str:
         meanings.append("shade: ± 1 std over episodes")
     few = sorted({c.runs for c in main if 1 < c.runs < BAND_RUNS})
     if few:
-        meanings.append(f"thick: mean of {' or '.join(map(str, few))} runs, thin: each")
+        meanings.append(f"mean of {' or '.join(map(str, few))} runs, thin: each")
     many = sorted({c.runs for c in main if c.runs >= BAND_RUNS})
     if many:
-        meanings.append(f"shade: 95 % CI of the mean over {' or '.join(map(str, many))} runs")
+        meanings.append(f"mean of {' or '.join(map(str, many))} runs, shade: its 95 % CI")
     return f" ({', '.join(meanings)})" if meanings else ""

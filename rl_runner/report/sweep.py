@@ -1,35 +1,27 @@
 """The end of `rlrun train -m`: what each configuration gave over its seeds, as a table, a CSV file and a picture.
 
-A configuration is what its jobs were told, without the seed. Only runs that came to their end are counted, all others
-are named. A seed that ran again, in the same directory, counts once: its last finished run does.
+Runs that did not come to their end are not in the numbers; each of them is named.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
-from rl_runner.report.curves import Curve, Series, Unreadable, merge_evaluation, read_table, series
+from rl_runner.report.curves import Curve, merge_evaluation
+from rl_runner.report.results import MEASURES, NEVER_BEGAN, Row, names, summarise, swept
 from rl_runner.report.stats import mean_and_ci
 from rl_runner.report.tables import Column, fitted, stacked
 from rl_runner.run import notes
 from rl_runner.run.files import NOTE
 from rl_runner.run.terminal import make_console
 
-NEVER_BEGAN = "never began"
 MAX_CURVES = 8  # in one picture; more could not be told apart
-MEASURES: dict[str, Callable[[Series], float]] = {
-    "last": lambda evaluations: float(evaluations.values[-1]),
-    "best": lambda evaluations: float(evaluations.values.max()),
-    "area": lambda evaluations: float(evaluations.values.mean()),
-    "steps": lambda evaluations: float(evaluations.steps[-1]),
-}
 RETURNS = ("last", "best", "area")
 EXPENDABLE = ("steps", "best", "area")  # columns that a narrow terminal does without, the first one first
 CAPTION = """\
@@ -37,96 +29,6 @@ raw returns; ±: 95 % confidence interval of the mean over seeds (Student's t)
 last: the evaluation at a run's end, the number to trust, unless stop.eval_return ended the run
 best: a run's highest evaluation, picked afterwards, so it flatters
 area: mean of a run's evaluations (area under its curve): how fast it learned"""
-
-
-# What a sweep gave.
-
-
-class Job(NamedTuple):
-    """One run of a sweep."""
-
-    overrides: list[str]
-    state: str  # how it ended
-    evaluations: Series | None = None  # of a run that finished
-
-    @property
-    def seed(self) -> str:
-        """The seed as it was typed; empty: the default one."""
-        return next((word.partition("=")[2] for word in reversed(self.overrides) if _is_seed(word)), "")
-
-    @property
-    def configuration(self) -> list[str]:
-        """What it was told, without the seed."""
-        return [word for word in self.overrides if not _is_seed(word)]
-
-
-class Row(NamedTuple):
-    """One configuration."""
-
-    label: str  # what tells it from the other configurations
-    overrides: list[str]  # all that its jobs were told
-    jobs: dict[str, Job]  # by seed
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """The same by key."""
-        return dict(map(_setting, self.overrides))
-
-    @property
-    def evaluations(self) -> list[Series]:
-        """Those of each finished run."""
-        return [job.evaluations for job in self.jobs.values() if job.evaluations is not None]
-
-    def measured(self, name: str) -> list[float]:
-        """Return one of MEASURES for each finished run."""
-        return [MEASURES[name](evaluations) for evaluations in self.evaluations]
-
-
-def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
-    """Return the configurations of a sweep, in the order in which they were planned or begun.
-
-    Args:
-        directory: the sweep's.
-        planned: the overrides of all its jobs, so that those that never began are seen too.
-    """
-    found: dict[frozenset[str], dict[str, Job]] = {}
-    begun = [_job(run, note) for run, note in notes.of_sweep(directory) if note]
-    for job in [*(Job(overrides, NEVER_BEGAN) for overrides in planned), *begun]:
-        seeds = found.setdefault(frozenset(job.configuration), {})
-        if job.seed not in seeds or job.evaluations is not None or seeds[job.seed].evaluations is None:
-            seeds[job.seed] = job
-    common = frozenset.intersection(*found) if len(found) > 1 else frozenset()
-    rows = []
-    for seeds in found.values():
-        words = next(iter(seeds.values())).configuration
-        rows.append(Row(" ".join(word for word in words if word not in common) or "defaults", words, seeds))
-    return rows
-
-
-def _job(run: Path, note: notes.Note) -> Job:
-    job = Job(note.overrides, note.state)
-    if job.state != notes.FINISHED:
-        return job
-    try:
-        evaluations = series(read_table(run), "eval/return_mean")
-    except Unreadable:
-        return job._replace(state="left no readable table")
-    return job._replace(evaluations=evaluations) if len(evaluations.steps) else job._replace(state="left no evaluation")
-
-
-def _setting(word: str) -> tuple[str, str]:
-    """Return the key and the value of an override."""
-    if word.startswith("~"):
-        return word[1:].partition("=")[0], "removed"
-    key, _, value = word.lstrip("+").partition("=")
-    return key, value
-
-
-def _is_seed(word: str) -> bool:
-    return word.lstrip("+").startswith("seed=")
-
-
-# What is shown.
 
 
 def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:
@@ -169,7 +71,7 @@ def _common(rows: Sequence[Row]) -> str:
 
 def _show_table(console: Console, rows: Sequence[Row]) -> None:
     """Print a table with one column for each swept key, as far as the width allows."""
-    keys = [Column(key, [row.settings.get(key, "default") for row in rows]) for key in _swept(rows)]
+    keys = [Column(key, [row.settings.get(key, "default") for row in rows]) for key in swept(rows)]
     largest = max(map(_largest, rows))
     cells = zip(*(_cells(row, largest) for row in rows), strict=True)
     numbers = [Column(name, _aligned(column)) for name, column in zip(("seeds", *MEASURES), cells, strict=True)]
@@ -181,12 +83,6 @@ def _show_table(console: Console, rows: Sequence[Row]) -> None:
     console.print(table)
     if left_out:
         console.print(f"too narrow here for {', '.join(left_out)}: see results.csv", markup=False)
-
-
-def _swept(rows: Sequence[Row]) -> list[str]:
-    """Return the keys whose values differ, in the order of the command line."""
-    keys = dict.fromkeys(key for row in rows for key in row.settings)
-    return [key for key in keys if len({row.settings.get(key) for row in rows}) > 1]
 
 
 def _aligned(cells: Sequence[str]) -> list[str]:
@@ -250,10 +146,8 @@ def draw(path: Path, rows: Sequence[Row], title: str) -> None:
     """
     from rl_runner.report import pictures
 
-    keys, scores, curves = _swept(rows), dict[str, list[float]](), list[Curve]()
-    for row in sorted(rows, key=_last, reverse=True):
-        name = row.settings.get(keys[0], "default") if len(keys) == 1 else row.label
-        name = row.label if name in scores else name
+    keys, scores, curves = swept(rows), dict[str, list[float]](), list[Curve]()
+    for row, name in sorted(zip(rows, names(rows), strict=True), key=lambda pair: _last(pair[0]), reverse=True):
         scores[name] = row.measured("last")
         if row.evaluations and len(rows) <= MAX_CURVES:
             curves += merge_evaluation(name, row.evaluations)

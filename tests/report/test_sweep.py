@@ -8,12 +8,13 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rl_runner.report import sweep
+from rl_runner.report import pictures, results, sweep
 from rl_runner.run import notes
 
 BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
@@ -38,7 +39,7 @@ def table(directory: Path) -> list[dict[str, str]]:
 
 
 def labels(directory: Path, planned: Sequence[list[str]] = ()) -> list[str]:
-    return [row.label for row in sweep.summarise(directory, planned)]
+    return [row.label for row in results.summarise(directory, planned)]
 
 
 def test_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,11 +115,11 @@ def test_only_finished_runs_are_counted_and_the_others_named(
 
 def test_a_run_that_goes_on_is_counted_when_it_ends(tmp_path: Path) -> None:
     job = a_job(tmp_path / "0", "network=mlp seed=0", {100: 1.0}, end=SystemExit)
-    assert sweep.summarise(tmp_path)[0].evaluations == []
+    assert results.summarise(tmp_path)[0].evaluations == []
     with notes.resumed(job):
         (job / "metrics.csv").write_text("step,name,value\n100,eval/return_mean,1.0\n200,eval/return_mean,4.0\n")
-        assert sweep.summarise(tmp_path)[0].evaluations == []
-    assert sweep.summarise(tmp_path)[0].measured("last") == [4]
+        assert results.summarise(tmp_path)[0].evaluations == []
+    assert results.summarise(tmp_path)[0].measured("last") == [4]
     with notes.resumed(tmp_path):  # a run that is no job of a sweep
         pass
     assert not (tmp_path / "job.json").exists()
@@ -130,7 +131,7 @@ def test_a_seed_that_ran_again_counts_once(tmp_path: Path) -> None:
     a_job(tmp_path / "2", "seed=1 network=mlp", {100: 6.0})
     a_job(tmp_path / "3", "network=mlp seed=0", {100: 2.0})
     a_job(tmp_path / "4", "network=mlp seed=0", {100: 9.0}, end=ValueError)
-    (row,) = sweep.summarise(tmp_path)
+    (row,) = results.summarise(tmp_path)
     assert list(row.jobs) == ["0", "1"]
     assert row.measured("last") == [2, 6]
 
@@ -285,6 +286,23 @@ def test_the_picture(configurations: int, curves: bool, tmp_path: Path) -> None:
     sweep.report(tmp_path)
     assert shows(tmp_path / "results.png", BLUE)  # the best one
     assert shows(tmp_path / "results.png", VERMILION) == curves
+
+
+def test_the_picture_has_the_best_first_and_no_band_of_few_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(pictures, "compare", lambda *args: drawn.extend(args))
+    for name, last in [("dqn", 2.0), ("none", None), ("rainbow", 9.0), ("noisy", 5.0)]:
+        for seed in range(2):
+            evaluations = {} if last is None else {100: 0.0, 200: last + seed}
+            a_job(tmp_path / f"{name}_{seed}", f"env=pong ablation={name} seed={seed}", evaluations)
+    sweep.report(tmp_path)
+    path, curves, scores, title, heading = drawn
+    assert (path.name, title, heading) == ("results.png", f"{tmp_path.name}: env=pong", "ablation")
+    assert list(scores.items()) == [("rainbow", [9, 10]), ("noisy", [5, 6]), ("dqn", [2, 3]), ("none", [])]
+    lines = [(c.label, c.run, c.mean.tolist()) for c in curves if c.label == "noisy"]
+    assert lines == [("noisy", None, [0, 5.5]), ("noisy", 0, [0, 5]), ("noisy", 1, [0, 6])]
 
 
 def test_without_matplotlib(
