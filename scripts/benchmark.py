@@ -39,7 +39,7 @@ from rich.table import Table
 
 from rl_runner import compute
 from rl_runner.build import jobs as build
-from rl_runner.build.parts import Parts
+from rl_runner.build import saved
 from rl_runner.replay.samplers import Prioritized, Uniform
 from rl_runner.types import Transition
 
@@ -85,9 +85,9 @@ def pong(words: list[str], steps: int, device: str = "cpu") -> Any:
     """Build Pong's training loop and take steps without learning; it learns afterwards."""
     compute.keep_freed_memory()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = build.plain(compose("train", ["env=pong", *words]))
+        cfg = saved.plain(compose("train", ["env=pong", *words]))
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
-    loop: Any = Parts(cfg, envs, torch.device(device)).loop
+    loop: Any = build.learner_of(cfg, envs, torch.device(device)).loop()
     loop.learning_starts = 2**62
     while loop.replay.added < steps:
         loop.step()
@@ -135,7 +135,7 @@ def collect(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             emulator.step(action[next(turn) % 999])
 
         def forward(loop: Any = loop, obs: Any = obs) -> None:
-            loop.agent.policy(obs)
+            loop.agent.training_q_values(obs)
 
         seconds = np.array([[timed(f) for f in (loop.step, bare, forward)] for _ in range(20 * arguments.rounds)])
         whole, *parts = np.median(seconds[50:], axis=0)

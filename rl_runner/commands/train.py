@@ -73,11 +73,9 @@ def train(job: TrainJob, resume: bool = False) -> None:
         NotSaved: trained to the end, but the last checkpoint could not be written.
     """
     saved = job.run.load_newest() if resume else None
-    actor = getattr(job.loop, "actor", None)  # a planner has none
-    exploration = actor.metrics if actor else lambda step: {}
     with (
         contextlib.closing(job.loop.envs),
-        Terminal(job.plan.total_steps, job.run.log, exploration) as terminal,
+        Terminal(job.plan.total_steps, job.run.log, job.loop.agent.metrics) as terminal,
         _signals() as received,
     ):
         terminal.block(job.facts)
