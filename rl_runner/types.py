@@ -186,6 +186,25 @@ class ValueAgent(Protocol):
     def q_values(self, obs: Tensor) -> Tensor: ...  # (N, *O) -> (N, A), as in evaluation: no noise, nothing changes
 
 
+@runtime_checkable
+class HasWeights(Protocol):
+    """An agent that tells what acting needs from what only learning needs, such as an optimizer or a target network.
+
+    Its snapshots are small, and a run can begin with its weights (`init_from`).
+    """
+
+    def weights(self) -> State: ...  # a tree of tensors, each under the name that it has in `state_dict`
+    def load_weights(self, state: State) -> None: ...  # what only learning needs begins anew
+
+
+@runtime_checkable
+class HasOptimizer(Protocol):
+    """An agent that learns by gradients."""
+
+    optimizer: Any  # torch.optim.Optimizer
+    network: Any  # nn.Module, whose parameters it optimizes
+
+
 class ReplayAgent(Agent, Protocol):
     """An agent that learns from a replay memory."""
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
+from rl_runner.optim import load_named_state, named_state
 from rl_runner.schedules import Linear
 from rl_runner.types import (
     Array,
@@ -209,14 +210,23 @@ class DQN:
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": named_state(self.optimizer, self.online),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore networks and optimizer."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_named_state(self.optimizer, self.online, state["optimizer"])
+
+    def weights(self) -> State:
+        """Return the online network."""
+        return {"online": self.online.state_dict()}
+
+    def load_weights(self, state: State) -> None:
+        """Restore the online network; the target network begins equal to it."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["online"])
 
 
 def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:

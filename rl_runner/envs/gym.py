@@ -68,7 +68,7 @@ class GymBackend:
         render: bool = False,
     ) -> None:
         for module in imports:
-            _import(module)
+            import_module(module)
         if sticky:
             raise UserError("env.sticky: sticky actions are for Atari games only; leave it at 0 here")
         if max_steps is not None and max_steps < 1:
@@ -283,7 +283,7 @@ def _limit(env: gym.Env[Any, Any]) -> int | None:
     return env.spec.max_episode_steps if env.spec else None
 
 
-def _import(module: str) -> None:
+def import_module(module: str) -> None:
     """Import a module, so that it can register its environments.
 
     Raises:

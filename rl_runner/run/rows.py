@@ -12,8 +12,8 @@ def cut_rows(file: Path, header: bytes, row: bytes, size: int, step: int, say: C
     r"""Cut a file to the size that a checkpoint knows, and to whole rows. Report what is missing.
 
     Args:
-        file: its first line is the header, each later line one row that begins with a step.
-        header: the first line, with its line end.
+        file: its first line is the header, each later line one row, whose first number is its step.
+        header: the first line, with its line end; empty if there is none.
         row: a regular expression for one row, with its line end, such as `rb"\d+,[^\n]*\n"`.
         size: bytes of the file when the checkpoint was written.
         step: of that checkpoint.
@@ -30,6 +30,6 @@ def cut_rows(file: Path, header: bytes, row: bytes, size: int, step: int, say: C
     assert whole is not None  # it also matches nothing
     os.truncate(file, whole.end())
     if whole.end() < size:
-        last = re.findall(rb"(?m)^\d+", whole[0])
-        kept = f"its last row is of step {int(last[-1]):,}" if last else "it holds no row"
+        last = re.search(rb"\d+", whole[0][len(header) :].rpartition(b"\n")[0].rpartition(b"\n")[2])
+        kept = f"its last row is of step {int(last[0]):,}" if last else "it holds no row"
         say(f"{file} is shorter than at the checkpoint: {kept}, what followed up to step {step:,} is missing")
