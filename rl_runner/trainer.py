@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,8 @@ from rl_runner.types import Clock, Loop, State
 class Terminal(Protocol):
     """What the person in front of the run sees."""
 
-    def advance(self, clock: Clock) -> None: ...
+    def advance(self, clock: Clock, returns: Sequence[float]) -> None: ...
+    def pause(self, doing: str) -> AbstractContextManager[None]: ...
     def update(self, clock: Clock, scalars: dict[str, float]) -> None: ...
     def say(self, line: str) -> None: ...
 
@@ -105,6 +107,7 @@ class Trainer:
     def run(self) -> None:
         """Train until the steps are done, the task is solved, nothing is left to learn, or somebody asks to stop."""
         plan, loop = self.plan, self.loop
+        self.terminal.advance(loop.clock, self.progress.recent)
         self._evaluate_if_due()  # an evaluation that the run was interrupted in is made up for
         while loop.clock.steps < plan.total_steps and not (self.solved or loop.done or self.stopped()):
             before = loop.clock
@@ -112,7 +115,7 @@ class Trainer:
             if loop.envs.finished:
                 self.progress.add(loop.envs.finished)
                 self.records.training(loop.clock.steps, loop.envs.finished)
-            self.terminal.advance(loop.clock)
+            self.terminal.advance(loop.clock, self.progress.recent)
             if self.best.passed(loop.clock.steps):
                 self._adopt_best()
             if plan.log.crossings(before, loop.clock):
@@ -149,7 +152,8 @@ class Trainer:
     def evaluate(self) -> None:
         """Evaluate the agent; keep it if it is the best so far."""
         step, started = self.loop.clock.steps, time.perf_counter()
-        evaluation = self.evaluation(step)
+        with self.terminal.pause("evaluating"):
+            evaluation = self.evaluation(step)
         if evaluation is None:
             return
         self.progress.evaluated = self.loop.clock
@@ -162,8 +166,8 @@ class Trainer:
         self.records.evaluation(step, episodes)
         is_best = self.best.offer(step, summary, lambda: self._save_best({**summary, "per_episode": episodes}))
         self.terminal.say(
-            f"step {step:,}: evaluation over {summary['episodes']} episodes: "
-            f"mean {result['mean']:.2f} ± {result['std']:.2f}{' (best so far)' if is_best else ''}"
+            f"step {step:,}: evaluation over {summary['episodes']} episodes: return {result['mean']:.2f}, "
+            f"std {result['std']:.2f}{' (best so far)' if is_best else ''}"
         )
         self.progress.leave_out(time.perf_counter() - started)
 
@@ -194,7 +198,8 @@ class Trainer:
         """Save; on OSError (a full disk) report it and keep training. Return whether it was saved."""
         clock = self.loop.clock
         try:
-            save(clock.steps, state, {**vars(clock), "seconds": self.progress.seconds, **about})
+            with self.terminal.pause("saving"):
+                save(clock.steps, state, {**vars(clock), "seconds": self.progress.seconds, **about})
         except OSError as e:
             self.save_error = f"{e.strerror or e}"
             self.terminal.say(f"step {clock.steps:,}: the {what} cannot be saved ({self.save_error}); the run goes on")

@@ -1,5 +1,6 @@
 """The shell round a loop: everything happens when the plan says, and the best agent is kept."""
 
+import contextlib
 import json
 import math
 import shutil
@@ -86,8 +87,11 @@ class Said:
     def __init__(self):
         self.lines = []
 
-    def advance(self, clock):
+    def advance(self, clock, returns):
         pass
+
+    def pause(self, doing):
+        return contextlib.nullcontext()
 
     def update(self, clock, scalars):
         self.lines.append((clock.steps, scalars))

@@ -20,7 +20,7 @@ from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.metrics import MetricsLog
 from rl_runner.run.records import EpisodeRecords
-from rl_runner.run.terminal import Terminal
+from rl_runner.run.terminal import Terminal, recent_return
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Loop, State, UserError
 
@@ -77,7 +77,7 @@ def train(job: TrainJob, resume: bool = False) -> TrainResult:
     saved = job.run.load_newest() if resume else None
     with (
         contextlib.closing(job.loop.envs),
-        Terminal(job.plan.total_steps, job.run.log) as terminal,
+        Terminal(job.plan.total_steps, job.run.log, job.loop.agent.metrics) as terminal,
         _signals() as received,
     ):
         terminal.block(job.facts)
@@ -149,7 +149,7 @@ def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrup
     clock, progress, run = trainer.loop.clock, trainer.progress, job.run.path
     took = datetime.timedelta(seconds=int(progress.seconds))
     recent = progress.recent
-    training = f", mean return of the last {len(recent)} episodes {sum(recent) / len(recent):.2f}" if recent else ""
+    training = f", {recent_return(recent)}" if recent else ""
     path = _word(run)
     trust = " " + shlex.quote(f"trust=[{','.join(job.trust)}]") if job.trust else ""
     if trainer.solved:
