@@ -17,6 +17,7 @@ from rl_runner.build import jobs as build
 from rl_runner.build import trust
 from rl_runner.cli import evaluations
 from rl_runner.cli.failures import failure
+from rl_runner.cli.table import VERBS
 from rl_runner.commands import eval as evaluation
 from rl_runner.commands import play as playing
 from rl_runner.commands import train as training
@@ -99,7 +100,7 @@ def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
     if state == notes.FINISHED:
         print(f"{path}: finished already, nothing to do", flush=True)
         return RunDirectory(path)
-    explain = functools.partial(failure, "train", [])
+    explain = functools.partial(failure, VERBS["train"], [])
     with notes.claim(path, known=bool(state)) as run, notes.noted(run.path, told, explain):
         if notes.has_checkpoint(run):
             cfg.trust = [*cfg.trust, *trust.needed(build.plain(cfg))]  # the same words were just typed
@@ -123,7 +124,7 @@ def eval(cfg: Any) -> None:
         try:
             _eval_one({**settings, "checkpoint": name})
         except Exception as e:
-            line, trace, _ = failure("eval", [], e)
+            line, trace, _ = failure(VERBS["eval"], [], e)
             failed.append(line if line.startswith((f"{name}:", f"{name}/")) else f"{name}: {line}")
             if trace:
                 print(trace, file=sys.stderr)

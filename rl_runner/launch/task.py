@@ -7,17 +7,14 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner import streams
 from rl_runner.launch import launchers
@@ -38,19 +35,6 @@ def in_sweep() -> bool:
 def shortest(path: Path) -> Path:
     """Return a path relative to the current directory where it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def failure_of(e: Exception, line: str) -> Failure:
-    """Return an exception as text; its frames are cleared, so that the memory of the job is released."""
-    trace = "".join(traceback.format_exception(e))
-    traceback.clear_frames(e.__traceback__)
-    if "torch" in sys.modules and isinstance(e, sys.modules["torch"].OutOfMemoryError):
-        needed = ". ".join(line.split(". ")[1:3])  # "Tried to allocate ...", "GPU 0 has ...", then advice on allocators
-        remedy = "a smaller batch_size or network is wanted, or replay.frames=host"
-        return Failure(f"device: the GPU's memory is full: {needed}; {remedy}", exit_code=2)
-    if isinstance(e, (UserError, HydraException, OmegaConfBaseException)):
-        return Failure(line, exit_code=getattr(e, "exit_code", 2))
-    return Failure(f"{type(e).__name__}: {line}", trace, exit_code=1)
 
 
 def _here() -> tuple[str, int]:
