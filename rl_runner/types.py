@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -114,11 +114,76 @@ class Checkpointable(Protocol):
     def load_state_dict(self, state: State) -> None: ...
 
 
-class Agent(Checkpointable, Protocol):
-    """A policy. How it learns is between it and its loop."""
+@dataclass(frozen=True)
+class Train:
+    """Actions are chosen for training: the agent explores.
 
-    def policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A)
-    def greedy_policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A) without exploration, for evaluation
+    Attributes:
+        step: environment step of the run, for schedules.
+        rng: the random stream of exploration, saved with the run.
+    """
+
+    step: int
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Actions are chosen for evaluation: the best ones that the agent knows.
+
+    Attributes:
+        rng: the random stream of this evaluation.
+        epsilon: probability of a random action instead, part of some protocols.
+    """
+
+    rng: np.random.Generator
+    epsilon: float = 0.0
+
+
+Mode = Train | Evaluate
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What a recurrent agent remembers from one step to the next.
+
+    Attributes:
+        state: tensors or arrays (N, ...), by name.
+        reset: (N,) environments that began an episode since: their rows of `state` must be forgotten first.
+    """
+
+    state: State
+    reset: BoolArray
+
+    @staticmethod
+    def begin(carry: Carry | None, reset: BoolArray) -> Carry | None:
+        """Return a carry that knows of the episodes which began in `reset` (N,). Without memory it stays None."""
+        return None if carry is None else replace(carry, reset=carry.reset | reset)
+
+
+class Policy(Protocol):
+    """Whatever chooses actions.
+
+    `act` returns actions (N, *D) for observations (N, *O), in the type of the action space, and the next carry. The
+    first carry is None. `action_mask` (N, A) holds the actions that are allowed, None: all.
+    """
+
+    def act(
+        self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
+    ) -> tuple[Array, Carry | None]: ...
+
+
+class Agent(Policy, Checkpointable, Protocol):
+    """A policy that is trained. How it learns is between it and its loop."""
+
+    def metrics(self, step: int) -> dict[str, float]: ...  # of how it explores at this step: epsilon, for example
+
+
+@runtime_checkable
+class ValueAgent(Protocol):
+    """An agent that knows action values, which can be shown and compared with exact ones."""
+
+    def q_values(self, obs: Tensor) -> Tensor: ...  # (N, *O) -> (N, A), as in evaluation: no noise, nothing changes
 
 
 class ReplayAgent(Agent, Protocol):
@@ -126,6 +191,20 @@ class ReplayAgent(Agent, Protocol):
 
     def learn(self, batch: Batch) -> LearnOutput: ...
     def sync(self, before: Clock, now: Clock) -> None: ...
+
+
+class OnlineAgent(Agent, Protocol):
+    """An agent without memory that learns from each step as it happens, knowing what it will do next."""
+
+    def learn(self, tr: Transition, next_action: IntArray) -> Mapping[str, Tensor]: ...  # (N,) -> scalars
+
+
+class PlanningAgent(Agent, Protocol):
+    """An agent that knows the dynamics and learns from them alone."""
+
+    @property
+    def converged(self) -> bool: ...  # another sweep would change nothing
+    def learn(self) -> Mapping[str, Tensor]: ...  # one sweep -> scalars
 
 
 class Loop(Checkpointable, Protocol):

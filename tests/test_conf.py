@@ -11,9 +11,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from rl_runner import catalogue
-from rl_runner.build import checks
+from rl_runner.build import checks, saved
 from rl_runner.build import jobs as build
-from rl_runner.build.parts import make
+from rl_runner.build.signatures import make
 from tests.commandline import SHORT, SHORT_ATARI, only_run, rlrun
 
 CONF = catalogue.conf_dir()
@@ -44,8 +44,8 @@ def options(group: str) -> list[str]:
 @functools.cache
 def config(*words: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = build.plain(compose("train", list(words)))
-    checks.training(cfg)
+        cfg = saved.plain(compose("train", list(words)))
+    checks.require(cfg, checks.TRAINING)
     return cfg
 
 

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from rl_runner import catalogue
 from rl_runner.build import jobs as build
+from rl_runner.build import saved
 from rl_runner.run import checkpoint
 from rl_runner.run.directory import RunDirectory
 from tests.test_resume import assert_same
@@ -50,7 +51,7 @@ PAIRS = [pair for pair in combinations(SWITCHES, 2) if not exclude_each_other(*p
 
 def config(words: list[str]) -> dict[str, Any]:
     with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        return build.plain(compose("train", words))
+        return saved.plain(compose("train", words))
 
 
 def goes_on_with_the_same_bits(words: list[str], directory: Path, steps: int = 20) -> None:

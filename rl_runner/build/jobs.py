@@ -1,24 +1,22 @@
-"""Configuration -> jobs of the verbs. Here, in `parts` and in `cli` alone are configurations known."""
+"""Configuration -> jobs of the verbs. Only this package and `cli` know configurations."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from rl_runner import compute, rng
-from rl_runner.actor import Actor
-from rl_runner.build import checks, trust
-from rl_runner.build.parts import Parts, make
+from rl_runner.agents.random import Random
+from rl_runner.build import checks, components, saved, trust
+from rl_runner.build.recipes import Learner
+from rl_runner.build.signatures import check, make, named
 from rl_runner.commands.eval import EvalJob
 from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
@@ -26,20 +24,13 @@ from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluate import Evaluation, evaluate
 from rl_runner.exact.measure import Exact
-from rl_runner.exploration import EpsilonGreedy
+from rl_runner.loops.replay import ReplayLoop
 from rl_runner.run.checkpoint import Checkpoints, Damaged, about
 from rl_runner.run.directory import RunDirectory
 from rl_runner.schedules import Every
 from rl_runner.screen.video import ffmpeg, playback
 from rl_runner.trainer import Plan
-from rl_runner.types import Agent, State, UserError
-
-RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device", "replay.frames", "agent.compiled")
-
-
-def plain(cfg: Any) -> State:
-    """Return a configuration as plain dicts and lists, interpolations resolved."""
-    return cast(State, OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+from rl_runner.types import Agent, Evaluate, Loop, State, UserError, ValueAgent
 
 
 def train_job(cfg: State, run: RunDirectory) -> TrainJob:
@@ -52,7 +43,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     Raises:
         UserError: a value out of range, or parts that do not fit each other.
     """
-    checks.training(cfg)
+    checks.require(cfg, checks.TRAINING)
     device = compute.device(cfg["device"])
     compute.keep_freed_memory()
     compute.make_convolutions_repeatable()
@@ -60,15 +51,15 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
     cfg["num_threads"] = compute.set_threads(cfg["num_threads"], envs.observation_space)
     torch.manual_seed(rng.integer(seed, "torch"))
-    parts = Parts(cfg, envs, device)
-    loop, agent = parts.loop, parts.agent
-    exact, no_exact = _exact(envs, parts)
+    learner = learner_of(cfg, envs, device)
+    agent, loop = learner.agent, learner.loop()
+    exact, no_exact = _exact(cfg, agent, envs, device)
 
     def evaluation(step: int, stopped: Callable[[], bool]) -> Evaluation | None:
         test_envs = environments(cfg["env"], cfg["eval"]["num_envs"], seed, f"evaluation {step}")
-        test_actor = _test_actor(agent, cfg["eval"]["epsilon"], rng.generator(seed, f"evaluation {step}"), device)
+        mode = Evaluate(rng.generator(seed, f"evaluation {step}"), cfg["eval"]["epsilon"])
         try:
-            result = evaluate(test_actor, test_envs, cfg["eval"]["episodes"], stopped)
+            result = evaluate(agent, test_envs, cfg["eval"]["episodes"], mode, stopped)
             return result if len(result.episodes) == cfg["eval"]["episodes"] else None
         finally:
             test_envs.close()
@@ -86,10 +77,10 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     facts = [
         ("environment", f"{envs.backend.name} × {envs.num_envs}  {_protocol(envs.backend)}"),
         *(("", note) for note in envs.backend.notes),
-        ("observations", _observations(parts)),
+        ("observations", _observations(agent, envs)),
         ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
         ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
-        *_network_and_replay(parts),
+        *_network_and_replay(agent, loop, cfg),
         *no_exact,
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
         *run.facts(),
@@ -104,24 +95,25 @@ def eval_job(cfg: State) -> EvalJob:
     Raises:
         UserError: no such agent, or a value out of range; for videos: no ffmpeg, or the environment cannot be drawn.
     """
-    checks.evaluation(cfg)
+    checks.require(cfg, checks.EVALUATION)
     if cfg["video"]:
         ffmpeg()
         _draw_without_a_screen()
     run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
-    trained = load_run_config(run, cfg["trust"])
+    trained = saved.load_run_config(run, cfg["trust"])
     if cfg["sticky"] is not None:
         trained["env"]["sticky"] = cfg["sticky"]
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
     num_envs = min(cfg["num_envs"], cfg["episodes"])
     viewer = _viewer(trained["env"]) if cfg["video"] else None
     envs = environments(trained["env"], num_envs, cfg["seed"], "test")
-    actor, checkpoint, step = _saved_actor(trained, envs, run, epsilon, cfg)
+    agent, checkpoint, step = _saved_agent(trained, envs, run, cfg)
     return EvalJob(
         run=run,
         checkpoint=checkpoint,
         step=step,
-        actor=actor,
+        agent=agent,
+        mode=Evaluate(rng.generator(cfg["seed"], "test"), epsilon),
         envs=envs,
         episodes=cfg["episodes"],
         seed=cfg["seed"],
@@ -138,7 +130,7 @@ def play_job(cfg: State) -> PlayJob:
     Raises:
         UserError: no such agent, a value out of range, or the environment cannot be drawn; for a file: no ffmpeg.
     """
-    checks.playing(cfg)
+    checks.require(cfg, checks.PLAYING)
     video = Path(cfg["video"]) if cfg["video"] else None
     if video:
         ffmpeg()
@@ -149,74 +141,16 @@ def play_job(cfg: State) -> PlayJob:
         raise UserError(f"checkpoint: name {wanted}" if random else f"env: name {wanted}, not both")
     if random:
         envs = EpisodicVectorEnv(_viewer(cfg["env"]), cfg["seed"], "play")
-        cpu = torch.device("cpu")
-        values = torch.zeros(1, Parts({}, envs, cpu).actions)  # they mean nothing: at epsilon 1 nobody asks them
-        actor = Actor(lambda _: values, EpsilonGreedy(1.0, 1.0, 0), rng.generator(cfg["seed"], "play"), cpu)
-        return PlayJob(envs, actor, cfg["episodes"], video, f"{envs.backend.name}, a random agent")
+        policy = Random(envs.action_space, rng.integer(cfg["seed"], "play"))
+        mode = Evaluate(rng.generator(cfg["seed"], "play"))
+        return PlayJob(envs, policy, mode, cfg["episodes"], video, f"{envs.backend.name}, a random agent")
     run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
-    trained = load_run_config(run, cfg["trust"])
+    trained = saved.load_run_config(run, cfg["trust"])
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
     envs = EpisodicVectorEnv(_viewer(trained["env"]), cfg["seed"], "play")
-    actor, checkpoint, _ = _saved_actor(trained, envs, run, epsilon, cfg)
-    return PlayJob(envs, actor, cfg["episodes"], video, f"{envs.backend.name}, {checkpoint.name}")
-
-
-def load_run_config(run: RunDirectory, trusted: list[str]) -> State:
-    """Read a run's configuration. It may be a stranger's, so it may only name parts of rlrun and what is trusted.
-
-    Raises:
-        UserError: no whole configuration there, or one that names other code.
-    """
-    try:
-        cfg = cast(State, OmegaConf.to_container(OmegaConf.load(run.config), resolve=False))
-    except Exception as e:  # whatever a broken file makes the parser raise
-        raise UserError(f"{run.config} cannot be read: {' '.join(str(e).split())}") from e
-    if not isinstance(cfg, dict) or not cfg:
-        raise UserError(f"{run.config} cannot be read: it holds no keys")
-    trust.check(cfg, trusted)
-    try:
-        checks.training(cfg)
-    except UserError as e:
-        raise UserError(f"{run.config} is damaged, or no configuration of a run: {e}") from e
-    return cfg
-
-
-def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
-    """Return a run's own configuration with what may change when it is resumed.
-
-    Args:
-        run: the run that goes on.
-        cfg: the configuration as composed from the command line.
-        overrides: the words of the command line, such as "total_steps=200000".
-
-    Raises:
-        UserError: something that may not change.
-    """
-    trained = OmegaConf.create(load_run_config(run, list(cfg.trust)))
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+")
-        if key in ("resume", "trust"):
-            continue
-        if key not in RESUMABLE and key.split(".")[0] not in RESUMABLE:
-            raise UserError(f"{key}: cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
-        OmegaConf.update(trained, key, OmegaConf.select(cfg, key))
-    return plain(trained)
-
-
-def save_run_config(run: RunDirectory, cfg: State) -> None:
-    """Write a run's configuration, resolved, so that it needs no code to read.
-
-    Raises:
-        UserError: it cannot be written; one that stands there already stays.
-    """
-    temporary = run.config.with_suffix(".tmp")
-    try:
-        OmegaConf.save(OmegaConf.create(cfg), temporary)
-        temporary.replace(run.config)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UserError(f"{run.config} cannot be written: {e.strerror}") from e
+    agent, checkpoint, _ = _saved_agent(trained, envs, run, cfg)
+    mode = Evaluate(rng.generator(cfg["seed"], "test"), epsilon)
+    return PlayJob(envs, agent, mode, cfg["episodes"], video, f"{envs.backend.name}, {checkpoint.name}")
 
 
 def _backend(node: State, num_envs: int, render: bool = False) -> Backend:
@@ -239,33 +173,41 @@ def environments(node: State, num_envs: int, seed: int, stream: str) -> Episodic
     return EpisodicVectorEnv(_backend(node, num_envs), seed, stream)
 
 
-def _exact(envs: EpisodicVectorEnv, parts: Parts) -> tuple[Exact | None, list[tuple[str, str]]]:
-    """Return the exact measures of the agent where the dynamics are known, and where they are of no use the reason."""
+def learner_of(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Return the agent of a training configuration with what trains it, built by the recipe that it names."""
+    node = components.group(cfg, "recipe")
+    check("recipe", node)
+    learner = named("recipe", node["_target_"])(cfg, envs, device)
+    if not isinstance(learner, Learner):
+        raise UserError(f"recipe: {node['_target_']} must return a Learner (rl_runner/build/recipes.py)")
+    return learner
+
+
+def _exact(
+    cfg: State, agent: Agent, envs: EpisodicVectorEnv, device: torch.device
+) -> tuple[Exact | None, list[tuple[str, str]]]:
+    """Return the exact measures of an agent with action values, and where they are of no use the reason."""
+    if not isinstance(agent, ValueAgent):
+        return None, []
     try:
-        mdp = parts.built("mdp") or envs.backend.mdp()
+        mdp = envs.backend.mdp()
         if mdp is None:
             return None, []
-        return Exact(mdp, parts.agent, parts.gamma, parts.first_state, parts.device), []
+        return Exact(mdp, agent, cfg["agent"]["gamma"], int(components.states(envs).start), device), []
     except UserError as e:  # also where gamma leaves no optimal values to compare with
         return None, [("exact measures", f"none, {e}")]
 
 
-def _test_actor(agent: Agent, epsilon: float, stream: np.random.Generator, device: torch.device) -> Actor:
-    return Actor(agent.greedy_policy, EpsilonGreedy(epsilon, epsilon, 0), stream, device)
-
-
-def _saved_actor(
-    trained: State, envs: EpisodicVectorEnv, run: RunDirectory, epsilon: float, cfg: State
-) -> tuple[Actor, Path, int]:
+def _saved_agent(trained: State, envs: EpisodicVectorEnv, run: RunDirectory, cfg: State) -> tuple[Agent, Path, int]:
     """Return the saved agent that was asked for, its checkpoint, and the step at which it was saved."""
     device = compute.device(cfg["device"])
     compute.set_threads(trained["num_threads"], envs.observation_space)
     if "compiled" in trained["agent"]:
         trained["agent"]["compiled"] = False  # that is for learning
-    agent = Parts(trained, envs, device).agent
+    agent = learner_of(trained, envs, device).agent
     name = str(run.path) if cfg["checkpoint"] == "latest" else cfg["checkpoint"]
     checkpoint, step = _load_agent(agent, name, str(cfg["which"]))
-    return _test_actor(agent, epsilon, rng.generator(cfg["seed"], "test"), device), checkpoint, step
+    return agent, checkpoint, step
 
 
 def _load_agent(agent: Agent, name: str, which: str) -> tuple[Path, int]:
@@ -327,19 +269,24 @@ def _protocol(backend: Backend) -> str:
     return "  ".join(f"{k}={v}" for k, v in backend.protocol.items())
 
 
-def _network_and_replay(parts: Parts) -> list[tuple[str, str]]:
+def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> list[tuple[str, str]]:
     """Describe them where the agent has them."""
     facts = []
-    if network := parts.built("network"):
+    if network := _network(agent):
         facts.append(("network", f"{_describe(network)}, {sum(p.numel() for p in network.parameters()):,} parameters"))
-    if replay := parts.built("replay"):
-        facts.append(("replay", f"{parts.capacity:,} rows, {_gigabytes(replay.storage.nbytes)}"))
+    if isinstance(loop, ReplayLoop):
+        storage = loop.replay.storage
+        facts.append(("replay", f"{cfg['replay']['capacity']:,} rows, {_gigabytes(storage.nbytes)}"))
     return facts
 
 
-def _observations(parts: Parts) -> str:
+def _network(agent: Agent) -> nn.Module | None:
+    return getattr(agent, "network", None)
+
+
+def _observations(agent: Agent, envs: EpisodicVectorEnv) -> str:
     """Return in words what the agent makes of observations."""
-    network, space = parts.built("network"), parts.observation_space
+    network, space = _network(agent), envs.observation_space
     if network is None:
         return f"{space.n:,} states" if isinstance(space, gym.spaces.Discrete) else f"{space}"
     own = f"{type(space).__name__} of shape {space.shape}, as they are, for a torso of your own"

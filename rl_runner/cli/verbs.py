@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from rl_runner.build import jobs as build
-from rl_runner.build import trust
+from rl_runner.build import saved, trust
 from rl_runner.cli import evaluations
 from rl_runner.cli.failures import failure
 from rl_runner.cli.table import VERBS
@@ -69,14 +69,14 @@ def _kept(job: TrainJob) -> Iterator[None]:
     finally:
         run = job.run
         if run.checkpoints.is_dir() and not run.config.exists():
-            build.save_run_config(run, job.config)
+            saved.save_run_config(run, job.config)
             print(f"{run.path} was moved or deleted meanwhile; it now holds what was written since, and config.yaml")
 
 
 def _train_anew(cfg: Any, run: RunDirectory) -> None:
     try:
-        job = build.train_job(build.plain(cfg), run)
-        build.save_run_config(run, job.config)
+        job = build.train_job(saved.plain(cfg), run)
+        saved.save_run_config(run, job.config)
     except BaseException:
         run.discard()
         raise
@@ -85,8 +85,8 @@ def _train_anew(cfg: Any, run: RunDirectory) -> None:
 
 
 def _train_on(cfg: Any, run: RunDirectory, changes: list[str], noted: AbstractContextManager[None]) -> None:
-    job = build.train_job(build.resumed_config(run, cfg, changes), run)
-    build.save_run_config(run, job.config)
+    job = build.train_job(saved.resumed_config(run, cfg, changes), run)
+    saved.save_run_config(run, job.config)
     with noted, _kept(job):
         training.train(job, resume=True)
 
@@ -103,7 +103,7 @@ def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
     explain = functools.partial(failure, VERBS["train"], [])
     with notes.claim(path, known=bool(state)) as run, notes.noted(run.path, told, explain):
         if notes.has_checkpoint(run):
-            cfg.trust = [*cfg.trust, *trust.needed(build.plain(cfg))]  # the same words were just typed
+            cfg.trust = [*cfg.trust, *trust.needed(saved.plain(cfg))]  # the same words were just typed
             _train_on(cfg, run, [], contextlib.nullcontext())
         else:
             notes.clear(run)
@@ -114,7 +114,7 @@ def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
 def eval(cfg: Any) -> None:
     """Evaluate the run that is named, or each of several. One that cannot be evaluated does not lose the others."""
     _refuse_chdir()
-    settings = build.plain(cfg)
+    settings = saved.plain(cfg)
     named = settings["checkpoint"]
     if not isinstance(named, list) or not named:
         _eval_one(settings)
@@ -144,4 +144,4 @@ def _eval_one(settings: dict[str, Any]) -> None:
 def play(cfg: Any) -> None:
     """Play a few episodes on the screen or into a file."""
     _refuse_chdir()
-    playing.run(build.play_job(build.plain(cfg)))
+    playing.run(build.play_job(saved.plain(cfg)))

@@ -13,9 +13,13 @@ from rl_runner.types import FloatArray, IntArray, State, UserError
 
 
 class Uniform:
-    """Every row with the same probability."""
+    """Every row with the same probability.
 
-    def __init__(self) -> None:
+    Args:
+        capacity: rows of the replay memory, which every sampler is told; this one counts those that it was shown.
+    """
+
+    def __init__(self, capacity: int = 0) -> None:
         self._high = 0
 
     def add(self, ids: IntArray) -> None:

@@ -14,6 +14,7 @@ import torch
 from gymnasium.spaces import Discrete
 
 from rl_runner.agents.dqn import DQN
+from rl_runner.exploration import Greedy
 from rl_runner.networks.heads import Dueling, Linear
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
@@ -174,7 +175,7 @@ def learn(variant: Variant, seed: int, masked: bool = False) -> np.ndarray:
         everything = with_a_forbidden_action(everything)
     actions = ACTIONS + masked
     net = QNetwork(Discrete(5), actions, value.size, value.levels, partial(MLP, sizes=(32,)), variant.head)
-    agent = DQN(net, value, partial(torch.optim.Adam, fused=True), variant.sync, **variant.switches)
+    agent = DQN(net, value, partial(torch.optim.Adam, fused=True), variant.sync, Greedy(), **variant.switches)
     sampler = Prioritized(len(everything.ids), alpha=0.5, beta=1.0)
     sampler.add(everything.ids)
     clock = Clock()
@@ -189,7 +190,7 @@ def learn(variant: Variant, seed: int, masked: bool = False) -> np.ndarray:
         sampler.update(batch.ids, agent.learn(batch).priority)
         before, clock = clock, clock.plus(updates=1)
         agent.sync(before, clock)
-    return agent.greedy_policy(torch.arange(STATES)).double().numpy()[:, :ACTIONS]
+    return agent.q_values(torch.arange(STATES)).double().numpy()[:, :ACTIONS]
 
 
 @pytest.mark.parametrize("seed", range(5))
