@@ -37,7 +37,7 @@ def load_run_config(run: RunDirectory, trusted: list[str]) -> State:
     if not isinstance(cfg, dict) or not cfg:
         raise UserError(f"{run.config} cannot be read: it holds no keys")
     cfg = _from_older(cfg)
-    trust.check(cfg, trusted)
+    trust.check(cfg, [*trusted, *trust.remembered(run.config)])
     try:
         checks.require(cfg, checks.TRAINING)
     except UserError as e:

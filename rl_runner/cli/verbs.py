@@ -18,6 +18,7 @@ from rl_runner.build import saved, trust
 from rl_runner.cli import evaluations
 from rl_runner.cli.failures import failure
 from rl_runner.cli.table import VERBS
+from rl_runner.cli.theirs import naming_their_code
 from rl_runner.commands import eval as evaluation
 from rl_runner.commands import play as playing
 from rl_runner.commands import train as training
@@ -26,7 +27,7 @@ from rl_runner.launch.task import in_sweep, overrides, shortest
 from rl_runner.report.curves import last_return
 from rl_runner.run import notes
 from rl_runner.run.directory import RunDirectory
-from rl_runner.types import UserError
+from rl_runner.types import State, UserError
 
 
 def _refuse_chdir() -> None:
@@ -75,19 +76,31 @@ def _kept(job: TrainJob) -> Iterator[None]:
 
 def _train_anew(cfg: Any, run: RunDirectory) -> None:
     try:
-        job = build.train_job(saved.plain(cfg), run)
-        saved.save_run_config(run, job.config)
+        config = saved.plain(cfg)
+        with naming_their_code(lambda: config):
+            job = build.train_job(config, run)
+        _save_config(job, mine=True)
     except BaseException:
         run.discard()
         raise
-    with _kept(job):
+    with _kept(job), naming_their_code(lambda: config):
         training.train(job)
 
 
+def _save_config(job: TrainJob, mine: bool) -> None:
+    """Write the run's configuration; remember that the user trusts it if the run was started by this user, here."""
+    saved.save_run_config(job.run, job.config)
+    if mine and trust.remember(job.run.config, job.trust):
+        job.trust = []  # need not be named to evaluate or resume the run
+
+
 def _train_on(cfg: Any, run: RunDirectory, changes: list[str], noted: AbstractContextManager[None]) -> None:
-    job = build.train_job(saved.resumed_config(run, cfg, changes), run)
-    saved.save_run_config(run, job.config)
-    with noted, _kept(job):
+    mine = trust.remembered(run.config)
+    config = saved.resumed_config(run, cfg, changes)
+    with naming_their_code(lambda: config):
+        job = build.train_job(config, run)
+    _save_config(job, mine=set(job.trust) <= set(mine))
+    with noted, _kept(job), naming_their_code(lambda: config):
         training.train(job, resume=True)
 
 
@@ -127,14 +140,15 @@ def eval(cfg: Any) -> None:
             line, trace, _ = failure(VERBS["eval"], [], e)
             failed.append(line if line.startswith((f"{name}:", f"{name}/")) else f"{name}: {line}")
             if trace:
-                print(trace, file=sys.stderr)
+                print(f"rlrun: {line}\n{trace}", file=sys.stderr)
     if failed:
         raise UserError(f"{len(failed)} of {len(named)} runs failed: {'; '.join(failed)}")
 
 
 def _eval_one(settings: dict[str, Any]) -> None:
-    job = build.eval_job(settings)
-    score = evaluation.score(job)
+    with naming_their_code(lambda: _config_of(settings)):
+        job = build.eval_job(settings)
+        score = evaluation.score(job)
     told = overrides() if in_sweep() else []
     words = [word for word in told if not word.startswith("checkpoint=")]
     evaluations.add([str(job.run.path), *words], score)
@@ -144,4 +158,14 @@ def _eval_one(settings: dict[str, Any]) -> None:
 def play(cfg: Any) -> None:
     """Play a few episodes on the screen or into a file."""
     _refuse_chdir()
-    playing.run(build.play_job(saved.plain(cfg)))
+    settings = saved.plain(cfg)
+    with naming_their_code(lambda: _config_of(settings)):
+        playing.run(build.play_job(settings))
+
+
+def _config_of(settings: State) -> State:
+    """Return the configuration of the run that is evaluated or watched, or that of a random agent."""
+    if settings["checkpoint"] is None:
+        return settings
+    run, _ = RunDirectory.find(settings["checkpoint"], str(settings["which"]))
+    return saved.load_run_config(run, settings["trust"])

@@ -182,7 +182,7 @@ def _say(failures: list[tuple[str, Failure, Path | None]], refused: Failure | No
     shown = [failure for _, failure, _ in failures] + ([refused] if refused else [])
     for failure in shown:
         if failure.trace:
-            print(failure.trace, file=sys.stderr)
+            print(f"rlrun: {failure.line}\n{failure.trace}", file=sys.stderr)
     if failures and multirun:
         print(f"\nrlrun: {len(failures)} job(s) failed:", file=sys.stderr)
         for name, failure, log in failures:

@@ -84,7 +84,9 @@ class Task:
                 return self.work(cfg)
             except Exception as e:
                 failure = self.explain(e)
-                print(f"{failure.trace or ''}rlrun: {', '.join(overrides())}: {failure.line}", file=sys.stderr)
+                print(
+                    f"rlrun: {', '.join(overrides())}: {failure.line}\n{failure.trace or ''}", end="", file=sys.stderr
+                )
                 if self.noted:
                     return _no_value()
                 raise UserError(failure.line) from None  # the launcher brings the first one back

@@ -254,7 +254,10 @@ def test_a_bug_is_no_bad_input(workdir: Path) -> None:
     (workdir / "broken_pkg.py").write_text("class Net:\n    def __init__(self, space):\n        1 / 0\n")
     done = rlrun("train", *SHORT, "network/torso._target_=broken_pkg.Net")
     assert done.code == 1
-    assert done.err.startswith("Traceback")
+    first, second, third, *_ = done.err.splitlines()
+    assert first == "rlrun: network.torso: broken_pkg.Net raised ZeroDivisionError: division by zero"
+    assert second == "Traceback (most recent call last):"
+    assert third.startswith(f'  File "{workdir}/broken_pkg.py", line 3')
     assert done.err.strip().endswith("ZeroDivisionError: division by zero")
     assert not (workdir / "outputs").exists()
 
@@ -510,20 +513,30 @@ def test_an_environment_and_a_network_of_the_users_own(package: str, workdir: Pa
     done = rlrun("train", *SHORT, *words, "hydra.run.dir=outputs/mine")
     assert done.code == 0, done
     assert "MyNet + Linear, 57 parameters" in done.out  # 2·9 + 9 + 9·3 + 3
-    assert done.out.splitlines()[-2] == "evaluate it:  rlrun eval outputs/mine 'trust=[my_pkg]'"  # a glob unquoted
+    assert done.out.splitlines()[-2] == "evaluate it:  rlrun eval outputs/mine"
     config = yaml.safe_load((workdir / "outputs/mine/config.yaml").read_text())
     assert config["optimizer"]["_target_"] == "torch.optim.SGD"
 
-    line = refused("eval", "outputs/mine", "episodes=2")
-    assert "my_pkg.MyNet" in line or "my_pkg" in line
-    assert "trust=[my_pkg]" in line
-    done = rlrun("eval", "outputs/mine", "episodes=2", "trust=[my_pkg]", "video=true")
+    done = rlrun("eval", "outputs/mine", "episodes=2", "video=true")  # trusted: this user started it here
     assert done.code == 0, done
     assert json.loads(next((workdir / "outputs/mine/eval").iterdir()).read_text())["environment"] == "RoboParking-v0"
-    done = rlrun("train", "resume=outputs/mine", "total_steps=50", "trust=[my_pkg]")
+    done = rlrun("train", "resume=outputs/mine", "total_steps=50")
     assert done.code == 0, done
-    assert "trust=[my_pkg]" in refused("train", "resume=outputs/mine", "total_steps=60")
-    assert "trust=[my_pkg]" in refused("play", "outputs/mine", "video=x.mp4")
+    assert rlrun("eval", "outputs/mine", "episodes=2").code == 0  # with the configuration that the resume changed
+
+
+def test_the_run_of_somebody_else_asks_for_trust(package: str, workdir: Path) -> None:
+    words = [*ENV, "network/torso._target_=my_pkg.MyNet", "hydra.run.dir=outputs/mine"]
+    assert rlrun("train", *SHORT, *words).code == 0
+    (workdir / "outputs/mine").rename("outputs/theirs")
+    for command in (["eval", "outputs/theirs"], ["play", "outputs/theirs", "video=x.mp4"]):
+        assert "names code outside rlrun: my_pkg.MyNet, my_pkg; if you trust it: trust=[my_pkg]" in refused(*command)
+    assert "trust=[my_pkg]" in refused("train", "resume=outputs/theirs", "total_steps=60")
+    done = rlrun("train", "resume=outputs/theirs", "total_steps=50", "trust=[my_pkg]")
+    assert done.code == 0, done
+    assert done.out.splitlines()[-2] == "evaluate it:  rlrun eval outputs/theirs 'trust=[my_pkg]'"  # a glob unquoted
+    assert "trust=[my_pkg]" in refused("eval", "outputs/theirs")  # trusted once, not from now on
+    assert rlrun("eval", "outputs/theirs", "episodes=1", "trust=[my_pkg]").code == 0
 
 
 def test_the_users_configuration_directory(package: str, workdir: Path) -> None:
