@@ -46,7 +46,7 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
         except (HydraException, OmegaConfBaseException) as e:
             new = UNKNOWN.search(str(e))
             taken = new and [word for word in overrides if word.startswith(f"{new[1]}=")]
-            if not new or not taken or not _takes(verb, options, overrides, new[1]):
+            if not new or not taken or not (_of_saved(overrides, new[1]) or _takes(verb, options, overrides, new[1])):
                 return args
             overrides = [f"+{word}" if word in taken else word for word in overrides]
             continue
@@ -99,6 +99,13 @@ def _first(override: Override) -> list[str]:
     elif override.is_sweep_override():
         value = "null"
     return [f"{key}={value}" if value else key]
+
+
+def _of_saved(overrides: list[str], key: str) -> bool:
+    """Return whether a key is one of a run that is resumed, whose agent may have other parts than the default one."""
+    from rl_runner.build import saved
+
+    return any(word.startswith("resume=") for word in overrides) and saved.is_resumable(key)
 
 
 def _takes(verb: Verb, options: list[str], overrides: list[str], key: str) -> bool:

@@ -97,8 +97,10 @@ def _save_config(job: TrainJob, mine: bool) -> None:
 def _train_on(cfg: Any, run: RunDirectory, changes: list[str], noted: AbstractContextManager[None]) -> None:
     mine = trust.remembered(run.config)
     config = saved.resumed_config(run, cfg, changes)
+    before = training.flatten(saved.load_run_config(run, list(cfg.trust)))
     with naming_their_code(lambda: config):
         job = build.train_job(config, run)
+    job.changes = training.differences(dict(before), dict(training.flatten(job.config)))
     _save_config(job, mine=set(job.trust) <= set(mine))
     with noted, _kept(job), naming_their_code(lambda: config):
         training.train(job, resume=True)
