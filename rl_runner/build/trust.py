@@ -1,4 +1,4 @@
-"""May a run's configuration be used? It may be a stranger's, and what it names would be run.
+"""Check the code that a run's configuration names before it is used: it may be a stranger's, and would be run.
 
 A run that this user started on this machine is trusted again without being asked: that is remembered in a file of the
 user's own, outside the run.
@@ -184,7 +184,7 @@ def _is_code(found: Any) -> bool:
 
 
 def _nodes(node: Any) -> Iterator[Any]:
-    """Yield a node and all that is in it."""
+    """Yield a node and everything in it."""
     yield node
     for child in [*node, *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []:
         yield from _nodes(child)
@@ -200,10 +200,10 @@ def _modules(node: State) -> Iterator[str]:
 
 
 def _ours(group: str, target: str) -> bool:
-    """Say whether a dotted path names a public class or function of the part of rlrun that its group configures.
+    """Return whether a dotted path names a public class or function of the part of rlrun that its group configures.
 
-    Where it is defined is what counts: a path such as rl_runner.networks.torsos.np.load begins well and ends elsewhere.
-    Other parts would be too much: `rl_runner.cli.main.run` runs whatever it is told.
+    The place of the definition counts: rl_runner.networks.torsos.np.load begins as ours and ends in NumPy. Other parts
+    are not allowed: `rl_runner.cli.main.run` runs any command line.
     """
     module, _, name = target.rpartition(".")
     if group == "env" and module == "gymnasium.wrappers":

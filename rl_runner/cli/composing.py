@@ -1,4 +1,4 @@
-"""What Hydra will make of a command line, found out before anything is run."""
+"""Compose the configuration of a command line before anything is run, to check and complete the line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ UNKNOWN = re.compile(r"Could not override '([^']+)'")  # how Hydra says that the
 
 
 def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
-    """Return the arguments as Hydra is to be given them.
+    """Return the arguments to give to Hydra.
 
-    A key that the class named beside it takes as an argument gets the "+" that Hydra wants before a new key. Whatever
-    else is wrong is left for Hydra to say.
+    A key that the class named beside it takes as an argument gets the "+" that Hydra wants before a new key. Hydra
+    reports whatever else is wrong.
 
     Args:
         verb: the verb.

@@ -1,4 +1,4 @@
-"""Errors as one line that names the key and the fix."""
+"""Turn errors into one line that names the key and the fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line shows of itself: the overview, each verb, and each group or key. Nothing heavy is imported."""
+"""Help texts: the overview, each verb, and each group or key. Nothing heavy is imported."""
 
 from __future__ import annotations
 

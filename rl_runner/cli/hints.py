@@ -1,4 +1,4 @@
-"""What somebody probably meant by a word that is wrong. Nothing heavy is imported to find out."""
+"""Suggest what was probably meant by a wrong word of a command line. Nothing heavy is imported."""
 
 from __future__ import annotations
 

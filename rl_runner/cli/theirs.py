@@ -1,4 +1,4 @@
-"""Exceptions that a user's own code raises: the key that names the code first, then their traceback without ours."""
+"""Report exceptions of a user's own code: the key that names the code first, then the traceback of that code alone."""
 
 from __future__ import annotations
 

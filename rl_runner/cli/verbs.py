@@ -1,4 +1,4 @@
-"""What each verb does with the configuration that Hydra made."""
+"""Run a verb with the configuration that Hydra composed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _refuse_chdir() -> None:
 
 
 def train(cfg: Any) -> float:
-    """Train; return the mean return of the last evaluation, for a sweeper that looks for the best."""
+    """Train; return the mean return of the last evaluation, which a sweeper may maximise."""
     _refuse_chdir()
     fresh = RunDirectory(shortest(Path(HydraConfig.get().runtime.output_dir)))
     if cfg.resume is not None:
@@ -61,9 +61,9 @@ def train(cfg: Any) -> float:
 
 @contextlib.contextmanager
 def _kept(job: TrainJob) -> Iterator[None]:
-    """Write a run's configuration again where its directory was moved or deleted, and checkpoints were written since.
+    """Write config.yaml again at the end if the run's directory was moved or deleted meanwhile.
 
-    Without it they could be neither resumed nor evaluated.
+    Without it the checkpoints written since could be neither resumed nor evaluated.
     """
     try:
         yield
@@ -107,7 +107,7 @@ def _train_on(cfg: Any, run: RunDirectory, changes: list[str], noted: AbstractCo
 
 
 def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
-    """Train a job of a sweep, from where an earlier attempt in the same sweep directory left it."""
+    """Train a job of a sweep; resume it if an earlier attempt in the same sweep directory was interrupted."""
     told = overrides()
     path, state = notes.find(Path(HydraConfig.get().sweep.dir), fresh.path, told)
     if path != fresh.path:
@@ -127,7 +127,7 @@ def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
 
 
 def eval(cfg: Any) -> None:
-    """Evaluate the run that is named, or each of several. One that cannot be evaluated does not lose the others."""
+    """Evaluate one run or several. One that cannot be evaluated does not stop the others."""
     _refuse_chdir()
     settings = saved.plain(cfg)
     named = settings["checkpoint"]

@@ -1,4 +1,4 @@
-"""The words of a command line, in Hydra's grammar."""
+"""Translate the words of a command line into Hydra's grammar."""
 
 from __future__ import annotations
 

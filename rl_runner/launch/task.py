@@ -1,4 +1,4 @@
-"""A job as Hydra calls it, in this process or in one of a launcher's."""
+"""Run a job when Hydra calls it, in this process or in a launcher's."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from rl_runner.types import UserError
 
 
 def overrides() -> list[str]:
-    """Return the words that the running job was configured with, as they were typed."""
+    """Return the overrides of the running job, as they were typed."""
     return [str(word) for word in OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False) or []]
 
 
 def in_sweep() -> bool:
-    """Return whether the running job is one of several."""
+    """Return whether the running job is part of a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
@@ -43,15 +43,15 @@ def _here() -> tuple[str, int]:
 
 @dataclass
 class Task:
-    """What Hydra calls for each job. Launchers send it to other processes, so it is small and can be pickled.
+    """Hydra calls this for each job. Launchers send it to other processes, so it is small and can be pickled.
 
     A job that fails returns no value instead of raising: an exception would end most launchers and sweepers.
 
     Attributes:
         work: runs a job, given its configuration; returns what a sweeper may optimise.
-        explain: says why a job failed.
-        noted: jobs of a sweep note how they ended, so that the sweep's process learns of it.
-        failed: what failed in the process that made this, with the words that the job was told.
+        explain: returns why a job failed.
+        noted: jobs of a sweep note how they ended, so that the sweep's process can read it.
+        failed: the overrides and the failure of each job that failed in this process.
     """
 
     work: Callable[[Any], float | None]
@@ -72,7 +72,7 @@ class Task:
             return _no_value()
 
     def _elsewhere(self, cfg: Any) -> float | None:
-        """Run a job in a process of a launcher's; once that was told to stop, no further one begins in it."""
+        """Run a job in a launcher's process; once that is being stopped, no further job starts in it."""
         streams.protect()
         with _obeying_signals() as stopped:
             if stopped:
@@ -104,7 +104,7 @@ def _announce() -> None:
         print(f"\njob {HydraConfig.get().job.num}: {', '.join(overrides())}", flush=True)
 
 
-_stopped: list[int] = []  # signals that told this process, one of a launcher's, to stop
+_stopped: list[int] = []  # signals that stop this process, one of a launcher's: its state, from one job to the next
 
 
 @contextlib.contextmanager
