@@ -50,6 +50,7 @@ class CountingAgent:
 
 
 class Envs:
+    frame_skip = None
     finished: list[Episode]
 
 

@@ -6,6 +6,7 @@ environment in `vector.py`.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -78,8 +79,9 @@ class FiveValues(gym.Wrapper[Any, Any, Any, Any]):
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
     """Checks the answers of an environment, and passes them on as plain numbers.
 
-    Rewards become floats and the end flags bools. Of `info` only an `action_mask` stays, an array of bools (A,). Each
-    observation's shape and type are checked, and the range of whole numbers.
+    Rewards become floats and the end flags bools. Of `info` only an `action_mask` stays, an array of bools (A,),
+    and at an episode's end the finite numbers and flags, `success` for example, as floats. Each observation's shape and
+    type are checked, and the range of whole numbers.
 
     Args:
         env: the environment.
@@ -126,7 +128,10 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             terminated = self._flag("terminated", terminated)
         if type(truncated) is not bool:
             truncated = self._flag("truncated", truncated)
-        return self._observation(obs), reward, terminated, truncated, self._info(info)
+        passed_on = self._info(info)
+        if (terminated or truncated) and info:
+            passed_on |= _numbers(info)
+        return self._observation(obs), reward, terminated, truncated, passed_on
 
     def _reward(self, reward: Any) -> float:
         if isinstance(reward, (int, float)):
@@ -183,3 +188,15 @@ def _kind(answer: Any) -> str:
 
 def _shown(value: Any) -> str:
     return " ".join(repr(value).split())[:80]
+
+
+def _numbers(info: dict[str, Any]) -> dict[str, float]:
+    """Return the finite numbers and flags of an info, by names that suit a curve."""
+    numbers = {
+        name: value for name, value in info.items() if isinstance(value, (bool, int, float, np.number, np.bool_))
+    }
+    return {
+        name: float(value)
+        for name, value in numbers.items()
+        if isinstance(name, str) and re.fullmatch(r"[A-Za-z][\w. /-]*", name) and np.isfinite(value)
+    }

@@ -7,6 +7,7 @@ import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import signal
 import sys
 import warnings
@@ -143,7 +144,8 @@ class GymBackend:
         life_lost = np.zeros(self.num_envs, dtype=np.bool_)
         # Copies, because the library's buffers are written to in the next step.
         kept = self._push(np.array(obs, dtype=self._space.dtype))
-        return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, life_lost)
+        info = [_numbers(infos, i) for i in range(self.num_envs)] if (terminated | truncated).any() else ()
+        return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, life_lost, info)
 
     def frames(self) -> list[Array]:
         """See `Backend`: one frame a step."""
@@ -313,3 +315,9 @@ def _spec(id: str) -> Any:
 
 def _one_line(e: Exception) -> str:
     return " ".join(str(e).split())
+
+
+def _numbers(infos: Mapping[str, Any], i: int) -> dict[str, float]:
+    """Return the numbers that environment i reported, as gymnasium's vector environments hand them on."""
+    names = [name for name in infos if f"_{name}" in infos and name != MASK]
+    return {name: float(infos[name][i]) for name in names if infos[f"_{name}"][i]}
