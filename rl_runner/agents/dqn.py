@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
 from rl_runner.optim import load_named_state, named_state
-from rl_runner.schedules import Linear
+from rl_runner.schedules import LinearSchedule
 from rl_runner.types import (
     Array,
     Batch,
@@ -76,7 +76,7 @@ class DQN:
         clip_grad_value: float | None = None,
         clip_grad_norm: float | None = None,
         compiled: bool = False,
-        lr_schedule: Linear | None = None,
+        lr_schedule: LinearSchedule | None = None,
     ) -> None:
         for key, clip in [("clip_grad_value", clip_grad_value), ("clip_grad_norm", clip_grad_norm)]:
             if clip is not None and clip <= 0:
@@ -188,7 +188,7 @@ class DQN:
         q_now = _masked(self.value.mean(now), batch.action_mask)
         log_pi_now = _of_action((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
         bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
-        return batch.reward + bonus + batch.discount * entropy, self.value.under(target, pi)
+        return batch.reward + bonus + batch.discount * entropy, self.value.expectation(target, pi)
 
     def _clip_gradients(self) -> Tensor:
         """Clip as configured; return the norm before clipping."""

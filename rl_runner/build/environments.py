@@ -12,7 +12,7 @@ from rl_runner.build.signatures import make
 from rl_runner.envs.gym import GymBackend, import_module
 from rl_runner.envs.single import SingleEnv
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
-from rl_runner.screen.video import playback
+from rl_runner.screen.playback import playback
 from rl_runner.types import State, UserError
 
 

@@ -236,9 +236,9 @@ def test_a_video_tells_what_it_shows(odd: Path) -> None:
 def test_what_cannot_be_drawn_is_refused_before_playing(odd: Path) -> None:
     trust = "trust=[odd_envs]"
     said = {
-        "none": "env: Odd-v0: its render gives None; wanted: an array (H, W, 3)",
-        "list": "its render gives an array of shape (2, 40, 60, 3)",
-        "planes": "its render gives an array of shape (3, 40, 60)",
+        "none": "env: Odd-v0: its render returns None; it must return an array (H, W, 3)",
+        "list": "its render returns an array of shape (2, 40, 60, 3)",
+        "planes": "its render returns an array of shape (3, 40, 60)",
         "not written": "env: Odd-v0 cannot be drawn: its render is not implemented",
         "no mode": "env: Odd-v0 cannot be drawn: its metadata['render_modes'] is ['human'], without 'rgb_array'",
     }
@@ -258,7 +258,7 @@ def test_what_is_no_picture_later_on(odd: Path) -> None:
     of_kind(odd, "late")
     done = rlrun("eval", str(odd), "trust=[odd_envs]", "episodes=1", "video=true")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith("rlrun: env: Odd-v0: its render gives None; wanted: ")
+    assert done.err.startswith("rlrun: env: Odd-v0: its render returns None; it must return ")
     assert "│ return │ 5.00" in done.out
     assert not list((odd / "videos").iterdir())
 
@@ -268,7 +268,7 @@ def test_without_what_writes_videos(trained: Path, monkeypatch: pytest.MonkeyPat
         without.setitem(sys.modules, "imageio_ffmpeg", None)
         assert "pip install 'rlrun[video]'" in refused("eval", str(trained), "video=true")
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/not/there")
-    line = "rlrun: video: IMAGEIO_FFMPEG_EXE names /not/there, which is no program that can be run"
+    line = "rlrun: video: IMAGEIO_FFMPEG_EXE names /not/there, which is not an executable program"
     assert refused("eval", str(trained), "video=true") == line
     assert refused("play", str(trained), "video=x.mp4") == line
     assert rlrun("eval", str(trained), "episodes=1").code == 0

@@ -28,7 +28,7 @@ def test_what_is_said(workdir: Path) -> None:
         "environment": "CartPole-v1 × 2",
         "observations": "4 numbers in .*, as they are",
         "actions": r"Discrete\(2\)",
-        "network": "MLP . Linear, 67,586 parameters",  # 4·256 + 256 + 256·256 + 256 + 256·2 + 2
+        "network": "MLP . SingleStream, 67,586 parameters",  # 4·256 + 256 + 256·256 + 256 + 256·2 + 2
         "replay": r"500 rows, [\d.]+ [kMG]B",
         "device": r"\w+, \d+ CPU thread",
         "run": str(run),
