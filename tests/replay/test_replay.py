@@ -364,5 +364,6 @@ def test_the_samplers_step_counts_all_environments_and_what_the_run_did_before()
 
 def test_metrics_are_the_samplers():
     replay, _ = prioritized_pair(World(1, 1), 20, 1)
-    assert replay.metrics() == {"beta": BETA}
+    assert replay.metrics() == replay.sampler.metrics(0)
+    assert replay.metrics()["beta"] == BETA
     assert pair(World(1, 1), 20, 1, 0.9, None)[0].metrics() == {}
