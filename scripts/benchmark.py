@@ -268,7 +268,7 @@ def replay(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         sampler.update(np.arange(rows), torch.rand(rows))
         ids, priority = rng.integers(rows, size=arguments.batch_size), torch.rand(arguments.batch_size)
         variants |= {
-            f"{name}: sample": lambda s=sampler: s.weight(s.sample(arguments.batch_size, rng)),
+            f"{name}: sample": lambda s=sampler: s.weight(s.sample(arguments.batch_size, 0, rng), 0),
             f"{name}: update": lambda s=sampler, i=ids, p=priority: s.update(i, p),
             f"{name}: add": lambda s=sampler, i=ids[:1]: s.add(i),
         }

@@ -47,7 +47,7 @@ def begin(cfg: State, run: RunDirectory, words: Sequence[str]) -> TrainResult:
         run.discard()
         raise
     with _kept(job):
-        return training.train(job)
+        return training.train(job, words=words)
 
 
 def resume(
