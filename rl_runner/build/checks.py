@@ -66,7 +66,7 @@ TRAINING: dict[str, Check] = {
     "trust": _names,
 }
 WHERE_GIVEN: dict[str, Check] = {  # not every agent, or not every older run, has these
-    "precision": (lambda x: x in ("fp32", "bf16"), "fp32 or bf16"),
+    "precision": (lambda x: x in ("fp32", "bf16", "auto"), "fp32, bf16 or auto"),
     "agent.n_step": _integer(1),
     "replay.capacity": _integer(2),
     "optimizer.lr": _positive,

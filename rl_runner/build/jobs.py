@@ -58,6 +58,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     compute.make_convolutions_repeatable()
     seed = cfg["seed"]
     envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
+    cfg["precision"] = compute.precision(cfg.get("precision", "fp32"), device)
     cfg["num_threads"] = compute.set_threads(cfg["num_threads"], envs.observation_space)
     torch.manual_seed(rng.integer(seed, "torch"))
     parts = Parts(cfg, envs, device)
@@ -89,6 +90,7 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         ("observations", _observations(parts)),
         ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
         ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
+        *_tuned(cfg),
         *_network_and_replay(parts),
         *no_exact,
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
@@ -220,7 +222,7 @@ def save_run_config(run: RunDirectory, cfg: State) -> None:
 
 
 def _backend(node: State, num_envs: int, render: bool = False) -> Backend:
-    node = {**{k: v for k, v in node.items() if k != "name"}, "num_envs": num_envs, "render": render}
+    node = {**{k: v for k, v in node.items() if k not in ("name", "returns")}, "num_envs": num_envs, "render": render}
     if "wrappers" in node:
         node["wrappers"] = [_wrapper(i, wrapper) for i, wrapper in enumerate(node["wrappers"])]
     backend: Backend = make("env", node)
@@ -317,6 +319,18 @@ def _viewer(node: State) -> Backend:
 def _draw_without_a_screen() -> None:
     """Tell Gymnasium's drawing library that no screen is needed; otherwise it complains where there is none."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
+def _tuned(cfg: State) -> list[tuple[str, str]]:
+    """Return which tuned values the run has. Runs from before there were any do not say."""
+    if "tuned" not in cfg:
+        return []
+    file, unused = cfg["tuned"]["file"], cfg["tuned"]["unused"]
+    if file == "none":
+        return [("tuned", "none, as asked (tuned=none)")]
+    if file is None:
+        return [("tuned", f"none for {cfg['agent']['name']} on {cfg['env']['name']}, the agent's defaults")]
+    return [("tuned", f"{file}{', without ' if unused else ''}{', '.join(unused)}")]
 
 
 def _gigabytes(n: int) -> str:
