@@ -36,12 +36,12 @@ _known: dict[
 @contextlib.contextmanager
 def found() -> Iterator[None]:
     """Let Hydra compose with tuned values wherever it does so: a single run, each job of a sweep, --cfg job."""
-    before = hydra_app.ConfigLoaderImpl
-    hydra_app.ConfigLoaderImpl = Loader
+    module: Any = hydra_app  # which makes a loader for each command line, and offers no other way to name its class
+    before, module.ConfigLoaderImpl = module.ConfigLoaderImpl, Loader
     try:
         yield
     finally:
-        hydra_app.ConfigLoaderImpl = before
+        module.ConfigLoaderImpl = before
 
 
 def compose(words: list[str]) -> DictConfig:
@@ -114,7 +114,7 @@ class Loader(ConfigLoaderImpl):
         cfg = load([*words, *_differing(plain, chosen), f"tuned={name}"])
         final = cast(Choices, cfg.hydra.runtime.choices)
         groups = [word.partition("=")[0].replace("/", ".") for word in _differing(tuned, final)]
-        if groups or f"env={final['env']}" not in meant:
+        if groups or not {f"agent={final['agent']}", f"env={final['env']}"} <= set(meant):
             _drop(
                 cfg,
                 tuned=_leaves(load([*meant, f"tuned={name}"])),
@@ -160,13 +160,21 @@ def _drop(
         new_key = before is ABSENT and any(key.startswith(f"{group}.") for group in groups)
         if now.get(key, ABSENT) != value or other == value or (other == before and not new_key):
             continue
-        parent, _, name = key.rpartition(".")
-        with open_dict(cfg):
-            if other is ABSENT:
-                del OmegaConf.select(cfg, parent)[name]
-            else:
-                OmegaConf.update(cfg, key, other)
+        if other is ABSENT:
+            _delete(cfg, key)
+        else:
+            OmegaConf.update(cfg, key, other)
         cfg.tuned.unused.append(key)
+
+
+def _delete(cfg: DictConfig, key: str) -> None:
+    """Delete a value, and the groups of keys that are empty without it."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    with open_dict(cfg):
+        del node[name]
+    if parent and not node:
+        _delete(cfg, parent)
 
 
 def _leaves(cfg: DictConfig) -> dict[str, object]:

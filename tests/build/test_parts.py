@@ -6,12 +6,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from rl_runner import catalogue, compute, memory
+from rl_runner import compute, memory
 from rl_runner.agents.dqn import DQN
 from rl_runner.build import jobs as build
 from rl_runner.build.parts import Parts, make
+from rl_runner.launch import tuned
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.replay.frames import DeviceFrames
@@ -21,8 +21,7 @@ CPU = torch.device("cpu")
 
 
 def parts(*words: str) -> Parts:
-    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        cfg = build.plain(compose("train", list(words)))
+    cfg = build.plain(tuned.compose(list(words)))
     return Parts(cfg, build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "test"), CPU)
 
 
@@ -55,7 +54,7 @@ def test_each_frame_is_counted_once_and_lies_where_it_should(monkeypatch: pytest
         return torch.device("meta")
 
     monkeypatch.setattr(compute, "frames_device", place)
-    replay = parts("env=pong", "replay.capacity=5000", "replay.frames=device", "agent=dqn").replay
+    replay = parts("experiment=pong_84", "replay.capacity=5000", "replay.frames=device", "agent=dqn").replay
     assert asked == [("device", CPU, 5000, 84 * 84)]  # of the four frames in an observation, one
     assert isinstance(replay.storage.frames, DeviceFrames)
     assert replay.storage.nbytes == 5000 * (84 * 84 + 8 + 4 + 1 + 1 + 4)
@@ -84,8 +83,7 @@ class AsksForAnything:
 
 def agent(name: str, **values: Any) -> Any:
     """Build an agent of this file's on CartPole."""
-    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        cfg = build.plain(compose("train"))
+    cfg = build.plain(tuned.compose([]))
     cfg["agent"] = {"_target_": f"{__name__}.{name}", "name": "mine", "gamma": 0.5, "n_step": 2, **values}
     return Parts(cfg, build.environments(cfg["env"], 1, 0, "test"), CPU).agent
 
