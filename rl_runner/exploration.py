@@ -1,11 +1,33 @@
-"""How a policy's action values become actions while training."""
+"""How a value-based agent acts: by its action values, and by a rule that explores while training."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from rl_runner.schedules import Linear
-from rl_runner.types import Array, IntArray, UserError
+from rl_runner.schedules import LinearSchedule
+from rl_runner.types import Array, BoolArray, Exploration, IntArray, Mode, Train, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def choose(q: Tensor, exploration: Exploration, mode: Mode, action_mask: BoolArray | None = None) -> IntArray:
+    """Return actions (N,) chosen by action values (N, A).
+
+    Args:
+        q: (N, A).
+        exploration: the rule of training; evaluation is greedy, but for the epsilon of its mode.
+        mode: what the actions are for.
+        action_mask: (N, A) the actions that are allowed; None: all. The others count as worth -inf.
+    """
+    values = q.float().cpu().numpy()
+    if action_mask is not None:
+        values = np.where(action_mask, values, -np.inf)
+    if isinstance(mode, Train):
+        return exploration(values, mode.step, mode.rng)
+    return EpsilonGreedy(mode.epsilon, mode.epsilon, 0)(values, 0, mode.rng)
 
 
 class EpsilonGreedy:
@@ -20,7 +42,7 @@ class EpsilonGreedy:
                 raise UserError(f"exploration.{key}: a probability in [0, 1] is wanted, got {value}")
         if steps < 0:
             raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
-        self.epsilon = Linear(start, end, steps)
+        self.epsilon = LinearSchedule(start, end, steps)
 
     def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
         """Choose actions (N,) by values (N, A) at environment step `step`."""
@@ -53,7 +75,7 @@ class Boltzmann:
                 raise UserError(f"exploration.{key}: a temperature above 0 is wanted, got {value}")
         if steps < 0:
             raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
-        self.temperature = Linear(start, end, steps)
+        self.temperature = LinearSchedule(start, end, steps)
 
     def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
         """Choose actions (N,) by values (N, A): argmax(Q/T + Gumbel noise) is a draw from the softmax."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 State = dict[str, Any]  # a tree of dicts and lists over tensors, arrays, numbers, strings, None
+Config = dict[str, Any]  # a configuration or a group of it: a tree of dicts and lists over numbers, strings, None
 
 
 class UserError(Exception):
@@ -59,7 +60,7 @@ class Transition(NamedTuple):
     reward: DoubleArray  # (N,) as the environment gives it, never clipped
     terminated: BoolArray  # (N,) the episode ended in a terminal state
     truncated: BoolArray  # (N,) the episode was cut short, by a time limit for example
-    life_lost: BoolArray  # (N,) nothing to bootstrap from, as at a termination, but the episode goes on
+    no_bootstrap: BoolArray  # (N,) nothing to bootstrap from, as at a termination, but the episode goes on
     next_obs: Array  # (N, *O)
     action_mask: BoolArray | None = None  # (N, A) the actions that were allowed in `obs`; None: all
     next_action_mask: BoolArray | None = None  # (N, A) those that are allowed in `next_obs`
@@ -72,7 +73,7 @@ class Transition(NamedTuple):
     @property
     def terminal(self) -> BoolArray:
         """(N,) where the value of `next_obs` must not be counted."""
-        return self.terminated | self.life_lost
+        return self.terminated | self.no_bootstrap
 
 
 class Batch(NamedTuple):
@@ -114,11 +115,95 @@ class Checkpointable(Protocol):
     def load_state_dict(self, state: State) -> None: ...
 
 
-class Agent(Checkpointable, Protocol):
-    """A policy. How it learns is between it and its loop."""
+@dataclass(frozen=True)
+class Train:
+    """Actions are chosen for training: the agent explores.
 
-    def policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A)
-    def greedy_policy(self, obs: Tensor) -> Tensor: ...  # Q-values (N, A) without exploration, for evaluation
+    Attributes:
+        step: environment step of the run, for schedules.
+        rng: the random stream of exploration, saved with the run.
+    """
+
+    step: int
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Actions are chosen for evaluation: the best ones that the agent knows.
+
+    Attributes:
+        rng: the random stream of this evaluation.
+        epsilon: probability of a random action instead, part of some protocols.
+    """
+
+    rng: np.random.Generator
+    epsilon: float = 0.0
+
+
+Mode = Train | Evaluate
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What a recurrent agent remembers from one step to the next.
+
+    Attributes:
+        state: tensors or arrays (N, ...), by name.
+        reset: (N,) environments that began an episode since: their rows of `state` must be forgotten first.
+    """
+
+    state: State
+    reset: BoolArray
+
+    @staticmethod
+    def begin(carry: Carry | None, reset: BoolArray) -> Carry | None:
+        """Return a carry that knows of the episodes which began in `reset` (N,). Without memory it stays None."""
+        return None if carry is None else replace(carry, reset=carry.reset | reset)
+
+
+class Policy(Protocol):
+    """Whatever chooses actions.
+
+    `act` returns actions (N, *D) for observations (N, *O), in the type of the action space, and the next carry. The
+    first carry is None. `action_mask` (N, A) holds the actions that are allowed, None: all.
+    """
+
+    def act(
+        self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
+    ) -> tuple[Array, Carry | None]: ...
+
+
+class Agent(Policy, Checkpointable, Protocol):
+    """A policy that is trained. How it learns is between it and its loop."""
+
+    def metrics(self, step: int) -> dict[str, float]: ...  # of how it explores at this step: epsilon, for example
+
+
+@runtime_checkable
+class ValueAgent(Protocol):
+    """An agent that knows action values, which can be shown and compared with exact ones."""
+
+    def q_values(self, obs: Tensor) -> Tensor: ...  # (N, *O) -> (N, A), as in evaluation: no noise, nothing changes
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """An agent that tells what acting needs from what only learning needs, such as an optimizer or a target network.
+
+    Its snapshots are small, and a run can begin with its weights (`init_from`).
+    """
+
+    def weights(self) -> State: ...  # a tree of tensors, each under the name that it has in `state_dict`
+    def load_weights(self, state: State) -> None: ...  # what only learning needs begins anew
+
+
+@runtime_checkable
+class HasOptimizer(Protocol):
+    """An agent that learns by gradients."""
+
+    optimizer: Any  # torch.optim.Optimizer
+    network: Any  # nn.Module, whose parameters it optimizes
 
 
 class ReplayAgent(Agent, Protocol):
@@ -126,6 +211,20 @@ class ReplayAgent(Agent, Protocol):
 
     def learn(self, batch: Batch) -> LearnOutput: ...
     def sync(self, before: Clock, now: Clock) -> None: ...
+
+
+class OnlineAgent(Agent, Protocol):
+    """An agent without memory that learns from each step as it happens, knowing what it will do next."""
+
+    def learn(self, tr: Transition, next_action: IntArray) -> Mapping[str, Tensor]: ...  # (N,) -> scalars
+
+
+class PlanningAgent(Agent, Protocol):
+    """An agent that knows the dynamics and learns from them alone."""
+
+    @property
+    def converged(self) -> bool: ...  # another sweep would change nothing
+    def learn(self) -> Mapping[str, Tensor]: ...  # one sweep -> scalars
 
 
 class Loop(Checkpointable, Protocol):
@@ -160,11 +259,11 @@ class Sync(Protocol):
 class ValueRepresentation(Protocol):
     """What the M numbers per action mean. `scalar` has M = 1: the expected return itself."""
 
-    size: int  # numbers that the network's head gives per action
-    levels: int  # quantile levels that the network draws in each pass; 0: none
+    outputs_per_action: int  # numbers that the network's head gives per action
+    quantile_levels: int  # quantile levels that the network draws in each pass; 0: none
 
     def mean(self, values: Tensor) -> Tensor: ...  # (..., M) -> (...)
-    def under(self, values: Tensor, policy: Tensor) -> Tensor: ...  # (B, A, M), probabilities (B, A) -> (B, M)
+    def expectation(self, values: Tensor, policy: Tensor) -> Tensor: ...  # (B, A, M), probabilities (B, A) -> (B, M)
     def loss(
         self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor
     ) -> tuple[Tensor, Tensor]: ...  # (B, M), (B, M), (B,), (B,) -> loss (B,), priority (B,)

@@ -54,14 +54,14 @@ def rlrun(task: str, name: str, device: str) -> Iterator[None]:
 
     from rl_runner import compute
     from rl_runner.build import jobs as build
-    from rl_runner.build.parts import Parts
+    from rl_runner.build import saved
     from rl_runner.launch import tuned
 
-    cfg = build.plain(tuned.compose([*RECIPE[task], *OURS[name]]))
+    cfg = saved.plain(tuned.compose([*RECIPE[task], *OURS[name]]))
     compute.keep_freed_memory()
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
     compute.set_threads(cfg["num_threads"], envs.observation_space)
-    loop = Parts(cfg, envs, torch.device(device)).loop
+    loop = build.learner_of(cfg, envs, torch.device(device)).loop()
     while True:
         loop.step()
         yield from [None] * envs.num_envs

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from rl_runner import catalogue
-from rl_runner.build import checks
+from rl_runner.build import checks, saved
 from rl_runner.build import jobs as build
-from rl_runner.build.parts import make
+from rl_runner.build.signatures import make
 from rl_runner.launch import tuned
 from tests.commandline import SHORT, SHORT_ATARI, only_run, rlrun
 
@@ -41,8 +41,8 @@ def options(group: str) -> list[str]:
 
 @functools.cache
 def config(*words: str) -> dict[str, Any]:
-    cfg = build.plain(tuned.compose(list(words)))
-    checks.training(cfg)
+    cfg = saved.plain(tuned.compose(list(words)))
+    checks.require(cfg, checks.TRAINING)
     return cfg
 
 
@@ -95,7 +95,7 @@ def test_every_network_composes_with_every_torso() -> None:
         for torso in options("network/torso"):
             cfg = config(f"network={network}", f"network/torso={torso}")["network"]
             assert cfg["head"]["noisy"] == ("noisy" in network)
-            assert cfg["head"]["_target_"].endswith("Dueling" if "dueling" in network else "Linear")
+            assert cfg["head"]["_target_"].endswith("Dueling" if "dueling" in network else "SingleStream")
             assert cfg["torso"] == config(f"network/torso={torso}")["network"]["torso"]
 
 

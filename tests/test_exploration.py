@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-from rl_runner.exploration import Boltzmann, EpsilonGreedy, Greedy
-from rl_runner.types import UserError
+from rl_runner.exploration import Boltzmann, EpsilonGreedy, Greedy, choose
+from rl_runner.types import Evaluate, Train, UserError
 
 N = 40_000
 CHI2 = {1: 10.83, 2: 13.82, 3: 16.27}  # 99.9 % quantiles by degrees of freedom
@@ -104,3 +105,36 @@ def test_an_action_worth_minus_infinity_is_never_taken_and_the_others_as_if_it_w
     alone = rule(rows(1, 2, 0.5), 0, np.random.default_rng(1))
     share = np.bincount(action, minlength=5)[[1, 3, 4]] / N
     np.testing.assert_allclose(share, np.bincount(alone, minlength=3) / N, atol=4 * np.sqrt(0.5 / N))
+
+
+def test_choosing_is_greedy_in_evaluation_and_follows_the_rule_in_training() -> None:
+    seen = []
+
+    class Rule:
+        def __call__(self, q: np.ndarray, step: int, rng: np.random.Generator) -> np.ndarray:
+            seen.append((q.tolist(), step, rng))
+            return np.array([7])
+
+        def metrics(self, step: int) -> dict[str, float]:
+            return {}
+
+    rng = np.random.default_rng(0)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        q = torch.tensor([[3.0, 7.0]], dtype=dtype)
+        assert choose(q, Rule(), Train(42, rng)).tolist() == [7]
+        assert choose(q, Rule(), Evaluate(rng)).tolist() == [1]
+    assert seen == [([[3.0, 7.0]], 42, rng)] * 3
+
+
+def test_the_epsilon_of_an_evaluation() -> None:
+    action = choose(torch.from_numpy(rows(1, 5)), Greedy(), Evaluate(np.random.default_rng(0), 0.3))
+    assert chi2(action, np.array([0.15, 0.85])) < CHI2[1]
+
+
+def test_actions_that_the_mask_does_not_allow_are_not_taken() -> None:
+    q = torch.tensor([[9.0, 1.0], [9.0, 1.0], [1.0, 9.0]])
+    mask = np.array([[True, True], [False, True], [True, False]])
+    assert choose(q, Greedy(), Evaluate(np.random.default_rng(0)), mask).tolist() == [0, 1, 0]
+    mode, always = Train(0, np.random.default_rng(0)), EpsilonGreedy(1, 1, 0)
+    actions = np.array([choose(q, always, mode, mask) for _ in range(50)])
+    assert [set(actions[:, i].tolist()) for i in range(3)] == [{0, 1}, {1}, {0}]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rl_runner.build import jobs as build
+from rl_runner.build import saved
 from rl_runner.launch import tuned
 from rl_runner.run import checkpoint
 from rl_runner.run.directory import RunDirectory
@@ -48,7 +49,7 @@ PAIRS = [pair for pair in combinations(SWITCHES, 2) if not exclude_each_other(*p
 
 
 def config(words: list[str]) -> dict[str, Any]:
-    return build.plain(tuned.compose(words))
+    return saved.plain(tuned.compose(words))
 
 
 def goes_on_with_the_same_bits(words: list[str], directory: Path, steps: int = 20) -> None:

@@ -13,8 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rl_runner.schedules import Linear
-from rl_runner.types import Batch, Clock, LearnOutput, State, Sync, UserError, ValueRepresentation
+from rl_runner.compute import on_device
+from rl_runner.exploration import choose
+from rl_runner.optim import load_named_state, named_state
+from rl_runner.schedules import LinearSchedule
+from rl_runner.types import (
+    Array,
+    Batch,
+    BoolArray,
+    Carry,
+    Clock,
+    Exploration,
+    IntArray,
+    LearnOutput,
+    Mode,
+    State,
+    Sync,
+    Train,
+    UserError,
+    ValueRepresentation,
+)
 
 Loss = tuple[Tensor, dict[str, Tensor], Tensor]
 
@@ -27,6 +45,7 @@ class DQN:
         value: what the M numbers mean.
         optimizer: makes the optimizer from the parameters.
         sync: how the target network follows.
+        exploration: how action values become actions while training.
         double: the online network chooses the next action, the target network values it.
         munchausen: reward the agent with its own log-probability of the action taken, and value the next state under
             the softmax of its values, entropy included (equation 1 of the paper). With n-step windows this is done for
@@ -48,6 +67,7 @@ class DQN:
         value: ValueRepresentation,
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         sync: Sync,
+        exploration: Exploration,
         double: bool = False,
         munchausen: bool = False,
         munchausen_alpha: float = 0.9,
@@ -56,7 +76,7 @@ class DQN:
         clip_grad_value: float | None = None,
         clip_grad_norm: float | None = None,
         compiled: bool = False,
-        lr_schedule: Linear | None = None,
+        lr_schedule: LinearSchedule | None = None,
     ) -> None:
         for key, clip in [("clip_grad_value", clip_grad_value), ("clip_grad_norm", clip_grad_norm)]:
             if clip is not None and clip <= 0:
@@ -73,14 +93,30 @@ class DQN:
         self.lr_schedule, self.double, self.munchausen, self.alpha = lr_schedule, double, munchausen, munchausen_alpha
         self.temperature, self.least_bonus = munchausen_temperature, munchausen_clip
         self.clip_grad_value, self.clip_grad_norm = clip_grad_value, clip_grad_norm
-        self.normalizer = getattr(network, "normalizer", None)
-        device = next(network.parameters()).device
-        self._loss = _compiled(self._plain_loss, device) if compiled else self._plain_loss
-        graphs = compiled and device.type == "cuda"  # a CPU is about as quick without
+        self.exploration, self.normalizer = exploration, getattr(network, "normalizer", None)
+        self.device = next(network.parameters()).device
+        self._loss = _compiled(self._plain_loss, self.device) if compiled else self._plain_loss
+        graphs = compiled and self.device.type == "cuda"  # a CPU is about as quick without
         self._action_values = _compiled_values(self._plain_values) if graphs else self._plain_values
 
+    @property
+    def network(self) -> nn.Module:
+        """The online network."""
+        return self.online
+
+    def act(
+        self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
+    ) -> tuple[IntArray, Carry | None]:
+        """Return actions (N,) for observations (N, *O)."""
+        values = self.training_q_values if isinstance(mode, Train) else self.q_values
+        return choose(values(on_device(obs, self.device)), self.exploration, mode, action_mask), carry
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Return what the exploration rule reports, epsilon for example."""
+        return self.exploration.metrics(step)
+
     @torch.no_grad()
-    def policy(self, obs: Tensor) -> Tensor:
+    def training_q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of observations (N, *O), to act by while training.
 
         Noisy networks draw noise here, so that they explore. A network that normalises observations updates its
@@ -95,8 +131,8 @@ class DQN:
         return self.value.mean(self.online(obs))
 
     @torch.no_grad()
-    def greedy_policy(self, obs: Tensor) -> Tensor:
-        """Return action values (N, A) for evaluation: mean weights, no noise."""
+    def q_values(self, obs: Tensor) -> Tensor:
+        """Return action values (N, A) of observations (N, *O), for evaluation: mean weights, no noise."""
         self.online.eval()
         q = self.value.mean(self.online(obs))
         self.online.train()
@@ -123,7 +159,7 @@ class DQN:
 
     @torch.no_grad()
     def _backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the reward (B,) and the values (B, M) of what follows, of which the target is made."""
+        """Return the reward (B,) and the next-state values (B, M) for the TD target."""
         if self.munchausen:
             return self._munchausen_backup(batch)
         target = self.target(batch.next_obs)  # (B, A, M)
@@ -151,10 +187,10 @@ class DQN:
         q_now = _masked(self.value.mean(now), batch.action_mask)
         log_pi_now = _of_action((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
         bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
-        return batch.reward + bonus + batch.discount * entropy, self.value.under(target, pi)
+        return batch.reward + bonus + batch.discount * entropy, self.value.expectation(target, pi)
 
     def _clip_gradients(self) -> Tensor:
-        """Clip as configured; give the norm as it was before."""
+        """Clip as configured; return the norm before clipping."""
         norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
         if self.clip_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self._parameters, self.clip_grad_norm, norm)
@@ -174,14 +210,23 @@ class DQN:
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": named_state(self.optimizer, self.online),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore networks and optimizer."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_named_state(self.optimizer, self.online, state["optimizer"])
+
+    def weights(self) -> State:
+        """Return the online network."""
+        return {"online": self.online.state_dict()}
+
+    def load_weights(self, state: State) -> None:
+        """Restore the online network; the target network begins equal to it."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["online"])
 
 
 def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:

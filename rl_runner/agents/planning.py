@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from rl_runner.exact.mdp import MDP, action_values, policy_values, require_memory, settled
-from rl_runner.types import State, UserError
+from rl_runner.exploration import Greedy, choose
+from rl_runner.types import Array, BoolArray, Carry, IntArray, Mode, State, UserError
 
 
 class ValueIteration:
@@ -38,11 +39,19 @@ class ValueIteration:
         self._q[:] = q
         return {"bellman_error": torch.tensor(error)}
 
-    def policy(self, obs: Tensor) -> Tensor:
+    def act(
+        self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
+    ) -> tuple[IntArray, Carry | None]:
+        """Return actions (N,) for states (N,)."""
+        return choose(self.q_values(torch.from_numpy(obs)), Greedy(), mode, action_mask), carry
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Return nothing: a plan needs no exploration."""
+        return {}
+
+    def q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of states (N,)."""
         return self.table[obs.cpu() - self.first_state]
-
-    greedy_policy = policy
 
     def state_dict(self) -> State:
         """Return the table."""
@@ -94,11 +103,19 @@ class PolicyIteration:
         self.table.copy_(torch.from_numpy(q))
         return {"bellman_error": torch.tensor(np.abs(gain).max())}
 
-    def policy(self, obs: Tensor) -> Tensor:
+    def act(
+        self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
+    ) -> tuple[IntArray, Carry | None]:
+        """Return actions (N,) for states (N,)."""
+        return choose(self.q_values(torch.from_numpy(obs)), Greedy(), mode, action_mask), carry
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Return nothing: a plan needs no exploration."""
+        return {}
+
+    def q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of states (N,)."""
         return self.table[obs.cpu() - self.first_state]
-
-    greedy_policy = policy
 
     def state_dict(self) -> State:
         """Return table and policy."""

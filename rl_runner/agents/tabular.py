@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from rl_runner import memory
-from rl_runner.types import BoolArray, IntArray, State, Transition, UserError
+from rl_runner.exploration import choose
+from rl_runner.types import Array, BoolArray, Carry, Exploration, IntArray, Mode, State, Transition, UserError
 
 
 class QLearning:
@@ -18,18 +19,26 @@ class QLearning:
         states: S, the number of states.
         actions: A, the number of actions.
         gamma: discount per step.
+        exploration: how action values become actions while training.
         lr: the step size alpha, the share of an error that is learned at once.
         initial: all values at the start; above what can be earned, it makes the agent try everything.
         first_state: the observation that shows state 0.
     """
 
     def __init__(
-        self, states: int, actions: int, gamma: float, lr: float = 0.1, initial: float = 0.0, first_state: int = 0
+        self,
+        states: int,
+        actions: int,
+        gamma: float,
+        exploration: Exploration,
+        lr: float = 0.1,
+        initial: float = 0.0,
+        first_state: int = 0,
     ) -> None:
         if not 0.0 < lr <= 1.0:
             raise UserError(f"agent.lr: a share in (0, 1] is wanted, got {lr}")
         memory.require_for_table(states, actions)
-        self.gamma, self.lr, self.first_state = gamma, lr, first_state
+        self.gamma, self.lr, self.first_state, self.exploration = gamma, lr, first_state, exploration
         self.table = torch.full((states, actions), initial, dtype=torch.float64)  # (S, A)
         self._q = self.table.numpy()  # the same memory: single numbers are read and written faster here
 
@@ -56,11 +65,19 @@ class QLearning:
         values = self._q[state]
         return float(values.max() if allowed is None else values[allowed].max())
 
-    def policy(self, obs: Tensor) -> Tensor:
+    def act(
+        self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
+    ) -> tuple[IntArray, Carry | None]:
+        """Return actions (N,) for states (N,)."""
+        return choose(self.q_values(torch.from_numpy(obs)), self.exploration, mode, action_mask), carry
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Return what the exploration rule reports, epsilon for example."""
+        return self.exploration.metrics(step)
+
+    def q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of states (N,)."""
         return self.table[obs.cpu() - self.first_state]
-
-    greedy_policy = policy
 
     def state_dict(self) -> State:
         """Return the table."""
@@ -69,6 +86,8 @@ class QLearning:
     def load_state_dict(self, state: State) -> None:
         """Restore the table."""
         self.table.copy_(state["table"])
+
+    weights, load_weights = state_dict, load_state_dict
 
 
 class Sarsa(QLearning):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -16,6 +14,7 @@ from rl_runner.networks.inputs import OneHot
 from rl_runner.types import State, UserError
 
 Check = tuple[Callable[[Any], bool], str]
+MISSING = object()  # stands for a key that the configuration does not have
 
 
 def _integer(least: int) -> Check:
@@ -24,6 +23,10 @@ def _integer(least: int) -> Check:
 
 def _number(low: float, high: float, what: str) -> Check:
     return lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and low <= x <= high, what
+
+
+def _if_given(check: Check) -> Check:
+    return lambda x: x is MISSING or check[0](x), check[1]
 
 
 def _or_null(check: Check) -> Check:
@@ -38,20 +41,23 @@ _names: Check = (
     lambda x: isinstance(x, list) and all(isinstance(s, str) for s in x),
     "a list of names, such as [my_pkg]",
 )
+_letters = "letters, digits, _, - and ."
+_label: Check = (
+    lambda x: isinstance(x, (str, int)) and re.fullmatch(r"[\w.-]{1,100}", str(x)) is not None,
+    f"a word of {_letters}",
+)
+_labels: Check = (
+    lambda x: isinstance(x, list) and all(map(_label[0], x)),
+    f"a list [a,b] of words of {_letters}",
+)
 _threads: Check = (lambda x: x == "auto" or _integer(1)[0](x), "auto, or a whole number, 1 or more")
 
-TRAINING: dict[str, Check] = {
+TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is checked by its recipe
     "seed": _integer(0),
     "device": _text,
     "num_threads": _threads,
     "total_steps": _integer(1),
-    "learning_starts": _integer(0),
-    "learn_every_steps": _integer(1),
-    "updates_per_learn": _integer(1),
-    "batch_size": _integer(1),
-    "reward_clip": _or_null(_positive),
     "env.num_envs": _integer(1),
-    "agent.gamma": _unit,
     "log.every_steps": _integer(1),
     "eval.every_steps": _integer(0),
     "eval.episodes": _integer(1),
@@ -64,14 +70,28 @@ TRAINING: dict[str, Check] = {
     "stop.window": _integer(1),
     "stop.eval_return": _or_null(_number(-math.inf, math.inf, "a number")),
     "trust": _names,
-}
-WHERE_GIVEN: dict[str, Check] = {  # not every agent, or not every older run, has these
     "precision": (lambda x: x in ("fp32", "bf16", "auto"), "fp32, bf16 or auto"),
+    # Runs from before these keys do not have them.
+    "name": _if_given(_or_null(_label)),
+    "tags": _if_given(_labels),
+    "checkpoint.snapshots_every_steps": _if_given(_integer(0)),
+    "init_from": _if_given(_or_null(_text)),
+    "init_from_optimizer": _if_given(_switch),
+}
+DISCOUNT: dict[str, Check] = {"agent.gamma": _unit}
+REPLAY_LEARNING: dict[str, Check] = {
+    **DISCOUNT,
     "agent.n_step": _integer(1),
+    "learning_starts": _integer(0),
+    "learn_every_steps": _integer(1),
+    "updates_per_learn": _integer(1),
+    "batch_size": _integer(1),
+    "reward_clip": _or_null(_positive),
+    "overlap": _switch,
     "replay.capacity": _integer(2),
-    "optimizer.lr": _positive,
-    "optimizer.lr_end": _or_null(_number(0, 1e300, "a number, 0 or more")),
-    "optimizer.lr_steps": _integer(0),
+    "optimizer.lr": _if_given(_positive),
+    "optimizer.lr_end": _if_given(_or_null(_number(0, 1e300, "a number, 0 or more"))),
+    "optimizer.lr_steps": _if_given(_integer(0)),
 }
 EVALUATION: dict[str, Check] = {
     "checkpoint": (lambda x: isinstance(x, str), "a run or a checkpoint directory, or latest (rlrun eval outputs/...)"),
@@ -96,78 +116,18 @@ PLAYING: dict[str, Check] = {
 }
 
 
-def training(cfg: State) -> None:
-    """Check a training configuration.
+def require(cfg: State, checks: Mapping[str, Check]) -> None:
+    """Check the values of a configuration.
 
     Raises:
         UserError: the first value that is wrong.
     """
-    _check(cfg, TRAINING)
-    _check(cfg, WHERE_GIVEN, optional=True)
-
-
-def evaluation(cfg: State) -> None:
-    """Check a configuration of `rlrun eval`; raises UserError."""
-    _check(cfg, EVALUATION)
-
-
-def playing(cfg: State) -> None:
-    """Check a configuration of `rlrun play`; raises UserError."""
-    _check(cfg, PLAYING)
-
-
-def _check(cfg: State, checks: dict[str, Check], optional: bool = False) -> None:
     for key, (holds, wanted) in checks.items():
         group, _, name = key.rpartition(".")
         node: Any = cfg.get(group) if group else cfg
-        given = isinstance(node, dict) and name in node
-        node = node[name] if given else None
-        if (given or not optional) and not holds(node):
-            raise UserError(f"{key}: {wanted} is wanted, got {node!r}")
-
-
-def arguments(key: str, target: Any, node: State) -> None:
-    """Check a node against the signature of the class or function that it names: signatures are the schema.
-
-    Raises:
-        UserError: the first key that it does not take, or the first value of another type.
-    """
-    try:
-        parameters = inspect.signature(target).parameters
-        hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
-    except Exception:  # somebody else's code, annotated in ways of its own
-        return
-    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    for name, value in node.items():
-        if not (open_ended or name in parameters or name.startswith("_")):  # _target_ and the like are Hydra's
-            taken = ", ".join(parameters)
-            raise UserError(f"{key}.{name}: {target.__name__} takes no such argument; it takes {taken}")
-        if name in hints and not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hints[name]):
-            raise UserError(f"{key}.{name}: {_in_words(hints[name])} is wanted, got {value!r}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Say whether a plain value is of an annotated type; of types that no configuration holds, nothing is known."""
-    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, h) for h in inner)
-    if origin in (Sequence, list, tuple):
-        return isinstance(value, list) and (not inner or all(_fits(v, inner[0]) for v in value))
-    if origin in (Mapping, dict):
-        return isinstance(value, dict)
-    if origin in (int, float):
-        return isinstance(value, (int, origin)) and not isinstance(value, bool)
-    return isinstance(value, origin) if origin in (bool, str, type(None)) else True
-
-
-def _in_words(hint: Any) -> str:
-    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_in_words(h) for h in inner)
-    if origin in (Sequence, list, tuple):
-        return f"a list [{_in_words(inner[0])}, ...]" if inner else "a list"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
-    return words.get(origin, "a group of keys" if origin in (Mapping, dict) else str(hint))
+        value = node.get(name, MISSING) if isinstance(node, dict) else MISSING
+        if not holds(value):
+            raise UserError(f"{key}: {wanted} is wanted, got {None if value is MISSING else repr(value)}")
 
 
 def memory_for_replay(capacity: int, per_row: int) -> None:

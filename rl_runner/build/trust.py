@@ -15,7 +15,7 @@ HARMLESS = (gymnasium.ObservationWrapper, gymnasium.ActionWrapper, gymnasium.Rew
 PARTS = {  # where the classes are that any configuration may name, group by group
     "env": "rl_runner.envs",
     "agent": "rl_runner.agents",
-    "loop": "rl_runner.loops",
+    "recipe": "rl_runner.build.recipes",
     "network": "rl_runner.networks",
     "value": "rl_runner.values",
     "exploration": "rl_runner.exploration",

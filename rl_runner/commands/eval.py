@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from rl_runner.actor import Actor
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
-from rl_runner.evaluate import Evaluation, evaluate
+from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.terminal import make_console
-from rl_runner.screen.video import VideoFile, playback
-from rl_runner.types import Episode, State, UserError
+from rl_runner.screen.playback import playback
+from rl_runner.screen.video import VideoFile
+from rl_runner.types import Agent, Episode, Evaluate, State, UserError
 
 COLUMNS = ("mean", "95 % CI", "std", "median", "min", "max")
 
@@ -30,7 +30,8 @@ class EvalJob:
         run: the run that the agent is from.
         checkpoint: the agent.
         step: of training, at which it was saved.
-        actor: chooses the actions of the saved agent.
+        agent: the saved agent.
+        mode: how it acts.
         envs: fresh environments.
         episodes: how many to play.
         seed: of the environments.
@@ -43,7 +44,8 @@ class EvalJob:
     run: RunDirectory
     checkpoint: Path
     step: int
-    actor: Actor
+    agent: Agent
+    mode: Evaluate
     envs: EpisodicVectorEnv
     episodes: int
     seed: int
@@ -67,7 +69,7 @@ class Score(NamedTuple):
 
 def score(job: EvalJob) -> Score:
     """Play the episodes and show a table of their returns and lengths."""
-    evaluation = evaluate(job.actor, job.envs, job.episodes)
+    evaluation = evaluate(job.agent, job.envs, job.episodes, job.mode)
     deterministic = job.envs.repeats(min(evaluation.episodes, key=lambda episode: episode.length))
     job.envs.close()
     result = {
@@ -78,6 +80,7 @@ def score(job: EvalJob) -> Score:
         "environment": job.envs.backend.name,
         "protocol": job.protocol,
         "deterministic": deterministic,
+        "per_episode": evaluation.rows(),
     }
     _show(job, result)
     return Score(evaluation, result)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.screen.video import VideoFile, Window, drawn
+from rl_runner.screen.playback import drawn
+from rl_runner.screen.video import VideoFile
+from rl_runner.screen.window import Window
+from rl_runner.types import Carry, Evaluate, Policy
 
 
 @dataclass
@@ -16,14 +18,16 @@ class PlayJob:
 
     Attributes:
         envs: one environment that draws.
-        actor: chooses its actions.
+        policy: chooses its actions.
+        mode: how it acts.
         episodes: how many to play.
         video: file to write instead of opening a window.
         title: what is seen.
     """
 
     envs: EpisodicVectorEnv
-    actor: Actor
+    policy: Policy
+    mode: Evaluate
     episodes: int
     video: Path | None
     title: str
@@ -34,10 +38,11 @@ def run(job: PlayJob) -> None:
     fps = job.envs.backend.fps
     with VideoFile(job.video, fps) if job.video else Window(job.title, fps) as screen:
         print(job.title)
-        obs, played = job.envs.reset(), 0
+        obs, carry, played = job.envs.reset(), None, 0
         _show(job, screen)
         while played < job.episodes and not getattr(screen, "closed", False):
-            job.envs.send(job.actor(obs, 0, job.envs.action_mask))
+            action, carry = job.policy.act(obs, carry, job.mode, job.envs.action_mask)
+            job.envs.send(action)
             tr = job.envs.recv()
             obs = tr.next_obs
             _show(job, screen)
@@ -45,7 +50,7 @@ def run(job: PlayJob) -> None:
                 played += 1
                 print(f"episode {played}: return {episode.total_reward:g}, {episode.length} steps")
             if tr.ended.any() and played < job.episodes:
-                obs = job.envs.reset(tr.ended)
+                obs, carry = job.envs.reset(tr.ended), Carry.begin(carry, tr.ended)
                 _show(job, screen)
     job.envs.close()
     if job.video:

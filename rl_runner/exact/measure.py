@@ -17,7 +17,7 @@ from rl_runner.exact.mdp import (
     reachable,
     require_memory,
 )
-from rl_runner.types import Agent
+from rl_runner.types import ValueAgent
 
 
 class Exact:
@@ -25,7 +25,7 @@ class Exact:
 
     Args:
         mdp: the dynamics.
-        agent: what is measured, by its `greedy_policy`.
+        agent: what is measured, by its `q_values`.
         gamma: the discount that the agent learns with.
         first_state: the observation that shows state 0.
         device: where the agent computes.
@@ -37,7 +37,7 @@ class Exact:
     def __init__(
         self,
         mdp: MDP,
-        agent: Agent,
+        agent: ValueAgent,
         gamma: float,
         first_state: int = 0,
         device: torch.device | str = "cpu",
@@ -87,5 +87,5 @@ class Exact:
 
     def _values(self) -> Floats:
         """Return the agent's Q (S, A), where a forbidden action counts as the allowed one that it acts as."""
-        q: Floats = self.agent.greedy_policy(self._states).double().cpu().numpy()
+        q: Floats = self.agent.q_values(self._states).double().cpu().numpy()
         return q if self.mdp.acts_as is None else np.take_along_axis(q, self.mdp.acts_as, axis=1)

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
-from torch import Tensor
-
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.meter import Meter, grouped
-from rl_runner.types import Agent, Clock, State
-
-
-class PlanningAgent(Agent, Protocol):
-    """An agent that knows the dynamics and learns from them alone."""
-
-    @property
-    def converged(self) -> bool: ...  # another sweep would change nothing
-    def learn(self) -> Mapping[str, Tensor]: ...  # one sweep -> scalars
+from rl_runner.types import Clock, PlanningAgent, State
 
 
 class PlanningLoop:

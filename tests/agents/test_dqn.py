@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from rl_runner import schedules
 from rl_runner.agents.dqn import DQN
-from rl_runner.networks.heads import Dueling, Linear
+from rl_runner.exploration import Greedy
+from rl_runner.networks.heads import Dueling, SingleStream
 from rl_runner.networks.layers import NoisyLinear
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
@@ -56,7 +57,7 @@ def batch(obs: Any, action: Any, reward: Any, discount: Any, next_obs: Any, weig
 
 def table_agent(loss: str, double: bool = False) -> DQN:
     """Online Q and target Q differ; in state 1 they also disagree about the best action."""
-    agent = DQN(Table([[1.0, 2.0], [3.0, 0.5]]), Scalar(loss), SGD, Hard(every_updates=1), double)
+    agent = DQN(Table([[1.0, 2.0], [3.0, 0.5]]), Scalar(loss), SGD, Hard(every_updates=1), Greedy(), double)
     with torch.no_grad():
         agent.target.q.copy_(torch.tensor([[0.0, 1e6], [4.0, 10.0]]))
     return agent
@@ -109,7 +110,7 @@ NORM = math.sqrt(9 + 36 + 0.25)
 @pytest.mark.parametrize("sync", [Hard(every_updates=1), Soft(0.5), NoTarget()])
 def test_one_gradient_step_by_hand(sync: Any) -> None:
     """Without a target network as well: the online network's next values count, and no gradient flows through them."""
-    agent = DQN(Matrix(W), Scalar("mse"), SGD, sync)
+    agent = DQN(Matrix(W), Scalar("mse"), SGD, sync, Greedy())
     out = agent.learn(batch(*LINEAR_BATCH))
     np.testing.assert_allclose(agent.online.w.detach(), np.array(W) - 0.1 * GRADIENT, rtol=1e-6)
     assert out.metrics["loss"].item() == pytest.approx(4.75)
@@ -128,7 +129,7 @@ def test_one_gradient_step_by_hand(sync: Any) -> None:
     ids=str,
 )
 def test_gradient_clipping(clips: dict[str, float], gradient: Any) -> None:
-    agent = DQN(Matrix(W), Scalar("mse"), SGD, Hard(every_updates=1), **clips)
+    agent = DQN(Matrix(W), Scalar("mse"), SGD, Hard(every_updates=1), Greedy(), **clips)
     out = agent.learn(batch(*LINEAR_BATCH))
     np.testing.assert_allclose(agent.online.w.detach(), np.array(W) - 0.1 * np.array(gradient), rtol=1e-5)
     assert out.metrics["grad_norm"].item() == pytest.approx(NORM)  # as it was before
@@ -138,11 +139,11 @@ def test_gradient_clipping(clips: dict[str, float], gradient: Any) -> None:
 @pytest.mark.parametrize("clip", [0.0, -1.0])
 def test_clips_must_be_positive(key: str, clip: float) -> None:
     with pytest.raises(UserError, match=rf"agent\.{key}: must be above 0, or null"):
-        DQN(Matrix(W), Scalar(), SGD, NoTarget(), **{key: clip})
+        DQN(Matrix(W), Scalar(), SGD, NoTarget(), Greedy(), **{key: clip})
 
 
 def test_gradients_are_those_of_one_batch() -> None:
-    agent = DQN(Matrix(W), Scalar("mse"), partial(torch.optim.SGD, lr=0.0), Hard(every_updates=1))
+    agent = DQN(Matrix(W), Scalar("mse"), partial(torch.optim.SGD, lr=0.0), Hard(every_updates=1), Greedy())
     for _ in range(3):
         agent.learn(batch(*LINEAR_BATCH))
     np.testing.assert_allclose(agent.online.w.grad, GRADIENT, rtol=1e-6)
@@ -150,7 +151,7 @@ def test_gradients_are_those_of_one_batch() -> None:
 
 @pytest.mark.parametrize("double", [False, True])
 def test_learning_leaves_the_target_alone_until_it_is_synced(double: bool) -> None:
-    agent = DQN(Matrix(W), Scalar("mse"), SGD, Hard(every_updates=2), double)
+    agent = DQN(Matrix(W), Scalar("mse"), SGD, Hard(every_updates=2), Greedy(), double)
     for updates in (1, 2):
         agent.learn(batch(*LINEAR_BATCH))
         assert agent.target.w.grad is None
@@ -160,19 +161,19 @@ def test_learning_leaves_the_target_alone_until_it_is_synced(double: bool) -> No
 
 
 def test_the_target_learns_nothing_in_the_optimizer() -> None:
-    agent = DQN(Matrix(W), Scalar("mse"), SGD, Hard(every_updates=2))
+    agent = DQN(Matrix(W), Scalar("mse"), SGD, Hard(every_updates=2), Greedy())
     assert [p for g in agent.optimizer.param_groups for p in g["params"]] == list(agent.online.parameters())
 
 
 class TwoNumbers:
     """A value made of two numbers, their mean; records what it is asked."""
 
-    size, levels = 2, 0
+    outputs_per_action, quantile_levels = 2, 0
 
     def mean(self, values: Tensor) -> Tensor:
         return values.mean(dim=-1)
 
-    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+    def expectation(self, values: Tensor, policy: Tensor) -> Tensor:
         return torch.stack([sum(p * v for p, v in zip(*row, strict=True)) for row in zip(policy, values, strict=True)])
 
     def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,22 +189,24 @@ class TwoNumberTable(Table):
 def test_values_of_several_numbers_are_chosen_by_their_mean() -> None:
     value = TwoNumbers()
     # state 0: actions (1, 2), (3, 4); state 1: actions (0, 9), (5, 2) with means 4.5 and 3.5
-    agent = DQN(TwoNumberTable([[1.0, 2.0, 3.0, 4.0], [0.0, 9.0, 5.0, 2.0]]), value, SGD, Hard(every_updates=1))
+    agent = DQN(
+        TwoNumberTable([[1.0, 2.0, 3.0, 4.0], [0.0, 9.0, 5.0, 2.0]]), value, SGD, Hard(every_updates=1), Greedy()
+    )
     agent.learn(batch([0, 1], [1, 0], [1.0, -2.0], [0.9, 0.0], [1, 0]))
     values, next_values, reward, discount = value.asked
     assert values.tolist() == [[3.0, 4.0], [0.0, 9.0]]
     assert next_values.tolist() == [[0.0, 9.0], [3.0, 4.0]]
     assert (reward.tolist(), discount.tolist()) == ([1.0, -2.0], pytest.approx([0.9, 0.0]))
-    assert agent.policy(torch.tensor([1])).shape == (1, 2)
+    assert agent.training_q_values(torch.tensor([1])).shape == (1, 2)
 
 
 SPACE = Box(-1, 1, (3,), np.float32)
 
 
-def noisy_agent(double: bool = False, sync: Any = None, head: Any = Linear, **optimizer: Any) -> DQN:
+def noisy_agent(double: bool = False, sync: Any = None, head: Any = SingleStream, **optimizer: Any) -> DQN:
     torch.manual_seed(0)
     net = QNetwork(SPACE, 4, 1, 0, partial(MLP, sizes=(8,)), partial(head, noisy=True, sigma0=2.0))
-    return DQN(net, Scalar(), partial(torch.optim.Adam, lr=1e-2), sync or Hard(every_updates=5), double)
+    return DQN(net, Scalar(), partial(torch.optim.Adam, lr=1e-2), sync or Hard(every_updates=5), Greedy(), double)
 
 
 def random_batch(seed: int = 0, n: int = 6) -> Batch:
@@ -230,18 +233,18 @@ def test_noise_is_drawn_anew_for_every_forward(double: bool, sync: Any) -> None:
 
 def test_policy_explores_and_carries_no_gradient() -> None:
     agent, obs = noisy_agent(), torch.ones(2, 3)
-    first, second = agent.policy(obs), agent.policy(obs)
+    first, second = agent.training_q_values(obs), agent.training_q_values(obs)
     assert first.shape == (2, 4)
     assert not torch.any(first == second)
     assert not first.requires_grad
 
 
-@pytest.mark.parametrize("head", [Linear, Dueling])
+@pytest.mark.parametrize("head", [SingleStream, Dueling])
 @pytest.mark.parametrize("sync", [Hard(every_updates=5), NoTarget()])
-def test_greedy_policy_leaves_no_trace(sync: Any, head: Any) -> None:
+def test_q_values_leaves_no_trace(sync: Any, head: Any) -> None:
     agent, obs = noisy_agent(sync=sync, head=head), torch.ones(2, 3)
     weights, state = agent.online.state_dict(), torch.get_rng_state()
-    first, second = agent.greedy_policy(obs), agent.greedy_policy(obs)
+    first, second = agent.q_values(obs), agent.q_values(obs)
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(m.training for net in (agent.online, agent.target) for m in net.modules())
@@ -252,7 +255,7 @@ def test_greedy_policy_leaves_no_trace(sync: Any, head: Any) -> None:
         for layer in (m for m in agent.online.modules() if isinstance(m, NoisyLinear)):
             layer.weight_sigma.zero_()
             layer.bias_sigma.zero_()
-    torch.testing.assert_close(agent.policy(obs), first)
+    torch.testing.assert_close(agent.training_q_values(obs), first)
 
 
 def test_sigma_is_learned() -> None:
@@ -316,8 +319,10 @@ class Numbers(nn.Module):
     def __init__(self, value: Any, seed: int) -> None:
         super().__init__()
         rng = np.random.default_rng(seed)
-        self.q = nn.Parameter(torch.from_numpy(rng.normal(size=(6, 3, max(value.size, value.levels)))).float())
-        self.level = torch.from_numpy(rng.uniform(size=(6, value.levels))).float()
+        self.q = nn.Parameter(
+            torch.from_numpy(rng.normal(size=(6, 3, max(value.outputs_per_action, value.quantile_levels)))).float()
+        )
+        self.level = torch.from_numpy(rng.uniform(size=(6, value.quantile_levels))).float()
 
     def forward(self, obs: Tensor) -> Tensor:
         q = self.q[obs]
@@ -329,7 +334,9 @@ class Numbers(nn.Module):
 def numbers_agent(name: str, sync: Any = None, **switches: Any) -> DQN:
     """Online and target numbers differ, and what they make of it is not learned."""
     value = REPRESENTATIONS[name]
-    agent = DQN(Numbers(value, 1), value, partial(torch.optim.SGD, lr=0.0), sync or Hard(every_updates=1), **switches)
+    agent = DQN(
+        Numbers(value, 1), value, partial(torch.optim.SGD, lr=0.0), sync or Hard(every_updates=1), Greedy(), **switches
+    )
     if sync is None:
         agent.target.load_state_dict(Numbers(value, 2).state_dict())
     return agent
@@ -401,7 +408,15 @@ def test_switches_matter_in_the_case_above(name: str) -> None:
 
 
 def two_states(q_now: list[float], q_next: list[float], **switches: Any) -> DQN:
-    agent = DQN(Table([[0.0, 0.0], [0.0, 0.0]]), Scalar("mse"), SGD, Hard(every_updates=1), munchausen=True, **switches)
+    agent = DQN(
+        Table([[0.0, 0.0], [0.0, 0.0]]),
+        Scalar("mse"),
+        SGD,
+        Hard(every_updates=1),
+        Greedy(),
+        munchausen=True,
+        **switches,
+    )
     with torch.no_grad():
         agent.target.q.copy_(torch.tensor([q_now, q_next]))
     return agent
@@ -492,11 +507,11 @@ def test_importance_weights_multiply_the_losses_of_their_samples(name: str, swit
     torch.testing.assert_close(agent.online.q.grad, gradient)
 
 
-def network_agent(name: str, head: Any = Linear, **switches: Any) -> DQN:
+def network_agent(name: str, head: Any = SingleStream, **switches: Any) -> DQN:
     torch.manual_seed(0)
     value = REPRESENTATIONS[name]
-    net = QNetwork(SPACE, 4, value.size, value.levels, partial(MLP, sizes=(8,)), head)
-    return DQN(net, value, partial(torch.optim.Adam, lr=1e-2), Hard(every_updates=5), **switches)
+    net = QNetwork(SPACE, 4, value.outputs_per_action, value.quantile_levels, partial(MLP, sizes=(8,)), head)
+    return DQN(net, value, partial(torch.optim.Adam, lr=1e-2), Hard(every_updates=5), Greedy(), **switches)
 
 
 @pytest.mark.parametrize("n", [1, M, 2 * M, 32])
@@ -511,7 +526,7 @@ def test_every_combination_learns_and_gives_priorities(name: str, switches: dict
     assert (out.priority >= 0).all()
     assert all(x.isfinite() and x.shape == () for x in out.metrics.values())
     assert not any(x.requires_grad for x in (*out.metrics.values(), out.priority))
-    assert agent.policy(torch.ones(7, 3)).shape == (7, 4)
+    assert agent.training_q_values(torch.ones(7, 3)).shape == (7, 4)
 
 
 @every_representation
@@ -530,9 +545,9 @@ def test_munchausen_stands_values_that_lie_far_apart(name: str) -> None:
 def test_greedy_values_of_implicit_quantiles_do_not_depend_on_chance() -> None:
     agent, obs = network_agent("iqn"), torch.ones(2, 3)
     state = torch.get_rng_state()
-    assert torch.equal(agent.greedy_policy(obs), agent.greedy_policy(obs))
+    assert torch.equal(agent.q_values(obs), agent.q_values(obs))
     assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.any(agent.policy(obs) == agent.policy(obs))  # levels of their own
+    assert not torch.any(agent.training_q_values(obs) == agent.training_q_values(obs))  # levels of their own
 
 
 @pytest.mark.parametrize(
@@ -541,18 +556,20 @@ def test_greedy_values_of_implicit_quantiles_do_not_depend_on_chance() -> None:
 )
 def test_munchausen_numbers_out_of_range_are_told(key: str, number: float, wanted: str) -> None:
     with pytest.raises(UserError, match=rf"agent\.{key}: must be {wanted} 0, got 0"):
-        DQN(Matrix(W), Scalar(), SGD, NoTarget(), munchausen=True, **{key: number})
-    DQN(Matrix(W), Scalar(), SGD, NoTarget(), **{key: number})  # not asked for: not looked at
+        DQN(Matrix(W), Scalar(), SGD, NoTarget(), Greedy(), munchausen=True, **{key: number})
+    DQN(Matrix(W), Scalar(), SGD, NoTarget(), Greedy(), **{key: number})  # not asked for: not looked at
 
 
 def test_the_learning_rate_falls_with_the_steps_and_stays() -> None:
-    agent = DQN(Table([[0.0, 0.0]]), Scalar(), SGD, Hard(), lr_schedule=schedules.Linear(1e-2, 1e-3, 100))
+    agent = DQN(
+        Table([[0.0, 0.0]]), Scalar(), SGD, Hard(), Greedy(), lr_schedule=schedules.LinearSchedule(1e-2, 1e-3, 100)
+    )
     rates = []
     for steps in (0, 50, 100, 500):
         agent.sync(Clock(), Clock(steps=steps))
         rates.append(agent.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([1e-2, 5.5e-3, 1e-3, 1e-3])
-    agent = DQN(Table([[0.0, 0.0]]), Scalar(), SGD, Hard())
+    agent = DQN(Table([[0.0, 0.0]]), Scalar(), SGD, Hard(), Greedy())
     agent.sync(Clock(), Clock(steps=50))
     assert agent.optimizer.param_groups[0]["lr"] == 0.1
 
@@ -569,9 +586,11 @@ compiled_on = pytest.mark.parametrize(
 def small_agent(device: str, compiled: bool, noisy: bool) -> DQN:
     torch.manual_seed(0)
     space, head = Box(-1, 1, (3,)), partial(Dueling, noisy=noisy)
-    network = QNetwork(space, actions=2, size=11, levels=0, torso=partial(MLP, sizes=(8, 8)), head=head)
+    network = QNetwork(
+        space, actions=2, outputs_per_action=11, quantile_levels=0, torso=partial(MLP, sizes=(8, 8)), head=head
+    )
     network.to(device)
-    return DQN(network, Categorical(-2, 2, 11), SGD, Hard(every_updates=1), double=True, compiled=compiled)
+    return DQN(network, Categorical(-2, 2, 11), SGD, Hard(every_updates=1), Greedy(), double=True, compiled=compiled)
 
 
 def batch_on(device: str, seed: int) -> Batch:
@@ -590,7 +609,7 @@ def test_compiled_learning_is_the_plain_one_to_rounding(device: str) -> None:
     for i in range(3):
         batch = batch_on(device, i)
         for a in agents:
-            values.append(a.policy(batch.obs))
+            values.append(a.training_q_values(batch.obs))
             outputs.append(a.learn(batch))
     torch.testing.assert_close(values[1::2], values[::2], rtol=1e-4, atol=1e-5)
     for plain, quick in zip(outputs[::2], outputs[1::2], strict=True):
@@ -629,4 +648,4 @@ def test_without_a_compiler_it_is_told_at_once(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(
         UserError, match=r"^agent.compiled: torch.compile does not work here \(no g\+\+ found\); false "
     ):
-        DQN(Table([[0.0]]), Scalar(), SGD, NoTarget(), compiled=True)
+        DQN(Table([[0.0]]), Scalar(), SGD, NoTarget(), Greedy(), compiled=True)

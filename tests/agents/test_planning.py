@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rl_runner.agents.planning import PolicyIteration, ValueIteration
 from rl_runner.envs.gridworld import GridWorld
 from rl_runner.exact.mdp import MDP
-from rl_runner.types import UserError
+from rl_runner.types import Evaluate, UserError
 from tests.tables import best_values, random_table
 
 AGENTS = [ValueIteration, PolicyIteration]
@@ -149,8 +149,9 @@ def test_a_tolerance_must_be_positive(make, tolerance):
 def test_values_are_given_by_the_states_number(make):
     agent = make(from_table(CHAIN), 0.5, first_state=5)
     plan(agent)
-    for policy in (agent.policy, agent.greedy_policy):
-        np.testing.assert_allclose(policy(torch.tensor([6, 5, 6])), [[4, 3], [1, 2], [4, 3]])
+    np.testing.assert_allclose(agent.q_values(torch.tensor([6, 5, 6])), [[4, 3], [1, 2], [4, 3]])
+    action, carry = agent.act(np.array([6, 5, 6]), None, Evaluate(np.random.default_rng(0)))
+    assert (action.tolist(), carry, agent.metrics(0)) == ([0, 1, 0], None, {})
 
 
 @pytest.mark.parametrize("make", AGENTS)

@@ -9,19 +9,20 @@ import torch
 
 from rl_runner import memory
 from rl_runner.agents.tabular import QLearning, Sarsa
-from rl_runner.types import Transition, UserError
+from rl_runner.exploration import Greedy
+from rl_runner.types import Train, Transition, UserError
 from tests.tables import best_values
 
 TABLE = [[1.0, 2.0], [3.0, -1.0], [0.5, 10.0]]
 
 
-def step(obs, action, reward, next_obs, terminated=None, truncated=None, life_lost=None):
-    flags = [np.array(x if x is not None else [False] * len(obs)) for x in (terminated, truncated, life_lost)]
+def step(obs, action, reward, next_obs, terminated=None, truncated=None, no_bootstrap=None):
+    flags = [np.array(x if x is not None else [False] * len(obs)) for x in (terminated, truncated, no_bootstrap)]
     return Transition(np.array(obs), np.array(action), np.array(reward, np.float32), *flags, np.array(next_obs))
 
 
 def agent_with_table(make, **kwargs):
-    agent = make(3, 2, gamma=0.5, lr=0.25, **kwargs)
+    agent = make(3, 2, 0.5, Greedy(), lr=0.25, **kwargs)
     agent.table.copy_(torch.tensor(TABLE))
     return agent
 
@@ -47,7 +48,7 @@ def test_one_update_by_hand_and_where_the_methods_differ():
     ("end", "change"),
     [
         ({"terminated": [True]}, 0.25 * (1 - 2)),
-        ({"life_lost": [True]}, 0.25 * (1 - 2)),
+        ({"no_bootstrap": [True]}, 0.25 * (1 - 2)),
         ({"truncated": [True]}, 0.25 * (1 + 0.5 * 10 - 2)),  # it would have gone on
         ({"terminated": [True], "truncated": [True]}, 0.25 * (1 - 2)),
     ],
@@ -72,25 +73,26 @@ def test_states_may_be_counted_from_elsewhere(make):
     shifted.learn(step([-4], [1], [1.0], [-3]), np.array([1]))
     plain.learn(step([0], [1], [1.0], [1]), np.array([1]))
     assert torch.equal(shifted.table, plain.table)
-    for policy in (shifted.policy, shifted.greedy_policy):
-        assert torch.equal(policy(torch.tensor([-2, -4])), plain.table[[2, 0]])
+    assert torch.equal(shifted.q_values(torch.tensor([-2, -4])), plain.table[[2, 0]])
+    action, carry = shifted.act(np.array([-2, -4]), None, Train(0, np.random.default_rng(0)))
+    assert (action.tolist(), carry) == (plain.table[[2, 0]].argmax(dim=1).tolist(), None)
 
 
 def test_the_table_begins_as_it_is_told():
-    agent = QLearning(3, 2, 0.9, initial=1.5)
+    agent = QLearning(3, 2, 0.9, Greedy(), initial=1.5)
     assert agent.table.dtype == torch.float64
-    assert agent.policy(torch.tensor([0, 2])).tolist() == [[1.5, 1.5], [1.5, 1.5]]
+    assert agent.q_values(torch.tensor([0, 2])).tolist() == [[1.5, 1.5], [1.5, 1.5]]
 
 
 @pytest.mark.parametrize("lr", [0.0, -0.1, 1.1, float("nan")])
 def test_a_step_size_out_of_range_is_refused(lr):
     with pytest.raises(UserError, match=r"agent\.lr"):
-        QLearning(3, 2, 0.9, lr=lr)
+        QLearning(3, 2, 0.9, Greedy(), lr=lr)
 
 
 @pytest.mark.parametrize("make", [QLearning, Sarsa])
 def test_a_table_that_is_put_back(make):
-    agent, other = agent_with_table(make), make(3, 2, gamma=0.5, lr=0.25)
+    agent, other = agent_with_table(make), make(3, 2, 0.5, Greedy(), lr=0.25)
     saved = agent.state_dict()
     before = copy.deepcopy(saved)
     agent.learn(step([0], [1], [1.0], [1]), np.array([1]))
@@ -105,7 +107,7 @@ def test_q_learning_comes_to_the_optimum_of_frozenlake_from_whatever_is_tried():
     """Moves are drawn, so what error remains is set by the step size, which is made smaller on the way."""
     table, gamma = gym.make("FrozenLake-v1").unwrapped.P, 0.9
     best = np.array(best_values(table, gamma, 300))
-    agent, rng, errors = QLearning(16, 4, gamma), np.random.default_rng(0), []
+    agent, rng, errors = QLearning(16, 4, gamma, Greedy()), np.random.default_rng(0), []
     tried = [(s, a) for s in table for a in table[s] if len(table[s][a]) == 3]  # everything, but not in the holes
     state, action = np.array(tried).T
     for lr in (0.3, 0.03, 0.003):
@@ -122,4 +124,4 @@ def test_q_learning_comes_to_the_optimum_of_frozenlake_from_whatever_is_tried():
 def test_a_table_that_cannot_fit_is_refused_before_it_is_allocated(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 20 * 10**9)
     with pytest.raises(UserError, match=r"1,000,000,000 states × 2 actions.* 32\.00 GB, but 20\.00 GB"):
-        QLearning(10**9, 2, gamma=0.9)
+        QLearning(10**9, 2, 0.9, Greedy())

@@ -1,6 +1,5 @@
 """Configuration -> objects: what is chosen for the user, and what a wrong part is told."""
 
-import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,15 @@ from hydra import compose, initialize_config_dir
 
 from rl_runner import catalogue
 from rl_runner.build import jobs as build
+from rl_runner.build import saved
 from rl_runner.commands.train import TrainJob
 from rl_runner.launch import tuned
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import UserError
-from tests.commandline import refused
 
 
 def config(*words: str) -> dict[str, Any]:
-    return build.plain(tuned.compose(list(words)))
+    return saved.plain(tuned.compose(list(words)))
 
 
 def job(*words: str) -> TrainJob:
@@ -78,65 +77,11 @@ def test_an_agent_that_was_compiled_is_evaluated_where_no_compiler_is(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunDirectory(trained)
-    build.save_run_config(run, {**(cfg := build.load_run_config(run, [])), "agent": {**cfg["agent"], "compiled": True}})
+    saved.save_run_config(run, {**(cfg := saved.load_run_config(run, [])), "agent": {**cfg["agent"], "compiled": True}})
     monkeypatch.delattr(torch, "compile")
     with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        made = build.eval_job(build.plain(compose("eval", [f"checkpoint={trained}", "episodes=1"])))
+        made = build.eval_job(saved.plain(compose("eval", [f"checkpoint={trained}", "episodes=1"])))
     made.envs.close()
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("", "cannot be read: it holds no keys"),
-        ("{}", "cannot be read: it holds no keys"),
-        ("[1, 2]", "cannot be read: it holds no keys"),
-        ("a: [1", "cannot be read: while parsing"),
-        ("device: cpu\nseed: 0\n", "is damaged, or no configuration of a run: num_threads: "),
-    ],
-)
-def test_a_broken_configuration_is_named(text: str, why: str, trained: Path) -> None:
-    (trained / "config.yaml").write_text(text)
-    for words in (["eval", str(trained)], ["train", f"resume={trained}"]):
-        assert refused(*words).startswith(f"rlrun: {trained}/config.yaml {why}")
-
-
-def test_a_configuration_that_cannot_be_written(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Any, path: Path) -> None:
-        path.write_text("half of")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(build.OmegaConf, "save", fail)
-    before = (trained / "config.yaml").read_text()
-    line = refused("train", f"resume={trained}", "total_steps=77")
-    assert line == f"rlrun: {trained}/config.yaml cannot be written: No space left on device"
-    assert (trained / "config.yaml").read_text() == before
-    assert "outputs/new/config.yaml cannot be written" in refused("train", "hydra.run.dir=outputs/new")
-
-
-def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
-    run = RunDirectory(trained)
-    words = [
-        "total_steps=77",
-        "eval.every_steps=5",
-        "+resume=x",
-        "checkpoint.keep=9",
-        "stop.return=1",
-        "log.every_steps=3",
-        "replay.frames=host",
-        "agent.compiled=true",
-    ]
-    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        cfg = compose("train", [word.lstrip("+") for word in words])
-    changed = build.resumed_config(run, cfg, words)
-    before = build.load_run_config(run, [])
-    before["total_steps"], before["eval"]["every_steps"], before["checkpoint"]["keep"] = 77, 5, 9
-    before["stop"]["return"], before["log"]["every_steps"] = 1, 3
-    before["replay"]["frames"], before["agent"]["compiled"] = "host", True
-    assert changed == before
-    for key in ("seed", "replay.capacity", "env.num_envs", "trusty"):
-        with pytest.raises(UserError, match=f"{key}: cannot change"):
-            build.resumed_config(run, cfg, [f"{key}=3"])
 
 
 def test_where_there_are_no_exact_measures_the_reason_is_said(workdir: Path) -> None:

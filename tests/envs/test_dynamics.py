@@ -370,7 +370,7 @@ def test_an_agents_values_of_forbidden_actions_do_not_count() -> None:
     best, mask = optimal_values(mdp, 0.9), np.array([fenced().action_mask(s) for s in range(16)])
 
     class Agent:
-        def greedy_policy(self, obs):
+        def q_values(self, obs):
             return torch.from_numpy(np.where(mask, best, 100.0))[obs]
 
     now = Exact(mdp, Agent(), 0.9)()

@@ -30,7 +30,7 @@ class Fixed:
     def __init__(self, q, first=0):
         self.q, self.first, self.asked = torch.tensor(q), first, []
 
-    def greedy_policy(self, obs):
+    def q_values(self, obs):
         self.asked.append(obs)
         return self.q[obs - self.first]
 

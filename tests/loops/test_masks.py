@@ -11,16 +11,15 @@ import pytest
 import torch
 from gymnasium.spaces import Dict, Discrete, MultiBinary
 
-from rl_runner.actor import Actor
 from rl_runner.agents.dqn import DQN
 from rl_runner.agents.tabular import QLearning
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.evaluate import evaluate
+from rl_runner.evaluation import evaluate
 from rl_runner.exploration import EpsilonGreedy
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.replay import ReplayLoop
-from rl_runner.networks.heads import Linear
+from rl_runner.networks.heads import SingleStream
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
 from rl_runner.replay.replay import Replay
@@ -28,7 +27,7 @@ from rl_runner.replay.samplers import Uniform
 from rl_runner.replay.storage import RowStorage
 from rl_runner.schedules import Every
 from rl_runner.sync import Hard
-from rl_runner.types import UserError
+from rl_runner.types import Evaluate, UserError
 from rl_runner.values import Scalar
 
 GAMMA, STATES, ACTIONS, CPU = 0.8, 5, 3, torch.device("cpu")
@@ -84,10 +83,6 @@ def make(num_envs: int, **kwargs: Any) -> EpisodicVectorEnv:
     return EpisodicVectorEnv(GymBackend("RlrunMasked-v0", num_envs, kwargs=kwargs), 0, "train")
 
 
-def random_actor(agent: Any) -> Actor:
-    return Actor(agent.policy, EpsilonGreedy(1.0, 1.0, 0), np.random.default_rng(0), CPU)
-
-
 @pytest.mark.parametrize("in_dict", [False, True])
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_masks_are_those_of_the_states_shown(num_envs: int, in_dict: bool) -> None:
@@ -125,28 +120,33 @@ def test_a_restored_run_has_the_same_masks() -> None:
 
 def test_q_learning_finds_the_values_of_the_allowed_actions() -> None:
     envs = make(2)
-    agent = QLearning(STATES, ACTIONS, GAMMA, lr=0.5, initial=5.0)  # what is never tried stays at 5
-    loop = OnlineLoop(envs, random_actor(agent), agent)
+    agent = QLearning(
+        STATES, ACTIONS, GAMMA, EpsilonGreedy(1.0, 1.0, 0), lr=0.5, initial=5.0
+    )  # what is never tried stays at 5
+    loop = OnlineLoop(envs, agent, np.random.default_rng(0))
     for _ in range(2000):
         loop.step()
     q = agent.table.numpy()[:4]
     np.testing.assert_allclose(q[ALLOWED[:4]], best_values()[ALLOWED[:4]], atol=1e-6)
     assert (q[~ALLOWED[:4]] == 5.0).all()
-    greedy = Actor(agent.greedy_policy, EpsilonGreedy(0.3, 0.3, 0), np.random.default_rng(0), CPU)
-    assert len(evaluate(greedy, make(2), episodes=20).episodes) == 20  # the environment checks each action
+    mode = Evaluate(np.random.default_rng(0), epsilon=0.3)
+    assert len(evaluate(agent, make(2), 20, mode).episodes) == 20  # the environment checks each action
 
 
 def test_dqn_finds_them_through_the_replay() -> None:
     torch.manual_seed(0)
     envs = make(2)
-    network = QNetwork(Discrete(STATES), ACTIONS, 1, 0, partial(MLP, sizes=(32,)), Linear)
+    network = QNetwork(Discrete(STATES), ACTIONS, 1, 0, partial(MLP, sizes=(32,)), SingleStream)
     with torch.no_grad():
         network.head.values.out.bias.fill_(5.0)  # what is never learned looks good
-    agent = DQN(network, Scalar("mse"), partial(torch.optim.Adam, lr=5e-3), Hard(every_updates=20), double=True)
+    explore = EpsilonGreedy(1.0, 1.0, 0)
+    agent = DQN(
+        network, Scalar("mse"), partial(torch.optim.Adam, lr=5e-3), Hard(every_updates=20), explore, double=True
+    )
     storage = RowStorage(2000, 2, (), np.int64)
     replay = Replay(storage, Uniform(), GAMMA, 1, None, np.random.default_rng(0), CPU)
-    loop = ReplayLoop(envs, random_actor(agent), agent, replay, 64, 200, Every(2))
+    loop = ReplayLoop(envs, agent, replay, np.random.default_rng(0), 64, 200, Every(2))
     for _ in range(900):
         loop.step()
-    q = agent.greedy_policy(torch.arange(4)).numpy()
+    q = agent.q_values(torch.arange(4)).numpy()
     np.testing.assert_allclose(q[ALLOWED[:4]], best_values()[ALLOWED[:4]], atol=0.1)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from rl_runner import rng
-from rl_runner.actor import Actor
 from rl_runner.agents.tabular import QLearning, Sarsa
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
@@ -19,7 +18,7 @@ from rl_runner.types import Clock, Transition
 
 
 class Recorder:
-    """Stands in for environments, actor and agent, and writes down what is asked of it.
+    """Stands in for environments and agent, and writes down what is asked of it.
 
     Observations are the time, -1 at the very start, -100 after later resets; the action is always the observation.
     """
@@ -49,15 +48,14 @@ class Recorder:
         self.finished = [0] if over[-1] else []
         return Transition(before, self.action, np.ones(self.num_envs, np.float32), over, no, no, self.obs)
 
-    # actor
-    def __call__(self, obs, step, action_mask=None):
-        self.calls.append(f"act@{step}")
-        return obs.copy()
+    # agent
+    def act(self, obs, carry, mode, action_mask=None):
+        self.calls.append(f"act@{mode.step}")
+        return obs.copy(), None
 
     def metrics(self, step):
         return {"epsilon": 0.5 * step}
 
-    # agent
     def learn(self, tr, next_action):
         self.calls.append("learn")
         self.learned.append((tr, next_action))
@@ -66,7 +64,7 @@ class Recorder:
 
 def recorded(num_envs=1, episode_length=1000):
     parts = Recorder(num_envs, episode_length)
-    return OnlineLoop(parts, parts, parts), parts
+    return OnlineLoop(parts, parts, np.random.default_rng(0)), parts
 
 
 def test_the_textbooks_order():
@@ -110,9 +108,8 @@ def test_scalars_are_means_since_the_last_call():
 
 def frozenlake(make, num_envs=3, epsilon=0.3):
     envs = EpisodicVectorEnv(GymBackend("FrozenLake-v1", num_envs, kwargs={"max_episode_steps": 9}), 5, "train")
-    agent = make(16, 4, gamma=0.9, initial=0.5)
-    actor = Actor(agent.policy, EpsilonGreedy(epsilon, epsilon, 0), rng.generator(5, "actor"), torch.device("cpu"))
-    return OnlineLoop(envs, actor, agent)
+    agent = make(16, 4, 0.9, EpsilonGreedy(epsilon, epsilon, 0), initial=0.5)
+    return OnlineLoop(envs, agent, rng.generator(5, "actor"))
 
 
 def everything(loop):
@@ -200,7 +197,7 @@ def test_what_sarsa_learns_about_is_what_it_then_does():
             seen.append((tr, next_action.copy()))
             return super().learn(tr, next_action)
 
-    loop.agent = Spy(16, 4, gamma=0.9)
+    loop.agent = Spy(16, 4, 0.9, EpsilonGreedy(0.3, 0.3, 0))
     for _ in range(100):
         loop.step()
     others = 0

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from rl_runner.agents.dqn import DQN
+from rl_runner.build import jobs
 from rl_runner.loops.replay import ReplayLoop
+from rl_runner.run import checkpoint
 from rl_runner.schedules import Every
-from rl_runner.types import Clock, LearnOutput, Transition, UserError
+from rl_runner.types import Carry, Clock, LearnOutput, Transition, UserError
+from tests.build.test_components import configuration, environments
 
 
 class Recorder:
@@ -58,7 +62,6 @@ class Recorder:
     def metrics(self):
         return {"beta": 0.5}
 
-    # agent
     def learn(self, batch):
         self.calls.append("learn")
         return LearnOutput({"loss": torch.tensor(float(self.t))}, torch.tensor([7.0]))
@@ -67,24 +70,30 @@ class Recorder:
         self.syncs.append((before, now))
 
 
+class Agent:
+    """Remembers nothing but how many steps ago each episode began, which it writes down."""
+
+    def __init__(self, parts):
+        self.parts, self.learn, self.sync, self.ages = parts, parts.learn, parts.sync, []
+
+    def act(self, obs, carry, mode, action_mask=None):
+        self.parts.calls.append(f"act@{mode.step}")
+        age = np.zeros(len(obs), dtype=np.int64) if carry is None else np.where(carry.reset, 0, carry.state["age"] + 1)
+        self.ages.append(age.tolist())
+        return np.zeros(len(obs), dtype=np.int64), Carry({"age": age}, np.zeros(len(obs), dtype=np.bool_))
+
+    def metrics(self, step):
+        return {"epsilon": 1 / (1 + step)}
+
+
 class _Batch:
     ids = np.array([3])
 
 
 def make(num_envs=1, episode_length=1000, learning_starts=0, learn_every=1, updates_per_learn=1, overlap=False):
     parts = Recorder(num_envs, episode_length)
-
-    class Actor:
-        def __call__(self, obs, step, action_mask=None):
-            parts.calls.append(f"act@{step}")
-            return np.zeros(num_envs, dtype=np.int64)
-
-        def metrics(self, step):
-            return {"epsilon": 1 / (1 + step)}
-
-    learn = (learning_starts, Every(learn_every), updates_per_learn)
-    loop = ReplayLoop(parts, Actor(), parts, parts, 32, *learn, overlap)
-    return loop, parts
+    agent, learn = Agent(parts), (learning_starts, Every(learn_every), updates_per_learn)
+    return ReplayLoop(parts, agent, parts, np.random.default_rng(0), 32, *learn, overlap), parts
 
 
 def test_one_step_in_the_textbooks_order():
@@ -94,6 +103,13 @@ def test_one_step_in_the_textbooks_order():
     assert parts.calls == order
     assert parts.priorities == [(_Batch.ids, torch.tensor([7.0]))]
     assert loop.clock == Clock(steps=1, updates=1, episodes=0)
+
+
+def test_a_memory_lasts_as_long_as_the_episode():
+    loop, _ = make(num_envs=2, episode_length=3)
+    for _ in range(7):
+        loop.step()
+    assert loop.agent.ages == [[0, 0], [1, 1], [2, 2], [0, 3], [1, 4], [2, 5], [0, 6]]
 
 
 def test_overlapped_learning_happens_while_the_environments_step():
@@ -170,3 +186,29 @@ def test_a_network_that_has_diverged_is_said():
     loop.meter.add({"loss": torch.tensor(float("nan"))})
     with pytest.raises(UserError, match=r"optimizer.lr: the network has diverged"):
         loop.scalars()
+
+
+class Remembering(DQN):
+    """Acts by how many steps it has seen of each episode."""
+
+    def act(self, obs, carry, mode, action_mask=None):
+        age = np.zeros(len(obs), np.int64) if carry is None else np.where(carry.reset, 0, carry.state["age"] + 1)
+        self.age = age
+        return age // 3 % 2, Carry({"age": age}, np.zeros(len(obs), np.bool_))
+
+
+def test_a_memory_is_saved_and_restored(tmp_path):
+    cfg = configuration("env=cartpole", "env.num_envs=3", "learning_starts=10", "learn_every_steps=3", "batch_size=4")
+    cfg["agent"]["_target_"] = f"{__name__}.Remembering"
+    loop, other = (jobs.learner_of(cfg, environments(cfg), torch.device("cpu")).loop() for _ in range(2))
+    for _ in range(37):
+        loop.step()
+    checkpoint.save(tmp_path / "saved", loop.state_dict(), {})
+    other.load_state_dict(checkpoint.load(tmp_path / "saved"))
+    for _ in range(30):
+        loop.step()
+        other.step()
+        assert other.agent.age.tolist() == loop.agent.age.tolist()
+        np.testing.assert_array_equal(other.obs, loop.obs)
+    assert len(set(loop.agent.age.tolist())) > 1
+    assert loop.clock.episodes > 3

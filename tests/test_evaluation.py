@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from gymnasium.spaces import Box, Discrete
 
 from rl_runner import rng
-from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv, Step
-from rl_runner.evaluate import Evaluation, evaluate
-from rl_runner.exploration import Greedy
-from rl_runner.types import Episode
+from rl_runner.evaluation import Evaluation, evaluate
+from rl_runner.types import Carry, Episode, Evaluate
 
 SEED, STREAM = 7, "eval"
+
+
+MODE = Evaluate(np.random.default_rng(0))
 
 
 class Scripted:
@@ -58,16 +58,35 @@ class Scripted:
     def close(self) -> None: ...
 
 
+class Ones:
+    """Always takes action 1; writes down how long ago each episode began, which it remembers."""
+
+    def __init__(self) -> None:
+        self.ages: list[list[int]] = []
+
+    def act(self, obs: Any, carry: Any, mode: Any, action_mask: Any = None) -> Any:
+        assert mode is MODE
+        age = np.zeros(len(obs), np.int64) if carry is None else np.where(carry.reset, 0, carry.state["age"] + 1)
+        self.ages.append(age.tolist())
+        return np.ones(len(obs), np.int64), Carry({"age": age}, np.zeros(len(obs), np.bool_))
+
+
+def test_a_memory_lasts_as_long_as_the_episode() -> None:
+    policy, envs = Ones(), EpisodicVectorEnv(Scripted([[2, 2], [4]]), SEED, STREAM)
+    evaluate(policy, envs, 3, MODE)
+    assert policy.ages == [[0, 0], [1, 1], [0, 2], [1, 3]]
+
+
 def play(lengths: Sequence[Sequence[int]], episodes: int, **kwargs: Any) -> tuple[Evaluation, list[np.ndarray]]:
     seen: list[np.ndarray] = []
 
-    def policy(obs: torch.Tensor) -> torch.Tensor:
-        seen.append(obs.numpy().copy())
-        return torch.tensor([[0.0, 1.0]]).repeat(len(obs), 1)
+    class Policy(Ones):
+        def act(self, obs: Any, carry: Any, mode: Any, action_mask: Any = None) -> Any:
+            seen.append(obs.copy())
+            return super().act(obs, carry, mode, action_mask)
 
     envs = EpisodicVectorEnv(Scripted(lengths), SEED, STREAM)
-    actor = Actor(policy, Greedy(), np.random.default_rng(0), torch.device("cpu"))
-    return evaluate(actor, envs, episodes, **kwargs), seen
+    return evaluate(Policy(), envs, episodes, MODE, **kwargs), seen
 
 
 def which(evaluation: Evaluation) -> list[tuple[int, int]]:
@@ -130,8 +149,7 @@ def test_long_episodes_keep_their_share() -> None:
 
 def test_truncated_episodes_count_too() -> None:
     envs = EpisodicVectorEnv(Scripted([[3], [2]], truncate=True), SEED, STREAM)
-    actor = Actor(lambda obs: torch.zeros(len(obs), 2), Greedy(), np.random.default_rng(0), torch.device("cpu"))
-    assert sorted(e.length for e in evaluate(actor, envs, 3).episodes) == [2, 2, 3]
+    assert sorted(e.length for e in evaluate(Ones(), envs, 3, MODE).episodes) == [2, 2, 3]
 
 
 def test_the_policy_sees_first_observations_and_never_last_ones() -> None:

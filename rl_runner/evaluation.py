@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rl_runner.actor import Actor
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.report.stats import t_quantile
-from rl_runner.types import Episode, State
+from rl_runner.types import Carry, Episode, Evaluate, Policy, State
 
 
 class Evaluation(NamedTuple):
@@ -27,24 +26,34 @@ class Evaluation(NamedTuple):
             "episodes": len(self.episodes),
         }
 
+    def rows(self) -> list[State]:
+        """Return the seed, return and length of each episode."""
+        return [{"seed": e.seed, "return": e.total_reward, "length": e.length} for e in self.episodes]
+
 
 def evaluate(
-    actor: Actor, envs: EpisodicVectorEnv, episodes: int, stopped: Callable[[], bool] = lambda: False
+    policy: Policy,
+    envs: EpisodicVectorEnv,
+    episodes: int,
+    mode: Evaluate,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Play episodes and count every one that was begun, long or short, so that short ones are not favoured.
 
     Args:
-        actor: chooses the actions.
+        policy: chooses the actions.
         envs: fresh environments, with seeds of their own.
         episodes: K.
+        mode: how the policy acts.
         stopped: asked after each step; True ends it early with the episodes finished so far.
     """
-    obs = envs.reset()
+    obs, carry = envs.reset(), None
     counts = np.arange(envs.num_envs) < episodes  # (N,) environments whose episode counts
     begun = int(counts.sum())
     finished: list[Episode] = []
     while counts.any() and not stopped():
-        envs.send(actor(obs, 0, envs.action_mask))
+        action, carry = policy.act(obs, carry, mode, envs.action_mask)
+        envs.send(action)
         tr = envs.recv()
         obs = tr.next_obs
         if not tr.ended.any():
@@ -53,7 +62,7 @@ def evaluate(
         for i in np.flatnonzero(tr.ended & counts):
             counts[i] = begun < episodes
             begun += int(counts[i])
-        obs = envs.reset(tr.ended)
+        obs, carry = envs.reset(tr.ended), Carry.begin(carry, tr.ended)
     return Evaluation(finished)
 
 

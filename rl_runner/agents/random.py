@@ -1,0 +1,33 @@
+"""The agent that knows nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from rl_runner.types import Array, BoolArray, Carry, Mode
+
+
+class Random:
+    """Draws each action from the action space, whatever it sees.
+
+    Args:
+        action_space: of one environment. Bounded Boxes are uniform.
+        seed: of its random stream.
+    """
+
+    def __init__(self, action_space: gym.Space[Any], seed: int) -> None:
+        # Discrete actions are numbered from 0 everywhere; the backend adds the space's start.
+        self._space: gym.Space[Any] = action_space
+        if isinstance(action_space, gym.spaces.Discrete):
+            self._space = gym.spaces.Discrete(action_space.n)
+        self._space.seed(seed)
+
+    def act(
+        self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
+    ) -> tuple[Array, Carry | None]:
+        """Return actions (N, *D) for observations (N, *O)."""
+        masks = [None] * len(obs) if action_mask is None else action_mask.astype(np.int8)
+        return np.array([self._space.sample(mask) for mask in masks], dtype=self._space.dtype), carry

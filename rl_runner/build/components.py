@@ -1,0 +1,186 @@
+"""The parts of an agent and of its loop, each built from its group of the configuration."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+
+from rl_runner import compute, rng
+from rl_runner.build import checks
+from rl_runner.build.signatures import factory, make, named
+from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.exact.mdp import MDP
+from rl_runner.networks.heads import SingleStream
+from rl_runner.networks.qnetwork import QNetwork
+from rl_runner.networks.torsos import MLP
+from rl_runner.replay.replay import Replay
+from rl_runner.replay.samplers import Prioritized, Uniform
+from rl_runner.replay.storage import RowStorage
+from rl_runner.schedules import LinearSchedule
+from rl_runner.types import Sampler, State, UserError, ValueRepresentation
+
+SETTINGS = ("name", "gamma", "n_step")  # keys of the agent group that are not arguments of the agent's class
+
+
+class MakesNetwork(Protocol):
+    """A network's class, or a function that returns one."""
+
+    def __call__(
+        self,
+        *,
+        observation_space: gym.Space[Any],
+        actions: int,
+        outputs_per_action: int,
+        quantile_levels: int,
+        precision: str,
+    ) -> nn.Module: ...
+
+
+class MakesSampler(Protocol):
+    """A sampler's class."""
+
+    def __call__(self, *, capacity: int) -> Sampler: ...
+
+
+if TYPE_CHECKING:
+    _networks: tuple[MakesNetwork] = (partial(QNetwork, torso=MLP, head=SingleStream),)
+    _samplers: tuple[MakesSampler, MakesSampler] = (Uniform, Prioritized)
+
+
+def group(cfg: State, key: str) -> State:
+    """Return the configuration of a group.
+
+    Raises:
+        UserError: no option of the group is chosen.
+    """
+    node: State = cfg.get(key) or {}
+    if "_target_" not in node:
+        raise UserError(f"{key}: nothing is chosen; {key}=NAME is wanted")
+    return node
+
+
+def agent_node(cfg: State) -> State:
+    """Return the `agent` group without the keys that its class does not take."""
+    return {k: v for k, v in group(cfg, "agent").items() if k not in SETTINGS}
+
+
+def number_of_actions(envs: EpisodicVectorEnv) -> int:
+    """Return A.
+
+    Raises:
+        UserError: the actions are not numbered.
+    """
+    space = envs.action_space
+    if not isinstance(space, gym.spaces.Discrete):
+        raise UserError(
+            f"env: {envs.backend.name} has actions {space}; this agent needs a finite number of them (Discrete)"
+        )
+    return int(space.n)
+
+
+def states(envs: EpisodicVectorEnv) -> gym.spaces.Discrete:
+    """Return the space of numbered states.
+
+    Raises:
+        UserError: the observations are not numbered states.
+    """
+    space = envs.observation_space
+    if not isinstance(space, gym.spaces.Discrete):
+        raise UserError(f"env: {envs.backend.name} has observations {space}; a table needs numbered states (Discrete)")
+    return space
+
+
+def dynamics(envs: EpisodicVectorEnv) -> MDP:
+    """Return the environment's dynamics.
+
+    Raises:
+        UserError: they are not known.
+    """
+    try:
+        mdp = envs.backend.mdp()
+    except UserError as e:
+        raise UserError(f"env: planning needs the dynamics, but {e}") from e
+    if mdp is None:
+        raise UserError(
+            f"env: planning needs the dynamics, and {envs.backend.name} does not tell them; "
+            f"frozenlake, frozenlake8x8 and gridworld do"
+        )
+    return mdp
+
+
+def q_network(cfg: State, envs: EpisodicVectorEnv, value: ValueRepresentation, device: torch.device) -> nn.Module:
+    """Return the online network, on the device."""
+    node = group(cfg, "network")
+    if envs.normalized:
+        node = {**node, "normalize": True}
+    if node.get("normalize") and device.type == "mps":
+        raise UserError("network.normalize: its statistics are float64, which device mps lacks; device=cpu has it")
+    network = factory("network", node, MakesNetwork)(
+        observation_space=envs.observation_space,
+        actions=number_of_actions(envs),
+        outputs_per_action=value.outputs_per_action,
+        quantile_levels=value.quantile_levels,
+        precision=cfg["precision"],
+    )
+    return network.to(device)
+
+
+def optimizer_factory(cfg: State) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+    """Return what makes the optimizer from parameters."""
+    node = group(cfg, "optimizer")
+    node = {k: v for k, v in node.items() if k not in ("lr_end", "lr_steps")}  # these are the schedule's
+    # A class that was chosen by its _target_ alone still has the other keys of Adam's file, not all of which it takes.
+    taken = inspect.signature(named("optimizer", node["_target_"])).parameters
+    node = {k: v for k, v in node.items() if k not in ("eps", "fused") or k in taken}
+
+    def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        try:
+            made: torch.optim.Optimizer = make("optimizer", node, list(parameters))
+        except ValueError as e:  # torch's own range checks
+            raise UserError(f"optimizer: {e}") from e
+        return made
+
+    return optimizer
+
+
+def lr_schedule(cfg: State) -> LinearSchedule | None:
+    """Return the learning rate by environment step; None: it is constant."""
+    node = group(cfg, "optimizer")
+    return None if node.get("lr_end") is None else LinearSchedule(node["lr"], node["lr_end"], node["lr_steps"])
+
+
+def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Replay:
+    """Return the replay memory, empty.
+
+    Raises:
+        UserError: its capacity is too small for the environments, or larger than the free memory.
+    """
+    node: State = cfg["replay"]
+    capacity, n_step, space = int(node["capacity"]), int(cfg["agent"]["n_step"]), envs.observation_space
+    least = envs.num_envs * (envs.stack + n_step + 1)
+    if capacity < least:
+        raise UserError(
+            f"replay.capacity: {capacity} rows are too few for {envs.num_envs} environment(s), frame stack "
+            f"{envs.stack} and n_step {n_step}; at least {least}"
+        )
+    frame = math.prod(space.shape[1:] if envs.stack > 1 else space.shape) * space.dtype.itemsize
+    place = compute.frames_device(node.get("frames", "auto"), device, capacity, frame)
+    on_host = frame if place.type == "cpu" or cfg["checkpoint"]["replay"] else 0  # to be saved they are copied
+    checks.memory_for_replay(capacity, on_host + 18)  # action, reward, flags, age
+    storage = RowStorage(capacity, envs.num_envs, space.shape, space.dtype, stack=envs.stack, device=place)
+    sampler = factory("replay.sampler", node["sampler"], MakesSampler)(capacity=capacity)
+    stream = rng.generator(cfg["seed"], "replay")
+    return Replay(storage, sampler, cfg["agent"]["gamma"], n_step, cfg["reward_clip"], stream, device)
+
+
+def exploration_stream(cfg: State) -> np.random.Generator:
+    """Return the random stream of exploration."""
+    return rng.generator(cfg["seed"], "actor")

@@ -1,0 +1,142 @@
+"""Recipes: one function for each kind of training loop. It builds an agent and joins it with what trains it.
+
+An agent's YAML file names its recipe. A recipe of your own takes the same three arguments and returns a `Learner`.
+The protocols say what a recipe hands to the class that the configuration names; mypy checks rlrun's classes by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+
+from rl_runner.agents.dqn import DQN
+from rl_runner.agents.planning import PolicyIteration, ValueIteration
+from rl_runner.agents.tabular import QLearning, Sarsa
+from rl_runner.build import checks
+from rl_runner.build import components as build
+from rl_runner.build.signatures import factory, part
+from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.exact.mdp import MDP
+from rl_runner.loops.online import OnlineLoop
+from rl_runner.loops.planning import PlanningLoop
+from rl_runner.loops.replay import ReplayLoop
+from rl_runner.schedules import Every, LinearSchedule
+from rl_runner.types import (
+    Agent,
+    Exploration,
+    Loop,
+    OnlineAgent,
+    PlanningAgent,
+    ReplayAgent,
+    State,
+    Sync,
+    ValueRepresentation,
+)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """An agent, and what trains it.
+
+    Attributes:
+        agent: built, not trained.
+        loop: builds the training loop; evaluation does not call it.
+    """
+
+    agent: Agent
+    loop: Callable[[], Loop]
+
+
+class MakesReplayAgent(Protocol):
+    """The class of an agent that learns from a replay memory."""
+
+    def __call__(
+        self,
+        *,
+        network: nn.Module,
+        value: ValueRepresentation,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        sync: Sync,
+        exploration: Exploration,
+        lr_schedule: LinearSchedule | None,
+    ) -> ReplayAgent: ...
+
+
+class MakesTable(Protocol):
+    """The class of an agent that keeps a table of action values."""
+
+    def __call__(
+        self, *, states: int, actions: int, gamma: float, exploration: Exploration, first_state: int
+    ) -> OnlineAgent: ...
+
+
+class MakesPlanner(Protocol):
+    """The class of an agent that plans with known dynamics."""
+
+    def __call__(self, *, mdp: MDP, gamma: float, first_state: int) -> PlanningAgent: ...
+
+
+if TYPE_CHECKING:
+    _replay_agents: tuple[MakesReplayAgent] = (DQN,)
+    _tables: tuple[MakesTable, MakesTable] = (QLearning, Sarsa)
+    _planners: tuple[MakesPlanner, MakesPlanner] = (ValueIteration, PolicyIteration)
+
+
+def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Deep Q-learning and its relatives: act, store, sample, learn, sync."""
+    checks.require(cfg, checks.REPLAY_LEARNING)
+    value = part("value", build.group(cfg, "value"), ValueRepresentation)
+    network = build.q_network(cfg, envs, value, device)
+    agent = factory("agent", build.agent_node(cfg), MakesReplayAgent)(
+        network=network,
+        value=value,
+        optimizer=build.optimizer_factory(cfg),
+        sync=part("sync", build.group(cfg, "sync"), Sync),
+        exploration=part("exploration", build.group(cfg, "exploration"), Exploration),
+        lr_schedule=build.lr_schedule(cfg),
+    )
+
+    def loop() -> ReplayLoop:
+        checks.memory_for_learning(network, cfg["batch_size"])
+        return ReplayLoop(
+            envs,
+            agent,
+            replay=build.replay_memory(cfg, envs, device),
+            rng=build.exploration_stream(cfg),
+            batch_size=cfg["batch_size"],
+            learning_starts=cfg["learning_starts"],
+            learn_every=Every(cfg["learn_every_steps"]),
+            updates_per_learn=cfg["updates_per_learn"],
+            overlap=cfg["overlap"],
+        )
+
+    return Learner(agent, loop)
+
+
+def online(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Temporal-difference learning with a table: learn from each step as it happens."""
+    checks.require(cfg, checks.DISCOUNT)
+    states = build.states(envs)
+    agent = factory("agent", build.agent_node(cfg), MakesTable)(
+        states=int(states.n),
+        actions=build.number_of_actions(envs),
+        gamma=cfg["agent"]["gamma"],
+        exploration=part("exploration", build.group(cfg, "exploration"), Exploration),
+        first_state=int(states.start),
+    )
+    return Learner(agent, lambda: OnlineLoop(envs, agent, build.exploration_stream(cfg)))
+
+
+def planning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Dynamic programming: sweep over the states of known dynamics until nothing changes."""
+    checks.require(cfg, checks.DISCOUNT)
+    mdp = build.dynamics(envs)
+    first_state = int(build.states(envs).start)
+    agent = factory("agent", build.agent_node(cfg), MakesPlanner)(
+        mdp=mdp, gamma=cfg["agent"]["gamma"], first_state=first_state
+    )
+    return Learner(agent, lambda: PlanningLoop(envs, agent))

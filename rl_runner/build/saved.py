@@ -1,0 +1,99 @@
+"""A run's configuration on the disk: load, save, and change it for a resume."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from rl_runner.build import checks, trust
+from rl_runner.run.directory import RunDirectory
+from rl_runner.types import State, UserError
+
+RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device", "replay.frames", "agent.compiled")
+RECIPES = {  # of runs from before there were recipes, by the loop that their configuration names
+    "rl_runner.loops.replay.ReplayLoop": "replay_learning",
+    "rl_runner.loops.online.OnlineLoop": "online",
+    "rl_runner.loops.planning.PlanningLoop": "planning",
+}
+
+
+def plain(cfg: Any) -> State:
+    """Return a configuration as plain dicts and lists, interpolations resolved."""
+    return cast(State, OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+
+
+def load_run_config(run: RunDirectory, trusted: list[str]) -> State:
+    """Read a run's configuration. It may be a stranger's, so it may only name parts of rlrun and what is trusted.
+
+    Raises:
+        UserError: no whole configuration there, or one that names other code.
+    """
+    try:
+        cfg = cast(State, OmegaConf.to_container(OmegaConf.load(run.config), resolve=False))
+    except Exception as e:  # whatever a broken file makes the parser raise
+        raise UserError(f"{run.config} cannot be read: {' '.join(str(e).split())}") from e
+    if not isinstance(cfg, dict) or not cfg:
+        raise UserError(f"{run.config} cannot be read: it holds no keys")
+    cfg = _from_older(cfg)
+    trust.check(cfg, trusted)
+    try:
+        checks.require(cfg, checks.TRAINING)
+    except UserError as e:
+        raise UserError(f"{run.config} is damaged, or no configuration of a run: {e}") from e
+    return cfg
+
+
+def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
+    """Return a run's own configuration with what may change when it is resumed.
+
+    Args:
+        run: the run that goes on.
+        cfg: the configuration as composed from the command line.
+        overrides: the words of the command line, such as "total_steps=200000".
+
+    Raises:
+        UserError: something that may not change.
+    """
+    trained = OmegaConf.create(load_run_config(run, list(cfg.trust)))
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+")
+        if key in ("resume", "trust"):
+            continue
+        if key not in RESUMABLE and key.split(".")[0] not in RESUMABLE:
+            raise UserError(f"{key}: cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
+        OmegaConf.update(trained, key, OmegaConf.select(cfg, key))
+    return plain(trained)
+
+
+def save_run_config(run: RunDirectory, cfg: State) -> None:
+    """Write a run's configuration, resolved, so that it needs no code to read.
+
+    Raises:
+        UserError: it cannot be written; one that stands there already stays.
+    """
+    temporary = run.config.with_suffix(".tmp")
+    try:
+        OmegaConf.save(OmegaConf.create(cfg), temporary)
+        temporary.replace(run.config)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise UserError(f"{run.config} cannot be written: {e.strerror}") from e
+
+
+def _from_older(cfg: State) -> State:
+    """Return the configuration of an older run with the keys of today."""
+    if "recipe" in cfg or not isinstance(cfg.get("loop"), dict):
+        return cfg
+    loop = cfg["loop"]
+    recipe = RECIPES.get(str(loop.get("_target_")))
+    if recipe is None:
+        raise UserError(f"this run's loop, {loop.get('_target_')}, is from an older version; write a recipe for it")
+    new = {k: v for k, v in cfg.items() if k not in ("loop", "preset")}
+    new |= {"recipe": {"_target_": f"rl_runner.build.recipes.{recipe}"}, "overlap": loop.get("overlap", False)}
+    new.setdefault("precision", "fp32")
+    if recipe == "replay_learning" and isinstance(new.get("agent"), dict):
+        new["agent"].setdefault("n_step", 1)
+    return new

@@ -1,0 +1,93 @@
+"""The parts of an agent and of its loop, from their groups of the configuration."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rl_runner import compute, memory
+from rl_runner.build import components, jobs, saved
+from rl_runner.build.recipes import Learner
+from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.launch import tuned
+from rl_runner.replay.frames import DeviceFrames
+from rl_runner.replay.replay import Replay
+from rl_runner.types import State, UserError
+
+CPU = torch.device("cpu")
+
+
+def configuration(*words: str) -> State:
+    return saved.plain(tuned.compose(list(words)))
+
+
+def environments(cfg: State) -> EpisodicVectorEnv:
+    return jobs.environments(cfg["env"], cfg["env"]["num_envs"], 0, "test")
+
+
+def replay(*words: str) -> Replay:
+    cfg = configuration(*words)
+    return components.replay_memory(cfg, environments(cfg), CPU)
+
+
+def learner(*words: str) -> Learner:
+    cfg = configuration(*words)
+    return jobs.learner_of(cfg, environments(cfg), CPU)
+
+
+def test_each_frame_is_counted_once_and_lies_where_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def place(*wanted: Any) -> torch.device:
+        asked.append(wanted)
+        return torch.device("meta")
+
+    monkeypatch.setattr(compute, "frames_device", place)
+    memory = replay("env=pong", "replay.capacity=5000", "replay.frames=device", "agent=dqn")
+    assert asked == [("device", CPU, 5000, 84 * 84)]  # of the four frames in an observation, one
+    assert isinstance(memory.storage.frames, DeviceFrames)
+    assert memory.storage.nbytes == 5000 * (84 * 84 + 8 + 4 + 1 + 1 + 4)
+    asked.clear()
+    assert replay("env=cartpole", "replay.capacity=5000").storage.nbytes == 5000 * (4 * 4 + 18)
+    assert asked == [("auto", CPU, 5000, 4 * 4)]
+
+
+def test_the_learning_rate_falls_only_where_that_is_asked_for() -> None:
+    assert components.lr_schedule(configuration("env=cartpole")) is None
+    agent: Any = learner("env=cartpole", "optimizer.lr=0.5", "optimizer.lr_end=0.1", "total_steps=200").agent
+    assert [agent.lr_schedule(step) for step in (0, 100, 200, 300)] == pytest.approx([0.5, 0.3, 0.1, 0.1])
+
+
+def test_what_an_environment_cannot_give_is_said() -> None:
+    with pytest.raises(UserError, match=r"env: CartPole-v1 has observations Box.*a table needs numbered states"):
+        learner("agent=q_learning", "env=cartpole")
+    with pytest.raises(UserError, match=r"env: planning needs the dynamics, and CartPole-v1 does not tell them"):
+        learner("agent=value_iteration", "env=cartpole")
+    with pytest.raises(UserError, match=r"env: Pendulum-v1 has actions Box.*finite number"):
+        learner("env=gym", "env.id=Pendulum-v1")
+
+
+def test_planning_knows_the_lake() -> None:
+    mdp = components.dynamics(environments(configuration("env=frozenlake")))
+    assert mdp.reward.shape == (16, 4)
+    assert mdp.horizon == 100
+    assert mdp.grid == (4, 4)
+    np.testing.assert_allclose(mdp.reward.sum(), 3 * 1 / 3)  # three actions of the cell beside the goal may reach it
+
+
+def test_planning_with_a_table_that_does_not_say_what_is_played_is_refused() -> None:
+    wrong = r"env: planning needs the dynamics, but the table P of Taxi-v4 does not match the environment: in state"
+    for planner in ("value_iteration", "policy_iteration"):
+        with pytest.raises(UserError, match=wrong):
+            learner(f"agent={planner}", "env=gym", "env.id=Taxi-v4", "++env.kwargs.fickle_passenger=true")
+
+
+def test_a_batch_of_one_hot_inputs_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["env=gym", "env.id=Taxi-v4", "agent=dqn", "network=mlp", "replay.capacity=1000"]
+    asked: list[int] = []
+    monkeypatch.setattr(memory, "require", lambda what, wanted, remedy: asked.append(wanted))
+    loop: Any = learner(*words, "batch_size=1000").loop()
+    network = loop.agent.online
+    weights = 4 * sum(p.numel() for p in network.parameters())
+    assert asked[-1] == 3 * weights + 1000 * 500 * 12  # gradients and two moments; 500 states

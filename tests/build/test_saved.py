@@ -1,0 +1,95 @@
+"""A run's configuration on the disk: what is wrong with it, what may change, and what older versions wrote."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from rl_runner import catalogue
+from rl_runner.build import saved
+from rl_runner.run.directory import RunDirectory
+from rl_runner.types import UserError
+from tests.commandline import refused, rlrun
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "cannot be read: it holds no keys"),
+        ("{}", "cannot be read: it holds no keys"),
+        ("[1, 2]", "cannot be read: it holds no keys"),
+        ("a: [1", "cannot be read: while parsing"),
+        ("device: cpu\nseed: 0\n", "is damaged, or no configuration of a run: num_threads: "),
+    ],
+)
+def test_a_broken_configuration_is_named(text: str, why: str, trained: Path) -> None:
+    (trained / "config.yaml").write_text(text)
+    for words in (["eval", str(trained)], ["train", f"resume={trained}"]):
+        assert refused(*words).startswith(f"rlrun: {trained}/config.yaml {why}")
+
+
+def test_a_configuration_that_cannot_be_written(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any, path: Path) -> None:
+        path.write_text("half of")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(saved.OmegaConf, "save", fail)
+    before = (trained / "config.yaml").read_text()
+    line = refused("train", f"resume={trained}", "total_steps=77")
+    assert line == f"rlrun: {trained}/config.yaml cannot be written: No space left on device"
+    assert (trained / "config.yaml").read_text() == before
+    assert "outputs/new/config.yaml cannot be written" in refused("train", "hydra.run.dir=outputs/new")
+
+
+def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
+    run = RunDirectory(trained)
+    words = [
+        "total_steps=77",
+        "eval.every_steps=5",
+        "+resume=x",
+        "checkpoint.keep=9",
+        "stop.return=1",
+        "log.every_steps=3",
+        "replay.frames=host",
+        "agent.compiled=true",
+    ]
+    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+        cfg = compose("train", [word.lstrip("+") for word in words])
+    changed = saved.resumed_config(run, cfg, words)
+    before = saved.load_run_config(run, [])
+    before["total_steps"], before["eval"]["every_steps"], before["checkpoint"]["keep"] = 77, 5, 9
+    before["stop"]["return"], before["log"]["every_steps"] = 1, 3
+    before["replay"]["frames"], before["agent"]["compiled"] = "host", True
+    assert changed == before
+    for key in ("seed", "replay.capacity", "env.num_envs", "trusty"):
+        with pytest.raises(UserError, match=f"{key}: cannot change"):
+            saved.resumed_config(run, cfg, [f"{key}=3"])
+
+
+def as_older_versions_wrote_it(run: Path, loop: str) -> None:
+    cfg: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+    del cfg["recipe"], cfg["precision"]
+    cfg["loop"] = {"_target_": loop}
+    if "overlap" in cfg:
+        cfg["loop"]["overlap"] = cfg.pop("overlap")
+    cfg["preset"] = {"torso": "rl_runner.networks.torsos.auto", "gamma": 0.99}
+    OmegaConf.save(OmegaConf.create(cfg), run / "config.yaml")
+
+
+def test_runs_of_older_versions_are_evaluated_and_resumed(trained: Path) -> None:
+    wanted = saved.load_run_config(RunDirectory(trained), [])
+    wanted.pop("preset", None)
+    as_older_versions_wrote_it(trained, "rl_runner.loops.replay.ReplayLoop")
+    assert saved.load_run_config(RunDirectory(trained), []) == wanted
+    assert rlrun("eval", str(trained), "episodes=2").code == 0
+    assert rlrun("train", f"resume={trained}", f"total_steps={wanted['total_steps'] + 50}").code == 0
+    assert saved.load_run_config(RunDirectory(trained), [])["recipe"] == wanted["recipe"]
+
+
+def test_an_older_run_with_a_loop_of_its_own_is_refused(trained: Path) -> None:
+    as_older_versions_wrote_it(trained, "my_pkg.Loop")
+    with pytest.raises(UserError, match=r"this run's loop, my_pkg.Loop, is from an older version"):
+        saved.load_run_config(RunDirectory(trained), [])
