@@ -218,11 +218,11 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "env.imports=[no_such_pkg]"], "env.imports: cannot import 'no_such_pkg'"),
         (["train", "env=gym", "env.id=Pendulum-v1"], "env: Pendulum-v1 has actions Box.*Discrete"),
         (["train", "network=nature_cnn"], "network.torso: NatureCNN needs images.*use network=mlp"),
-        (["train", "env=pong", "env.screen_size=10"], "network.torso: images of 10x10 are too small for NipsCNN"),
+        (["train", "env=pong", "env.screen_size=10"], "network.torso: images of 10x10 are too small for CNN"),
         (["train", "device=cuda:77"], "device: 'cuda:77' is not here; there is cpu"),
         (["train", "device=tpu"], "device: 'tpu' is not here; there is cpu"),
         (["train", "device=meta"], "device: 'meta' is not here; there is cpu"),
-        (["train", "env=pong", "replay.capacity=10_000_000_000"], r"replay.capacity: .* 70\d\d\d.\d\d GB, but .* GB"),
+        (["train", "env=pong", "replay.capacity=10_000_000_000"], r"replay.capacity: .* 17\d\d\d.\d\d GB, but .* GB"),
         (
             ["train", "env=gym", "env.id=CartPole-v2"],
             "env.id: 'CartPole-v2' is not .*; the newest version is CartPole-v1",
