@@ -22,6 +22,7 @@ from torch import nn
 from rl_runner import compute, rng
 from rl_runner.build import jobs, runs, saved
 from rl_runner.build.environments import environments, raw_environment, trained_environment
+from rl_runner.cli.composing import settle
 from rl_runner.cli.failures import explain
 from rl_runner.cli.table import VERBS
 from rl_runner.cli.words import WrongLine, prepare
@@ -51,6 +52,7 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
         words = prepare(VERBS["train"], list(overrides))
         if options := [word for word in words if word.startswith("-")]:
             raise UserError(f"{options[0]}: options of the command line are not taken here, only key=value")
+        words = settle(VERBS["train"], words, list(overrides))
         chosen = any(word.startswith("hydra.run.dir=") for word in words)
         cfg, directory = compose(words)
     except WrongLine as e:

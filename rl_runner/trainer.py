@@ -115,6 +115,7 @@ class Trainer:
             if loop.envs.finished:
                 self.progress.add(loop.envs.finished)
                 self.records.training(loop.clock.steps, loop.envs.finished)
+                self.log.episodes(loop.clock.steps, loop.envs.finished)
             self.terminal.advance(loop.clock, self.progress.recent)
             if self.best.passed(loop.clock.steps):
                 self._adopt_best()
@@ -139,6 +140,8 @@ class Trainer:
         """Write what happened since the last call."""
         clock = self.loop.clock
         scalars = {**self.progress.episodes(clock), **self.loop.scalars()}
+        if frame_skip := self.loop.envs.frame_skip:
+            scalars["train/frames"] = clock.steps * frame_skip
         speed = self.progress.speed(clock)  # of training, without what is measured here
         scalars |= {**self.diagnostics(), **speed}
         self.log.write(clock.steps, scalars)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -106,6 +107,7 @@ class Episode(NamedTuple):
     length: int  # steps
     actions: list[Any]  # one per step
     digest: str = ""  # of its last observation
+    info: Mapping[str, float] = MappingProxyType({})  # numbers that the environment reported at its end
 
 
 class Checkpointable(Protocol):

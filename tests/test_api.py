@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -281,9 +282,11 @@ def test_actions_that_begin_at_another_number(workdir: Path) -> None:
     sys.path.append(str(workdir))
     words = ["env=gym", "env.id=Starts-v0", "env.imports=[starts]", "hydra.run.dir=outputs/starts", *SHORT]
     run = rlrun.train(words, quiet=True).run
+    strangers = shutil.copytree(run, "copied")
     with pytest.raises(rlrun.UserError, match=r"trust=\[starts\]"):
-        rlrun.load(run)
-    agent = rlrun.load(run, trust=["starts"])
+        rlrun.load(strangers)
+    rlrun.load(strangers, trust=["starts"])
+    agent = rlrun.load(run)
     assert agent.act([0.0, 0.0]) in (5, 6, 7)
     assert set(agent.act(np.zeros((200, 2)), epsilon=1.0).tolist()) == {5, 6, 7}
     assert play(agent, agent.make_env(), 0) == play(agent, agent.make_env(raw=True), 0)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from rl_runner.evaluation import Evaluation
-from rl_runner.run.best import BestAgent
+from rl_runner.run.best import BestAgent, evaluation_scalars
 from rl_runner.run.checkpoint import Checkpoints, about, load
 from rl_runner.run.metrics import MetricsLog
+from rl_runner.run.progress import Progress
 from rl_runner.run.records import EpisodeRecords
 from rl_runner.schedules import Every
 from rl_runner.trainer import Plan, Trainer
@@ -50,6 +51,7 @@ class CountingAgent:
 
 
 class Envs:
+    frame_skip = None
     finished: list[Episode]
 
 
@@ -505,3 +507,30 @@ def test_an_agent_that_cannot_be_saved_is_not_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "save_best", full_at_18)
     trainer.run()
     assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == (27, 5.0)
+
+
+def test_frames_are_steps_times_the_frame_skip(tmp_path):
+    trainer, *_ = make(tmp_path, total_steps=9)
+    trainer.loop.envs.frame_skip = 4
+    trainer.run()
+    assert scalars(tmp_path, "train/frames") == {9: 36.0}
+
+
+def test_numbers_that_environments_report_are_averaged_over_episodes():
+    progress, resumed = Progress(100, Clock()), Progress(100, Clock())
+    progress.add([Episode(0, 0, 1.0, 6, [], info={"success": 1.0})])
+    resumed.load_state_dict(progress.state_dict(), Clock())
+    for p in (progress, resumed):
+        p.add([Episode(0, 0, 1.0, 6, [], info={"success": 0.0, "laps": 3.0}), Episode(0, 0, 1.0, 6, [])])
+        reported = {k: v for k, v in p.episodes(Clock()).items() if "info" in k}
+        assert reported == {"train/info/success": 0.5, "train/info/laps": 3.0}
+        p.begin_interval(Clock())
+        assert not any("info" in k for k in p.episodes(Clock()))
+    old = {k: v for k, v in progress.state_dict().items() if k != "info"}  # of an older version
+    resumed.load_state_dict(old, Clock())
+
+
+def test_numbers_that_environments_report_stand_in_evaluations():
+    episodes = [Episode(0, 0, 1.0, 6, [], info={"success": s}) for s in (1.0, 0.0, 1.0, 1.0)]
+    assert evaluation_scalars(Evaluation(episodes).summary())["eval/info/success"] == 0.75
+    assert "info" not in evaluation_of(1.0).summary()

@@ -154,8 +154,9 @@ class DQN:
         losses, priority = self.value.loss(values, next_values, reward, batch.discount)  # (B,), (B,)
         loss = (batch.weight * losses).mean()
         q = self.value.mean(values.detach())
-        td_error = reward + batch.discount * self.value.mean(next_values) - q
-        return loss, {"loss": loss.detach(), "q_mean": q.mean(), "td_error": td_error.abs().mean()}, priority
+        target = reward + batch.discount * self.value.mean(next_values)
+        q_metrics = {"q_mean": q.mean(), "q_max": q.max(), "target_mean": target.mean()}
+        return loss, {"loss": loss.detach(), **q_metrics, "td_error": (target - q).abs().mean()}, priority
 
     @torch.no_grad()
     def _backup(self, batch: Batch) -> tuple[Tensor, Tensor]:

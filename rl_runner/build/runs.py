@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
         chosen: the user chose the directory; otherwise the run's name is added to it.
     """
     if cfg.resume is not None:
-        with RunDirectory.resumed(cfg.resume) as run, notes.resumed(run.path):
-            return resume(cfg, run, words, changes=words)
+        with RunDirectory.resumed(cfg.resume) as run:
+            return resume(cfg, run, words, words, notes.resumed(run.path))
     if cfg.name is not None and not chosen:
         checks.require({"name": cfg.name}, {"name": checks.TRAINING["name"]})  # before it is a directory's
         directory = directory.with_name(f"{directory.name}_{cfg.name}")
@@ -48,10 +49,16 @@ def begin(cfg: State, run: RunDirectory, words: Sequence[str]) -> TrainResult:
         run.discard()
         raise
     with _kept(job), naming_their_code(lambda: cfg):
-        return training.train(job)
+        return training.train(job, words=words)
 
 
-def resume(cfg: Any, run: RunDirectory, words: Sequence[str], changes: Sequence[str]) -> TrainResult:
+def resume(
+    cfg: Any,
+    run: RunDirectory,
+    words: Sequence[str],
+    changes: Sequence[str],
+    noted: AbstractContextManager[None] | None = None,
+) -> TrainResult:
     """Resume a run.
 
     Args:
@@ -59,6 +66,7 @@ def resume(cfg: Any, run: RunDirectory, words: Sequence[str], changes: Sequence[
         run: the run, claimed.
         words: what was typed.
         changes: those of the words that may change the run's own configuration.
+        noted: notes how training ends.
     """
     mine = trust.remembered(run.config)
     config = saved.resumed_config(run, cfg, list(changes))
@@ -68,7 +76,7 @@ def resume(cfg: Any, run: RunDirectory, words: Sequence[str], changes: Sequence[
     job.changes = training.differences(dict(before), dict(training.flatten(job.config)))
     _save_config(job, mine=set(job.trust) <= set(mine))
     provenance.record(run.path, words)
-    with _kept(job), naming_their_code(lambda: config):
+    with noted or contextlib.nullcontext(), _kept(job), naming_their_code(lambda: config):
         return training.train(job, resume=True)
 
 

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rl_runner import catalogue
 from rl_runner.cli import words
 from rl_runner.cli.table import Verb
+from rl_runner.launch import tuned
 from rl_runner.types import UserError
 
 UNKNOWN = re.compile(r"Could not override '([^']+)'")  # how Hydra says that there is no such key
@@ -85,7 +86,7 @@ def _composed(verb: Verb, options: list[str], overrides: list[str]) -> Any:
     single = [word for override in parsed for word in _first(override)] if several else overrides
     if own := words.config_dir(options):
         single = [f"hydra.searchpath=[{words.quote(f'file://{Path(own).absolute()}')}]", *single]
-    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+    with tuned.found(), initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
         return compose(verb.name, single, return_hydra_config=True)
 
 

@@ -60,7 +60,7 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
     import hydra
 
     from rl_runner.cli import composing
-    from rl_runner.launch import sweep
+    from rl_runner.launch import sweep, tuned
     from rl_runner.launch.task import Task
 
     plugins = str(Path(launch.__file__).parent / "plugins")  # Hydra finds hydra/launcher=processes there
@@ -73,7 +73,7 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
     def start() -> None:
         settled = composing.settle(verb, args, typed)
         sys.argv = ["rlrun", *settled, *composing.short_names(verb, settled)]
-        with evaluations.shown_at_the_end():
+        with evaluations.shown_at_the_end(), tuned.found():
             hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name=verb.name)(task)()
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting

@@ -9,7 +9,7 @@ import re
 import shlex
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rl_runner import signals
 from rl_runner.evaluation import Evaluation
 from rl_runner.exact.measure import Exact
 from rl_runner.report.curves import Unreadable, read_table, series
+from rl_runner.report.results import setting
 from rl_runner.results import EvalResult, TrainResult
 from rl_runner.run.best import BestAgent
 from rl_runner.run.checkpoint import Checkpoints
@@ -27,6 +28,10 @@ from rl_runner.run.records import EpisodeRecords
 from rl_runner.run.terminal import Terminal, recent_return
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Loop, State, UserError
+
+MAIN = ("agent.name", "env.name", "seed", "total_steps", "optimizer.lr", "batch_size", "agent.gamma", "agent.n_step")
+UNRANKED = ("agent=", "env=", "hydra.", "hydra/", "trust=", "name=", "tags=", "log.", "eval.", "checkpoint.", "device=")
+# Named by the main keys, or without influence on what is learned.
 
 
 @dataclass
@@ -68,12 +73,13 @@ class NotSaved(UserError):
     exit_code = 1
 
 
-def train(job: TrainJob, resume: bool = False) -> TrainResult:
+def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> TrainResult:
     """Run a training job to its end; return where it stands then.
 
     Args:
         job: what to run.
         resume: go on from the newest checkpoint.
+        words: what the user changed in the configuration, for TensorBoard's page of hyperparameters.
 
     Raises:
         UserError: nothing to resume, or a checkpoint that does not fit.
@@ -113,7 +119,8 @@ def train(job: TrainJob, resume: bool = False) -> TrainResult:
             if resumed:
                 trainer.load_state_dict(resumed)
             else:
-                log.hyperparameters(dict(flatten(job.config)), metric="eval/return_mean")
+                log.hyperparameters(hyperparameters(job.config, words), metric="eval/return_mean")
+                log.text("config", "\n".join(f"{key}: {value}" for key, value in flatten(job.config)))
             trainer.run()
             _closing_words(job, trainer, terminal, bool(received))
     job.run.release()
@@ -279,6 +286,18 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def hyperparameters(config: State, words: Sequence[str]) -> dict[str, object]:
+    """Return what tells a run from others: the main keys, and those that the user changed, as they are or were typed.
+
+    Args:
+        config: the whole configuration.
+        words: what the user typed, such as "network=dueling".
+    """
+    values = dict(flatten(config))
+    changed = dict(setting(word) for word in words if not word.lstrip("+").startswith(UNRANKED))
+    return {key: values.get(key, changed.get(key)) for key in (*MAIN, *changed) if key in values or key in changed}
 
 
 def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, object]]:

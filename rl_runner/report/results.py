@@ -50,7 +50,7 @@ class Row(NamedTuple):
     @property
     def settings(self) -> dict[str, str]:
         """The same by key."""
-        return dict(map(_setting, self.overrides))
+        return dict(map(setting, self.overrides))
 
     @property
     def evaluations(self) -> list[Series]:
@@ -115,7 +115,7 @@ def _job(run: Path, note: notes.Note) -> Job:
     return job._replace(evaluations=evaluations) if len(evaluations.steps) else job._replace(state="left no evaluation")
 
 
-def _setting(word: str) -> tuple[str, str]:
+def setting(word: str) -> tuple[str, str]:
     """Return the key and the value of an override."""
     if word.startswith("~"):
         return word[1:].partition("=")[0], "removed"

@@ -120,4 +120,5 @@ class BestAgent:
 def evaluation_scalars(evaluation: State) -> dict[str, float]:
     """Return the curves' values of an evaluation's summary."""
     values = {f"eval/return_{name}": evaluation["return"][name] for name in ("mean", "std", "min", "max")}
-    return {**values, "eval/length_mean": evaluation["length"]["mean"]}
+    reported = {f"eval/info/{name}": mean for name, mean in evaluation.get("info", {}).items()}
+    return {**values, "eval/length_mean": evaluation["length"]["mean"], **reported}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from rl_runner.types import Clock, Episode, State
 
@@ -20,6 +20,7 @@ class Progress:
     def __init__(self, window: int, clock: Clock) -> None:
         self.recent: deque[float] = deque(maxlen=window)  # returns of the last episodes
         self.interval: list[tuple[float, int]] = []  # (return, length) of the episodes since the last log line
+        self.info: list[Mapping[str, float]] = []  # numbers that the environments reported at these episodes' ends
         self.logged = Clock()  # the clock at the last log line
         self.evaluated = Clock()  # the clock at the last evaluation
         self._seconds_before = 0.0  # wall-clock until the last resume
@@ -41,6 +42,8 @@ class Progress:
         for episode in episodes:
             self.recent.append(episode.total_reward)
             self.interval.append((episode.total_reward, episode.length))
+            if episode.info:
+                self.info.append(episode.info)
 
     def episodes(self, clock: Clock) -> dict[str, float]:
         """Return the scalars of the episodes that ended since the last log line, and the number of all."""
@@ -49,7 +52,8 @@ class Progress:
             scalars["train/return"] = sum(total for total, _ in self.interval) / count
             scalars["train/length"] = sum(length for _, length in self.interval) / count
             scalars[f"train/return_last_{self.recent.maxlen}"] = sum(self.recent) / len(self.recent)
-        return {**scalars, "train/episodes": clock.episodes}
+        reported = {f"train/info/{name}": mean for name, mean in means(self.info).items()}
+        return {**scalars, "train/episodes": clock.episodes, **reported}
 
     def speed(self, clock: Clock) -> dict[str, float]:
         """Return steps and updates per second of training, and the run's wall-clock."""
@@ -62,7 +66,7 @@ class Progress:
 
     def begin_interval(self, clock: Clock) -> None:
         """Begin to count anew, after a log line."""
-        self.interval, self.logged, self._counted = [], clock, clock
+        self.interval, self.info, self.logged, self._counted = [], [], clock, clock
         self._counting_since = time.perf_counter()
 
     def leave_out(self, seconds: float) -> None:
@@ -74,6 +78,7 @@ class Progress:
         return {
             "recent": list(self.recent),
             "interval": list(self.interval),
+            "info": [dict(info) for info in self.info],
             "logged": vars(self.logged),
             "evaluated": vars(self.evaluated),
             "seconds": self.seconds,
@@ -82,7 +87,16 @@ class Progress:
     def load_state_dict(self, state: State, clock: Clock) -> None:
         """Restore it; steps/s count from `clock`."""
         self.recent.extend(state["recent"])
-        self.interval = list(state["interval"])
+        self.interval, self.info = list(state["interval"]), list(state.get("info", []))  # older runs have no info
         self.logged, self.evaluated = Clock(**state["logged"]), Clock(**state["evaluated"])
         self._seconds_before, self._counted = state["seconds"], clock
         self._started = self._counting_since = time.perf_counter()
+
+
+def means(reported: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each number over the episodes that reported it."""
+    values: dict[str, list[float]] = {}
+    for info in reported:
+        for name, value in info.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(of) / len(of) for name, of in values.items()}

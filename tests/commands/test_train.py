@@ -427,3 +427,23 @@ def pasted(line: str) -> list[str]:
     command = "rlrun() { printf '%s\\0' \"$@\"; }; rlrun " + line.split("  rlrun ")[1]
     shell = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     return shell.stdout.split("\0")[:-1]
+
+
+def test_hyperparameters_are_the_main_keys_and_what_was_changed() -> None:
+    config = {"seed": 3, "batch_size": 64, "agent": {"name": "dqn", "gamma": 0.9, "double": True}, "log": {"every": 5}}
+    words = ["agent.double=true", "network=dueling", "+agent.gamma=0.9", "hydra.run.dir=x", "log.every=5", "env=pong"]
+    assert train.hyperparameters(config, words) == {
+        "agent.name": "dqn",
+        "seed": 3,
+        "batch_size": 64,
+        "agent.gamma": 0.9,
+        "agent.double": True,
+        "network": "dueling",
+    }
+
+
+def test_the_learning_rate_is_logged(workdir: Path) -> None:
+    done = rlrun("train", *SHORT, "optimizer.lr=0.002", "optimizer.lr_end=0.001", "log.every_steps=20", "num_threads=1")
+    assert done.code == 0, done.err
+    rows = [line.split(",") for line in (only_run() / "metrics.csv").read_text().splitlines()]
+    assert [(step, float(v)) for step, name, v in rows if name == "learn/lr"] == [("20", 0.0015), ("40", 0.001)]
