@@ -9,8 +9,8 @@
     scripts/benchmark memory                # of a million Atari frames, and of the process
     scripts/benchmark peers                 # steps/s beside Stable-Baselines3's and Tianshou's
 
-It runs in the environment of scripts/rlrun, set up on first use. Variants take turns, and what is compared is the ratio within
-each turn, so that other work on the machine falls on all of them alike.
+It runs in the environment of scripts/rlrun, set up on first use. Variants take turns, and what is compared is the ratio
+within each turn, so that other work on the machine falls on all of them alike.
 """
 
 from __future__ import annotations
