@@ -32,7 +32,6 @@ from typing import Any
 import numpy as np
 import torch
 from ale_py.vector_env import AtariVectorEnv
-from hydra import compose, initialize_config_dir
 from peers import GPU_TURN, ON_GPU, RECIPE, TURN
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +39,7 @@ from rich.table import Table
 from rl_runner import compute
 from rl_runner.build import jobs as build
 from rl_runner.build import saved
+from rl_runner.launch import tuned
 from rl_runner.replay.samplers import Prioritized, Uniform
 from rl_runner.types import Transition
 
@@ -69,7 +69,8 @@ def updates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def update_of(words: list[str], arguments: argparse.Namespace) -> Callable[[], None]:
     """Build a variant, fill its replay memory with random play, return a function that does one update."""
-    words = [*words, "env=pong", f"network/torso={arguments.torso}", f"batch_size={arguments.batch_size}"]
+    words = ["env=pong", "tuned=none", "env.num_envs=4", *words]
+    words += [f"network/torso={arguments.torso}", f"batch_size={arguments.batch_size}"]
     loop = pong([*words, "replay.capacity=4000", "exploration=epsilon_greedy"], 3000, arguments.device)
 
     def update() -> None:
@@ -84,8 +85,7 @@ def update_of(words: list[str], arguments: argparse.Namespace) -> Callable[[], N
 def pong(words: list[str], steps: int, device: str = "cpu") -> Any:
     """Build Pong's training loop and take steps without learning; it learns afterwards."""
     compute.keep_freed_memory()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = saved.plain(compose("train", ["env=pong", *words]))
+    cfg = saved.plain(tuned.compose(words))
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
     loop: Any = build.learner_of(cfg, envs, torch.device(device)).loop()
     loop.learning_starts = 2**62
@@ -125,7 +125,8 @@ def collect(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(arguments.threads)
     rows = []
     for n in (1, 4, 8, 16, 32):
-        loop = pong([f"env.num_envs={n}", f"network/torso={arguments.torso}", "replay.capacity=20_000"], 100)
+        words = [f"env.num_envs={n}", f"network/torso={arguments.torso}", "replay.capacity=20_000"]
+        loop = pong(["experiment=pong_84", *words], 100)
         loop.learning_starts = 2**62
         emulator = AtariVectorEnv("pong", n, reward_clipping=False)
         obs, action = torch.from_numpy(emulator.reset(seed=0)[0]), np.random.default_rng(0).integers(6, size=(999, n))
@@ -185,7 +186,7 @@ def clocked(call: Callable[..., Any], name: str, seconds: dict[str, float]) -> C
     return clocked_call
 
 
-SCALING = {  # what grows: its values; the rest as `env=pong` has it, 8 transitions replayed per step where not said
+SCALING = {  # what grows: its values; the rest as in experiment=pong_84; 8 transitions replayed per step by default
     "env.num_envs": [1, 2, 4, 8, 16, 32],
     "replay.capacity": [10_000, 100_000, 1_000_000],
     "batch_size": [32, 64, 128, 256, 512],
@@ -199,7 +200,8 @@ def scaling(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for key, values in SCALING.items():
         variants = {}
         for value in values:
-            words = [f"{key}={value}", f"network/torso={arguments.torso}", f"precision={arguments.precision}"]
+            words = ["experiment=pong_84", f"{key}={value}"]
+            words += [f"network/torso={arguments.torso}", f"precision={arguments.precision}"]
             words += [f"learn_every_steps={value // 8}", "env.num_envs=8"] if key == "batch_size" else []
             loop = pong(words, 2_000)
             if key == "replay.capacity":
@@ -250,7 +252,7 @@ def take(loop: Any, steps: int) -> None:
 
 def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Fill a replay memory with a million rows of Pong, train a little, return how much memory both take."""
-    loop = pong(["replay.capacity=1_000_000", f"network/torso={arguments.torso}"], 2_000)
+    loop = pong(["experiment=pong_84", "replay.capacity=1_000_000", f"network/torso={arguments.torso}"], 2_000)
     fill(loop, 1_000_000)
     take(loop, 400)
     process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kilobytes

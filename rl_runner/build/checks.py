@@ -70,7 +70,7 @@ TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is
     "stop.window": _integer(1),
     "stop.eval_return": _or_null(_number(-math.inf, math.inf, "a number")),
     "trust": _names,
-    "precision": (lambda x: x in ("fp32", "bf16"), "fp32 or bf16"),
+    "precision": (lambda x: x in ("fp32", "bf16", "auto"), "fp32, bf16 or auto"),
     # Runs from before these keys do not have them.
     "name": _if_given(_or_null(_label)),
     "tags": _if_given(_labels),

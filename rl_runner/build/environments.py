@@ -18,7 +18,7 @@ from rl_runner.types import State, UserError
 
 def backend(node: State, num_envs: int, render: bool = False) -> Backend:
     """Build the backend of `num_envs` environments."""
-    node = {**{k: v for k, v in node.items() if k != "name"}, "num_envs": num_envs, "render": render}
+    node = {**{k: v for k, v in node.items() if k not in ("name", "returns")}, "num_envs": num_envs, "render": render}
     if "wrappers" in node:
         node["wrappers"] = [_wrapper(i, wrapper) for i, wrapper in enumerate(node["wrappers"])]
     made: Backend = make("env", node)

@@ -48,6 +48,7 @@ def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
     compute.make_convolutions_repeatable()
     seed = cfg["seed"]
     envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
+    cfg["precision"] = compute.precision(cfg["precision"], device)
     cfg["num_threads"] = compute.set_threads(cfg["num_threads"], envs.observation_space)
     torch.manual_seed(rng.integer(seed, "torch"))
     learner = learner_of(cfg, envs, device)
@@ -82,6 +83,7 @@ def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
         ("observations", _observations(agent, envs)),
         ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
         ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
+        *_tuned(cfg),
         *_network_and_replay(agent, loop, cfg),
         *begins,
         *no_exact,
@@ -229,6 +231,18 @@ def _labels(cfg: State) -> list[tuple[str, str]]:
     """Return the run's name and tags, which older runs do not have."""
     named = [("name", str(cfg["name"]))] if cfg.get("name") is not None else []
     return [*named, ("tags", ", ".join(map(str, cfg["tags"])))] if cfg.get("tags") else named
+
+
+def _tuned(cfg: State) -> list[tuple[str, str]]:
+    """Return which tuned values the run has. Runs from before there were any do not say."""
+    if "tuned" not in cfg:
+        return []
+    file, unused = cfg["tuned"]["file"], cfg["tuned"]["unused"]
+    if file == "none":
+        return [("tuned", "none, as asked (tuned=none)")]
+    if file is None:
+        return [("tuned", f"none for {cfg['agent']['name']} on {cfg['env']['name']}, the agent's defaults")]
+    return [("tuned", f"{file}{', without ' if unused else ''}{', '.join(unused)}")]
 
 
 def _gigabytes(n: int) -> str:

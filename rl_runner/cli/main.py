@@ -57,7 +57,7 @@ def run(args: list[str]) -> int:
 def _run_verb(verb: str, args: list[str]) -> int:
     import hydra
 
-    from rl_runner.launch import sweep
+    from rl_runner.launch import sweep, tuned
     from rl_runner.launch.task import Task
 
     plugins = str(Path(launch.__file__).parent / "plugins")  # Hydra finds hydra/launcher=processes there
@@ -69,7 +69,7 @@ def _run_verb(verb: str, args: list[str]) -> int:
 
     def start() -> None:
         sys.argv = ["rlrun", *args, *short_names(args)]
-        with evaluations.shown_at_the_end():
+        with evaluations.shown_at_the_end(), tuned.found():
             hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name=verb)(task)()
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting

@@ -19,27 +19,27 @@ FRAMES_PER_SECOND = 60
 class AtariBackend:
     """N copies of an Atari game. Observations are (stack, size, size) uint8 of max-pooled grayscale frames.
 
-    Rewards are raw: clipping belongs to learning. A lost life ends bootstrapping (`no_bootstrap`), not the episode.
+    Rewards are not clipped. A lost life sets `no_bootstrap`, it does not end the episode.
 
     Args:
-        game: ROM name as ale-py has it, for example "ms_pacman".
-        num_envs: how many.
+        game: name of the ROM in ale-py, for example "ms_pacman".
+        num_envs: number of environments.
         sticky: probability that the emulator repeats the previous action on a frame (Machado et al. 2018: 0.25).
         frame_skip: frames per step.
         screen_size: height and width of an observation.
         stack: frames in an observation.
         noop_max: up to this many no-op frames at the start of an episode.
-        fire_reset: press FIRE at the start where the game has it.
-        life_loss: report lost lives as `no_bootstrap`.
-        point_ends: report each step with a reward as `no_bootstrap` too. Where every point is a rally of its own, as in
-            Pong, what follows it says nothing about the actions that led to it.
-        full_action_space: all 18 actions rather than the game's own.
+        fire_reset: press FIRE at the start if the game has it.
+        life_loss: set `no_bootstrap` when a life is lost.
+        point_ends: set `no_bootstrap` in each step with a reward. In games like Pong, where each point is a separate
+            rally, the rewards after a point do not depend on the actions before it.
+        full_action_space: all 18 actions instead of the game's own.
         max_frames: an episode is truncated after this many frames, in whole steps (108,000 = 30 minutes).
         threads: emulator threads; 0 lets ale-py choose.
-        render: run a twin that gives colour frames, for `frames`.
+        render: run a second emulator that draws colour frames, for `frames`.
 
     Raises:
-        UserError: unknown game, or a number out of range.
+        UserError: the game is unknown, or a number is out of range.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class AtariBackend:
     ) -> None:
         _check_game(game)
         if not 0.0 <= sticky < 1.0:
-            raise UserError(f"env.sticky: a probability in [0, 1) is wanted, got {sticky}")
+            raise UserError(f"env.sticky: must be a probability in [0, 1), got {sticky}")
         sizes = {"frame_skip": frame_skip, "screen_size": screen_size, "stack": stack, "max_frames": max_frames}
         for key, value in sizes.items():
             if value < 1:
@@ -72,7 +72,7 @@ class AtariBackend:
         emulator: dict[str, Any] = {
             "repeat_action_probability": sticky,
             "full_action_space": full_action_space,
-            # Never reached: at its own limit ale-py gives an older screen than the last, so `recv` does the truncating.
+            # Never reached: at its own limit ale-py returns an older screen than the last, so `recv` truncates.
             "max_num_frames_per_episode": max_frames + frame_skip,
             "noop_max": noop_max,
             "use_fire_reset": fire_reset,
@@ -100,8 +100,8 @@ class AtariBackend:
         self._max_steps = -(-max_frames // frame_skip)
         self._steps = np.zeros(num_envs, dtype=np.int64)  # in the running episodes
         self._lives = np.zeros(num_envs, dtype=np.int32)
-        # The twin sees every emulator frame in colour. Given the same seeds and each action frame_skip times, it
-        # stays in step with the environment, sticky actions included.
+        # The second emulator draws every frame in colour. With the same seeds, and each action frame_skip times, it
+        # stays equal to the first, sticky actions included.
         self._twin = _twin(game, emulator) if render else None
         self._action = np.zeros(num_envs, dtype=np.int64)
         self._frames: list[Array] = []
@@ -120,7 +120,7 @@ class AtariBackend:
         """See `Backend`.
 
         Raises:
-            ValueError: an action that the game does not have (the emulator itself would hang).
+            ValueError: the game does not have the action (the emulator would hang).
         """
         if action.min() < 0 or action.max() >= self.action_space.n:
             raise ValueError(f"actions must be in [0, {self.action_space.n}), got {action}")
@@ -145,7 +145,7 @@ class AtariBackend:
         return frames
 
     def mdp(self) -> None:
-        """See `Backend`: nobody knows them."""
+        """See `Backend`: they are not known."""
 
     def close(self) -> None:
         """See `Backend`."""
@@ -170,4 +170,4 @@ def _check_game(game: str) -> None:
     if game not in known:
         near = difflib.get_close_matches(game.lower().replace("-", "_"), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-        raise UserError(f"env.game: {game!r} is no game of ale-py; {hint}")
+        raise UserError(f"env.game: {game!r} is not a game of ale-py; {hint}")

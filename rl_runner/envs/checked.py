@@ -1,7 +1,6 @@
-"""A wrapper round each Gymnasium environment that checks what it gives, and says in one line what is wrong with it.
+"""A wrapper that checks what a Gymnasium environment returns. An error is one line with the environment's name.
 
-Observations and rewards that are not finite, and states outside of their space, are checked for every kind of
-environment in `vector.py`.
+Whether observations and rewards are finite, and states in their space, is checked in `vector.py` for every backend.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ STEP = "step(self, action) -> (observation, reward, terminated, truncated, info)
 
 
 class Misfit(Exception):
-    """Says in words how a value does not fit its space."""
+    """Raised for a value that does not fit its space. The message describes the difference."""
 
 
 class Reader:
-    """Checks values against a space, and returns them as numbers of its type.
+    """Checks values against a space, and converts them to its type.
 
     Args:
-        space: of the values. Values of a Dict or Tuple pass as they are: wrappers further up read their parts.
+        space: of the values. Values of a Dict or Tuple are not checked here: outer wrappers read their parts.
 
     Raises:
-        Misfit: when called, a value of another shape or type; of whole numbers, one out of range.
+        Misfit: when called, if a value has another shape or type, or an integer is out of range.
     """
 
     def __init__(self, space: gym.Space[Any]) -> None:
         self.shape, self.type = space.shape, space.dtype
         floats = space.dtype is not None and np.issubdtype(space.dtype, np.floating)
         self._kinds = "biuf" if floats else "biu"
-        self._box = space if isinstance(space, Box) and not floats else None  # of whole numbers
+        self._box = space if isinstance(space, Box) and not floats else None  # of integers
 
     def __call__(self, value: Any) -> Any:
         """Return the value."""
@@ -45,19 +44,19 @@ class Reader:
             return value
         got = value if isinstance(value, np.ndarray) else np.asarray(value)
         if got.shape != self.shape:
-            raise Misfit(f"of shape {got.shape}; its observation_space says {self.shape}")
+            raise Misfit(f"of shape {got.shape}; its observation_space has shape {self.shape}")
         if got.dtype.kind not in self._kinds:
-            raise Misfit(f"of type {got.dtype}; its observation_space says {self.type}")
+            raise Misfit(f"of type {got.dtype}; its observation_space has type {self.type}")
         if self._box is None or (got.dtype == self.type and got.dtype.itemsize == 1):
             return value
         outside = (got < self._box.low) | (got > self._box.high)
         if outside.any():
-            raise Misfit(f"with {got[outside].flat[0]}, outside of its observation_space {self._box}")
+            raise Misfit(f"with {got[outside].flat[0]}, outside its observation_space {self._box}")
         return got.astype(self.type, copy=False)
 
 
 class FiveValues(gym.Wrapper[Any, Any, Any, Any]):
-    """Checks, below all other wrappers, that a step gives five values: most wrappers fail over another number.
+    """Checks, inside all other wrappers, that a step returns five values: most wrappers fail if it does not.
 
     Args:
         env: the innermost environment.
@@ -77,22 +76,22 @@ class FiveValues(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
-    """Checks the answers of an environment, and passes them on as plain numbers.
+    """Checks what an environment returns, and converts it to plain numbers.
 
-    Rewards become floats and the end flags bools. Of `info` only an `action_mask` stays, an array of bools (A,),
-    and at an episode's end the finite numbers and flags, `success` for example, as floats. Each observation's shape and
-    type are checked, and the range of whole numbers.
+    Rewards become floats, and the end flags bools. Of `info` only the `action_mask` is kept, as an array of bools (A,),
+    and at an episode's end the finite numbers and flags, `success` for example, as floats. The shape and type of each
+    observation are checked, and the range of integers.
 
     Args:
         env: the environment.
         name: for messages.
 
     Attributes:
-        notes: what a person should know of the environment, as lines.
-        normalized: a wrapper that normalises observations was taken out; the agent does that.
+        notes: lines to show to the user.
+        normalized: a wrapper that normalises observations was removed; the agent normalises them.
 
     Raises:
-        UserError: from `reset` and `step`, an answer that Gymnasium's interface does not allow.
+        UserError: from `reset` and `step`, if the environment returns what Gymnasium's interface does not allow.
     """
 
     def __init__(self, env: gym.Env[Any, Any], name: str) -> None:
@@ -111,10 +110,10 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             answer = self.env.reset(seed=seed, options=options or None)
         except TypeError as e:
             if "unexpected keyword argument" in str(e):
-                raise self._wrong(f"its reset takes no seed= or options= ({e}); wanted: {RESET}") from e
+                raise self._wrong(f"its reset takes no seed= or options= ({e}); it must be {RESET}") from e
             raise
         if not (isinstance(answer, tuple) and len(answer) == 2):
-            raise self._wrong(f"its reset gives {_kind(answer)}; wanted: {RESET}")
+            raise self._wrong(f"its reset returns {_kind(answer)}; it must be {RESET}")
         obs, info = answer
         return self._observation(obs), self._info(info)
 
@@ -137,10 +136,10 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         if isinstance(reward, (int, float)):
             return float(reward)
         if reward is None:
-            raise self._wrong("its step gives the reward None; is a `return reward` missing?")
+            raise self._wrong("its step returns the reward None; is a `return reward` missing?")
         number = np.asarray(reward)
         if number.size != 1 or number.dtype.kind not in "biuf":
-            raise self._wrong(f"its step gives the reward {_shown(reward)}; one number is wanted")
+            raise self._wrong(f"its step returns the reward {_shown(reward)}; it must be one number")
         return float(number.reshape(()))
 
     def _flag(self, which: str, flag: Any) -> bool:
@@ -148,29 +147,29 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             return bool(flag)
         value = np.asarray(flag)
         if value.size != 1 or value.dtype.kind not in "biu":
-            raise self._wrong(f"its step gives {which} = {_shown(flag)}; true or false is wanted")
+            raise self._wrong(f"its step returns {which} = {_shown(flag)}; it must be true or false")
         return bool(value.reshape(()))
 
     def _info(self, info: Any) -> dict[str, Any]:
         if info is None:
             return {}
         if not isinstance(info, dict):
-            raise self._wrong(f"its {self._when} gives the info {_shown(info)}; a dict is wanted")
+            raise self._wrong(f"its {self._when} returns the info {_shown(info)}; it must be a dict")
         if "action_mask" not in info or self._actions is None:
-            return {}  # nobody asks for more, and what cannot be stacked or pickled would fail further up
+            return {}  # nothing else is used, and values that cannot be stacked or pickled would fail
         return {"action_mask": self._mask(info["action_mask"], self._actions)}
 
     def _mask(self, mask: Any, actions: int) -> BoolArray:
         allowed = np.asarray(mask)
         if allowed.shape != (actions,) or allowed.dtype.kind not in "biuf":
-            raise self._wrong(f"its {self._when} gives the action_mask {_shown(mask)}; {actions} flags are wanted")
+            raise self._wrong(f"its {self._when} returns the action_mask {_shown(mask)}; it must be {actions} flags")
         return allowed.astype(np.bool_)
 
     def _observation(self, obs: Any) -> Any:
         try:
             return self._read(obs)
         except Misfit as e:
-            raise self._wrong(f"its {self._when} gives an observation {e}") from e
+            raise self._wrong(f"its {self._when} returns an observation {e}") from e
 
     def _wrong(self, what: str) -> UserError:
         return UserError(f"env: {self.name}: {what}")
@@ -178,7 +177,7 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
 def _five(answer: Any, name: str) -> tuple[Any, Any, Any, Any, Any]:
     if not (isinstance(answer, tuple) and len(answer) == 5):
-        raise UserError(f"env: {name}: its step gives {_kind(answer)}; wanted: {STEP}")
+        raise UserError(f"env: {name}: its step returns {_kind(answer)}; it must be {STEP}")
     return answer
 
 

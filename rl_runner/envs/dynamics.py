@@ -1,8 +1,8 @@
-"""The dynamics of environments that have a table of them, as Gymnasium's small text environments do.
+"""The dynamics of environments that have a table of them, such as Gymnasium's toy_text environments.
 
-A table says what the innermost environment does, or should do. A wrapper may change actions, rewards or states, and an
-environment may do more than its table says. So each table is compared with sampled steps of what is really played
-before anything that is computed from it is called exact.
+A table describes the innermost environment. A wrapper may change actions, rewards or states, and the table may be
+wrong. So each table is compared with sampled steps of the wrapped environment before values computed from it are called
+exact.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from rl_runner.envs.spaces import MASK
 from rl_runner.exact.mdp import MDP, Table, action_values, masked, settled
 from rl_runner.types import BoolArray, IntArray, UserError
 
-STEPS = 1_500  # of the comparison
-EPISODE = 200  # steps of one of its episodes at most
-RANDOM = (0.0, 0.3, 1.0)  # share of random actions in its episodes; the others are the best by the table
-FALSE_ALARM = 1e-7  # probability that frequencies contradict a table that is right
+STEPS = 1_500  # sampled for the comparison
+EPISODE = 200  # largest number of steps of one of its episodes
+RANDOM = (0.0, 0.3, 1.0)  # share of random actions in its episodes; the others are greedy by the table
+FALSE_ALARM = 1e-7  # probability of rejecting a correct table by its frequencies
 
 Make = Callable[[], gym.Env[Any, Any]]
 Outcome = tuple[int, float, bool]  # next state, reward, terminated
 
 
 def known(make: Make, name: str, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> MDP | None:
-    """Return the dynamics of an environment, or None where it has no table `P` of them.
+    """Return the dynamics of an environment, or None if it has no table `P` of them.
 
-    The comparison plays a copy of its own with seeds of its own: nothing that a run holds changes, and the same
-    environment gives the same answer in every run.
+    The comparison plays a separate copy with separate seeds: the run's environments are not touched, and the result for
+    an environment is the same in every run.
 
     Args:
-        make: makes the environment as it is played, wrappers included.
+        make: makes the environment, including its wrappers.
         name: of the environment, for messages.
         observation_space: of one environment.
         action_space: of one environment.
 
     Raises:
-        UserError: a table that does not match the environment, or an environment that raises an exception.
+        UserError: the table does not match the environment, or the environment raises an exception.
     """
     if not isinstance(observation_space, Discrete) or not isinstance(action_space, Discrete):
         return None
     try:
         env = make()
-    except Exception:  # somebody else's code: there may be room for one such environment only
+    except Exception:  # someone else's code: it may allow only one such environment at a time
         return None
     try:
         return _read_and_compare(env, name, (int(observation_space.start), int(action_space.start)))
@@ -83,16 +83,16 @@ def _read_and_compare(env: gym.Env[Any, Any], name: str, first: tuple[int, int])
 
 
 class Contradiction(Exception):
-    """What was played is not what the table says."""
+    """Raised if a sampled step or a frequency contradicts the table."""
 
 
 class Comparison:
-    """Plays an environment and compares each step with its table.
+    """Samples steps of an environment and compares them with its table.
 
     Args:
-        env: the environment, wrappers included.
+        env: the environment, including its wrappers.
         table: `P[s][a]`, a list of (probability, next state, reward, terminated).
-        mdp: the same table, read.
+        mdp: made from the same table.
         first_state: the observation that shows state 0.
         first_action: the number of the first action.
     """
@@ -111,17 +111,17 @@ class Comparison:
         self.longest = 0
 
     def run(self, seed: int = 0) -> MDP:
-        """Return the MDP, its time limit corrected if the environment has a shorter one of its own.
+        """Return the MDP, with the time limit of the environment if that is shorter.
 
         Args:
             seed: of actions and episodes.
 
         Raises:
-            Contradiction: the first thing that the table does not say.
+            Contradiction: the first difference.
         """
         self._check_sizes()
         policy, stream = _best_actions(self.mdp), rng.generator(seed, "dynamics")
-        used = [0] * len(RANDOM)  # steps: episodes of each kind take their turn so that all get as many
+        used = [0] * len(RANDOM)  # steps for each share of random actions; the next episode goes to the smallest
         episode = 0
         while sum(used) < STEPS:
             kind = used.index(min(used))
@@ -138,7 +138,7 @@ class Comparison:
             raise Contradiction(f"P has {tabled}, the environment's spaces have {shown}")
 
     def _play(self, seed: int, policy: IntArray, random: float, stream: np.random.Generator) -> int:
-        """Play one episode, return its length."""
+        """Play one episode and return its length."""
         obs, info = self.env.reset(seed=seed)
         state = int(obs) - self.first_state
         if not (0 <= state < len(policy) and self.mdp.start[state] > 0):
@@ -159,7 +159,7 @@ class Comparison:
         return t
 
     def _allowed(self, state: int, action: int, mask: BoolArray | None) -> int:
-        """Return the action, or the one that it counts as. Raise Contradiction where the mask is another one."""
+        """Return the action, or the allowed one that it counts as. Raise Contradiction if the mask differs."""
         acts_as = self.mdp.acts_as
         if (acts_as is None) != (mask is None):
             raise Contradiction(f"it {'shows no' if mask is None else 'has no'} action_mask for state {state}")
@@ -170,7 +170,7 @@ class Comparison:
         return int(acts_as[state, action])
 
     def _note(self, state: int, action: int, played: Outcome) -> None:
-        """Count an outcome. Raise Contradiction if the table does not have it."""
+        """Count an outcome. Raise Contradiction if it is not in the table."""
         outcomes = _distinct(self.table[state][action])
         for k, outcome in enumerate(outcomes):
             if _same(outcome, played):
@@ -180,8 +180,8 @@ class Comparison:
         raise Contradiction(f"in state {state} action {action} led to {_in_words(played)}, where P has {listed}")
 
     def _check_frequencies(self) -> None:
-        """Compare frequencies with probabilities, for each state and action and for all that have the same ones."""
-        enough = math.log((2 * self.mdp.reward.size + 1) / FALSE_ALARM)  # so many comparisons there are at most
+        """Compare frequencies with probabilities, for each state and action and for all with equal probabilities."""
+        enough = math.log((2 * self.mdp.reward.size + 1) / FALSE_ALARM)  # for the largest number of comparisons
         begins = np.flatnonzero(self.mdp.start > 0)
         if _evidence([self.starts[int(s)] for s in begins], self.mdp.start[begins].tolist()) > enough:
             raise Contradiction(f"the first states of {self.starts.total()} episodes contradict initial_state_distrib")
@@ -196,7 +196,7 @@ class Comparison:
     def _with_time_limit(self) -> MDP:
         if not self.truncated:
             return self.mdp
-        if self.truncated != {self.longest}:  # it depends on more than the number of steps
+        if self.truncated != {self.longest}:  # the limit depends on more than the number of steps
             raise Contradiction(f"an episode was truncated after {min(self.truncated)} steps, another one was not")
         return dataclasses.replace(self.mdp, horizon=self.longest)
 
@@ -212,7 +212,7 @@ def _compare(where: str, counts: Counter[int], probabilities: Sequence[float], e
 def _evidence(counts: Sequence[int], probabilities: Sequence[float]) -> float:
     """Return the logarithm of the Bayes factor of "other probabilities" (Jeffreys' prior) against these.
 
-    If these are right, the factor is 1 on average, whatever decides how many outcomes are drawn. So it exceeds x with a
+    If these probabilities are correct, the expected factor is 1, for any stopping rule. So it exceeds x with a
     probability of at most 1 / x (Markov's inequality).
     """
     half = len(counts) / 2
@@ -222,7 +222,7 @@ def _evidence(counts: Sequence[int], probabilities: Sequence[float]) -> float:
 
 
 def _distinct(outcomes: Sequence[tuple[float, int, float, bool]]) -> dict[Outcome, float]:
-    """Return the probability of each outcome that can happen; one may be listed more than once."""
+    """Return the probability of each possible outcome; the table may list one more than once."""
     distinct: dict[Outcome, float] = {}
     for probability, state, reward, ends in outcomes:
         if probability > 0:
@@ -241,7 +241,7 @@ def _in_words(outcome: Outcome) -> str:
 
 
 def _best_actions(mdp: MDP, gamma: float = 0.99) -> IntArray:
-    """Return the best action of each state (S,), nearly: it is only what to try."""
+    """Return the approximately best action of each state (S,), to sample with."""
     q = np.zeros_like(mdp.reward)
     for _ in range(1_000):
         before, q = q, action_values(mdp, q.max(axis=1), gamma)
@@ -252,7 +252,7 @@ def _best_actions(mdp: MDP, gamma: float = 0.99) -> IntArray:
 
 
 def _time_limit(env: gym.Env[Any, Any]) -> int | None:
-    """Return the shortest time limit of the wrappers in steps; None: there is none."""
+    """Return the shortest time limit of the wrappers in steps, or None."""
     limits = []
     while isinstance(env, gym.Wrapper):
         if isinstance(env, gym.wrappers.TimeLimit):

@@ -1,4 +1,4 @@
-"""Walk to the nearest exit: a grid small enough to know everything about it (Sutton & Barto 2018, example 4.1)."""
+"""A grid world with known dynamics (Sutton & Barto 2018, example 4.1)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ WHITE, GREY, EXIT, AGENT = (255, 255, 255), (200, 200, 200), (90, 170, 110), (50
 
 
 class GridWorld(gym.Env[int, int]):
-    """A grid with exits. Each step costs 1, also the one that reaches an exit; a move against the wall stays in place.
+    """A grid with exits. Each step costs 1, including the last; a move against the wall has no effect.
 
     Observations are cells numbered row by row; actions are up, right, down, left.
 
     Args:
-        rows: of the grid.
-        columns: of the grid.
+        rows: number of rows.
+        columns: number of columns.
         terminals: (row, column) of the exits; None: the first cell and the last, as in the book.
-        slip: probability of going to the left or to the right of where the action points, half of it each.
-        start: (row, column) where episodes begin; None: anywhere but in an exit, with equal probability.
+        slip: probability of moving at a right angle to the action, half of it to each side.
+        start: (row, column) where episodes begin; None: any cell but the exits, with equal probability.
         render_mode: "rgb_array" or None.
 
     Attributes:
@@ -38,10 +38,10 @@ class GridWorld(gym.Env[int, int]):
         shape: (rows, columns).
 
     Raises:
-        UserError: an argument out of range.
+        UserError: an argument is out of range.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's own way
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - as in Gymnasium
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class GridWorld(gym.Env[int, int]):
             if size < 1:
                 raise UserError(f"env.kwargs.{key}: must be at least 1, got {size}")
         if not 0.0 <= slip <= 1.0:
-            raise UserError(f"env.kwargs.slip: a probability in [0, 1] is wanted, got {slip}")
+            raise UserError(f"env.kwargs.slip: must be a probability in [0, 1], got {slip}")
         what = f"env.kwargs.rows, env.kwargs.columns: a table of {rows:,} × {columns:,} cells"
-        memory.require(what, 2_000 * rows * columns, "fewer are wanted")
+        memory.require(what, 2_000 * rows * columns, "choose fewer")
         self.shape, self.slip, self.render_mode = (rows, columns), slip, render_mode
         exits = [(0, 0), (rows - 1, columns - 1)] if terminals is None else terminals
         self.terminals = {self._number("terminals", cell) for cell in exits}
@@ -69,13 +69,13 @@ class GridWorld(gym.Env[int, int]):
         self.state = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """Begin an episode."""
+        """Start an episode."""
         super().reset(seed=seed)
         self.state = int(categorical_sample(self.initial_state_distrib, self.np_random))
         return self.state, {}
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        """Move once. It is never truncated here: time limits are the wrappers' business."""
+        """Move once. Episodes are not truncated here: a wrapper limits their time."""
         outcomes = self.P[self.state][int(action)]
         k = categorical_sample([outcome[0] for outcome in outcomes], self.np_random)
         _, self.state, reward, terminated = outcomes[k]
@@ -98,7 +98,7 @@ class GridWorld(gym.Env[int, int]):
         """Return a cell's number."""
         rows, columns = self.shape
         if len(cell) != 2 or not (0 <= cell[0] < rows and 0 <= cell[1] < columns):
-            raise UserError(f"env.kwargs.{key}: {list(cell)} is no [row, column] of a grid of {rows} x {columns}")
+            raise UserError(f"env.kwargs.{key}: {list(cell)} is not a [row, column] of a grid of {rows} x {columns}")
         return int(cell[0] * columns + cell[1])
 
     def _outcomes(self, s: int, a: int) -> list[tuple[float, int, float, bool]]:
@@ -120,5 +120,5 @@ class GridWorld(gym.Env[int, int]):
         begins -= self.terminals
         if not begins:
             key = "terminals" if start is None else "start"
-            raise UserError(f"env.kwargs.{key}: no cell to start from is left, all are exits")
+            raise UserError(f"env.kwargs.{key}: all cells are exits, none is left to start from")
         return np.array([s in begins for s in range(states)]) / len(begins)

@@ -1,4 +1,4 @@
-"""Gymnasium environments, the user's own included, on Gymnasium's vector environments."""
+"""Gymnasium environments, including the user's own, in Gymnasium's vector environments."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class GymBackend:
 
     Args:
         id: registered id, for example "CartPole-v1".
-        num_envs: how many.
-        imports: modules to import first, so that they can register environments of the user's own.
+        num_envs: number of environments.
+        imports: modules to import first, which register the user's own environments.
         kwargs: passed to `gymnasium.make`.
-        wrappers: put round each environment, the first one innermost.
-        frame_stack: observations are the last so many of the environment's own, zeros before an episode's first.
+        wrappers: applied to each environment, the first one innermost.
+        frame_stack: number of the environment's observations in one; zeros before an episode's first.
         max_steps: time limit of an episode; None: the environment's own, or 10,000 where it has none.
-        processes: step each environment in a process of its own (pays when a step takes milliseconds).
-        sticky: not offered here (Atari only); accepted as 0 so that `env.sticky` is a key of every environment.
+        processes: run each environment in its own process (worthwhile if a step takes milliseconds).
+        sticky: must be 0 (for Atari only), so that `env.sticky` is a key of every environment.
         render: draw every step, for `frames`.
 
     Raises:
-        UserError: unknown id, import that fails, spaces that are not supported.
+        UserError: the id is unknown, an import fails, or a space is not supported.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class GymBackend:
             envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         except UserError:
             raise
-        except Exception as e:  # of whatever kind, in somebody else's constructor
+        except Exception as e:  # someone else's constructor may raise anything
             raise UserError(f"env.id: {id} cannot be made: {one_line(e) or type(e).__name__}") from e
         self._envs = envs
-        if processes:  # they ignore the signals that would end them, and at exit Python would wait for them forever
+        if processes:  # they ignore signals, and at exit Python would wait for them forever
             weakref.finalize(self, _kill, envs.processes)
         self.num_envs, self.stack = num_envs, frame_stack
         self._space = stored(self.name, self._envs.single_observation_space)  # of one frame
@@ -143,12 +143,12 @@ class GymBackend:
         return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, no_bootstrap, info)
 
     def frames(self) -> list[Array]:
-        """See `Backend`: one frame a step."""
+        """See `Backend`: one frame per step."""
         frames, self._frames = self._frames, []
         return frames
 
     def mdp(self) -> MDP | None:
-        """See `Backend`: known where the environment has a table of them that says what is played."""
+        """See `Backend`: known if the environment has a table of them that matches it."""
         return dynamics.known(self._envs.env_fns[0], self.name, self.observation_space, self.action_space)
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class GymBackend:
         return self._last
 
     def _allow(self, mask: BoolArray, infos: dict[str, Any]) -> None:
-        """Take over the masks of allowed actions of the environments in `mask`; where none is given, all are."""
+        """Read the masks of allowed actions of the environments in `mask`; without one, all actions are allowed."""
         if MASK not in infos and self.action_mask is None:
             return
         actions: int = self.action_space.n
@@ -185,11 +185,11 @@ class GymBackend:
 
     @contextlib.contextmanager
     def _alive(self) -> Iterator[None]:
-        """Raise Died for the process that died, after the others were killed."""
+        """If a process dies, kill the others and raise Died."""
         if not isinstance(self._envs, AsyncVectorEnv):
             yield
             return
-        # What Gymnasium warns of, the traceback of an error in a process, is for bugs: a UserError says it in one line.
+        # Gymnasium warns with the traceback of an error in a process. It is shown for bugs, not for a UserError.
         with warnings.catch_warnings(record=True) as said:
             try:
                 yield
@@ -237,10 +237,10 @@ def import_module(module: str) -> None:
     """Import a module, so that it can register its environments.
 
     Raises:
-        UserError: it cannot be imported, or this is no module's name.
+        UserError: it cannot be imported, or this is not the name of a module.
     """
     if not all(part.isidentifier() for part in module.split(".")):
-        raise UserError(f"env.imports: a module's dotted name is wanted, such as my_pkg.envs, got {module!r}")
+        raise UserError(f"env.imports: must be names of modules, such as my_pkg.envs, got {module!r}")
     try:
         importlib.import_module(module)
     except ImportError as e:
@@ -248,17 +248,17 @@ def import_module(module: str) -> None:
 
 
 def _spec(id: str) -> Any:
-    """Return what is registered under an id, None for "module:id", which gymnasium.make looks up.
+    """Return the spec of a registered id, or None for "module:id", which gymnasium.make looks up.
 
     Raises:
-        UserError: nothing is, with a hint at what was probably meant.
+        UserError: the id is not registered; the message has a hint.
     """
     if ":" in id:  # "module:id" imports the module itself
         return None
     try:
         return gym.spec(id)
     except gym.error.Error as e:
-        raise UserError(f"env.id: {id!r} is no registered environment; {ids.hint(id)}") from e
+        raise UserError(f"env.id: {id!r} is not a registered environment; {ids.hint(id)}") from e
 
 
 def _numbers(infos: Mapping[str, Any], i: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What to say about an environment id that Gymnasium does not know: what was probably meant."""
+"""Hints for environment ids that are not registered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What wrappers make of observations: one array that can be stored, without statistics that belong to the agent."""
+"""Observation spaces: observations become one array that can be stored, and the agent keeps running statistics."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def readable(env: Env, name: str) -> tuple[Env, str | None]:
     flattened.
 
     Returns:
-        the environment, and what was made of its observations in words; None: they are as they were.
+        The environment, and a description of the changed observations; None: they are unchanged.
 
     Raises:
-        UserError: a part that is not made of numbers.
+        UserError: a part does not consist of numbers.
     """
     if isinstance(env.observation_space, (Dict, Tuple)):
         env, made = _one_array(env, name)
@@ -52,7 +52,7 @@ def readable(env: Env, name: str) -> tuple[Env, str | None]:
 
 
 def _one_array(env: Env, name: str) -> tuple[Env, str]:
-    """Return an environment with a Dict or Tuple as one with an array, and what was made of it in words."""
+    """Return an environment whose Dict or Tuple observations are one array, and a description of them."""
     space, done = env.observation_space, []
     masked = isinstance(space, Dict) and MASK in space.spaces and isinstance(env.action_space, Discrete)
     parts = [(path, part) for path, part in _leaves(space) if not (masked and path == (MASK,))]
@@ -64,7 +64,7 @@ def _one_array(env: Env, name: str) -> tuple[Env, str]:
     env = CheckedParts(env, name)
     if masked:
         env = MaskToInfo(env)
-        done.append(f"its {MASK} tells the allowed actions")
+        done.append(f"its {MASK} marks the allowed actions")
     names = [repr(_label(path)) for path, _ in parts]
     if isinstance(space, Dict) and len(parts) == 1 and len(parts[0][0]) == 1:
         env = OnePart(env, parts[0][0][0])
@@ -76,24 +76,24 @@ def _one_array(env: Env, name: str) -> tuple[Env, str]:
 
 
 def stored(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
-    """Return the space of what is stored: the same bounds, floats as float32, native byte order, small where it can be.
+    """Return the space of stored observations: float32 for floats, bytes if possible, native byte order, same bounds.
 
     Raises:
-        UserError: a space that no network here reads.
+        UserError: no network of rlrun reads this space.
     """
     if isinstance(space, (Discrete, MultiBinary, MultiDiscrete)):
         return space
     if not isinstance(space, Box) or space.dtype.kind not in "biuf":
         raise UserError(
-            f"env: {name} has observations of type {type(space).__name__}, which no network here reads; a wrapper may "
-            f"turn them into numbers: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
+            f"env: {name} has observations of type {type(space).__name__}, which no network of rlrun reads; "
+            f"a wrapper can convert them to numbers: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
         )
     kind = space.dtype.newbyteorder("=")
     if kind.kind == "f":
         kind = np.dtype(np.float32)
     elif kind.itemsize > 1 and (space.low >= 0).all() and (space.high <= 255).all():
         kind = np.dtype(np.uint8)
-    elif kind.kind == "u" and kind.itemsize > 1:  # which torch computes little with
+    elif kind.kind == "u" and kind.itemsize > 1:  # torch has few operations for these types
         kind = np.dtype(np.float32 if (space.high > np.iinfo(np.int64).max).any() else np.int64)
     if kind == space.dtype:
         return space
@@ -102,10 +102,10 @@ def stored(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
 
 
 def state_outside(space: gym.Space[Any], obs: Any) -> Any | None:
-    """Return the first of N states (N, ...) that a space of discrete states does not have; None: all are in it."""
+    """Return the first of N states (N, ...) that is not in a space of discrete states; None: all are in it."""
     if isinstance(space, Discrete):
         first, end = int(space.start), int(space.start + space.n)
-        return next((state for state in obs.tolist() if not first <= state < end), None)  # quicker than arrays
+        return next((state for state in obs.tolist() if not first <= state < end), None)  # faster than arrays
     wrong = np.zeros(1, dtype=np.bool_)
     if isinstance(space, MultiDiscrete):
         wrong = (obs < space.start) | (obs >= space.start + space.nvec)
@@ -115,13 +115,13 @@ def state_outside(space: gym.Space[Any], obs: Any) -> Any | None:
 
 
 def without_normalization(env: Env, name: str) -> tuple[Env, bool]:
-    """Take `NormalizeObservation` out: its statistics belong to the agent, which normalises in its place.
+    """Remove `NormalizeObservation`: the agent normalises observations instead, and saves the statistics.
 
     Returns:
-        the environment, and whether it was there.
+        The environment, and whether the wrapper was there.
 
     Raises:
-        UserError: a wrapper above it works on what it gives, so that it cannot be taken out.
+        UserError: an outer wrapper uses its normalised observations, so that it cannot be removed.
     """
     chain = _chain(env)
     found = next((i for i, w in enumerate(chain) if isinstance(w, NormalizeObservation)), None)
@@ -130,8 +130,8 @@ def without_normalization(env: Env, name: str) -> tuple[Env, bool]:
     above = [w for w in chain[:found] if not isinstance(w, LEAVE_OBSERVATIONS)]
     if above:
         raise UserError(
-            f"env: {name}: {type(above[-1]).__name__} works on what NormalizeObservation gives, so its statistics "
-            f"cannot be saved with the agent; leave it out, or make it the last wrapper (network.normalize=true)"
+            f"env: {name}: {type(above[-1]).__name__} uses the output of NormalizeObservation, so its statistics "
+            f"cannot be saved with the agent; remove it, or make it the last wrapper (network.normalize=true)"
         )
     inside = chain[found].env
     if found == 0:
@@ -141,10 +141,10 @@ def without_normalization(env: Env, name: str) -> tuple[Env, bool]:
 
 
 def statistics_of_its_own(env: Env) -> list[str]:
-    """Return a line for each wrapper that keeps running statistics: nothing saves those."""
+    """Return a line for each wrapper that keeps running statistics, which are not saved."""
     return [
-        f"its {type(w).__name__} keeps statistics that are not saved: what it gives depends on all that it has seen. "
-        f"A resumed run is not exact, and scores depend on how many environments share the episodes"
+        f"its {type(w).__name__} keeps statistics that are not saved: its output depends on all earlier steps. "
+        f"A resumed run is not exact, and scores depend on num_envs"
         for w in _chain(env)
         if any(isinstance(value, RunningMeanStd) for value in vars(w).values())
     ]
@@ -160,7 +160,7 @@ def _chain(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
 
 
 class MaskToInfo(gym.ObservationWrapper[Any, Any, Any]):
-    """Moves the `action_mask` of a Dict observation to `info`, where other environments have it."""
+    """Moves the `action_mask` of a Dict observation to `info`."""
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -178,12 +178,12 @@ class MaskToInfo(gym.ObservationWrapper[Any, Any, Any]):
         return self.observation(obs), reward, terminated, truncated, {**info, MASK: obs[MASK]}
 
     def observation(self, observation: Any) -> Any:
-        """Return the other parts."""
+        """Return the observation without the mask."""
         return {k: v for k, v in observation.items() if k != MASK}
 
 
 class CheckedParts(gym.ObservationWrapper[Any, Any, Any]):
-    """Checks each part of a Dict or Tuple observation; flattened, a wrong state would be another one."""
+    """Checks each part of a Dict or Tuple observation. A wrong state would be flattened to another valid one."""
 
     def __init__(self, env: Env, name: str) -> None:
         super().__init__(env)
@@ -191,7 +191,7 @@ class CheckedParts(gym.ObservationWrapper[Any, Any, Any]):
         self._parts = [(path, part, Reader(part)) for path, part in _leaves(env.observation_space)]
 
     def observation(self, observation: Any) -> Any:
-        """Return the observation."""
+        """Return the observation unchanged."""
         for path, space, read in self._parts:
             value, where = observation, f"env: {self.name}: the part {_label(path)!r} of its observation"
             try:
@@ -203,12 +203,12 @@ class CheckedParts(gym.ObservationWrapper[Any, Any, Any]):
             except Misfit as e:
                 raise UserError(f"{where} is {e}") from e
             if (state := state_outside(space, value[None])) is not None:
-                raise UserError(f"{where} is the state {state}, which its space {space} does not have")
+                raise UserError(f"{where} is the state {state}, which is not in its space {space}")
         return observation
 
 
 class OnePart(gym.ObservationWrapper[Any, Any, Any]):
-    """Shows one part of a Dict observation."""
+    """Replaces a Dict observation by one of its parts."""
 
     def __init__(self, env: Env, key: str) -> None:
         super().__init__(env)
@@ -216,12 +216,12 @@ class OnePart(gym.ObservationWrapper[Any, Any, Any]):
         self.key, self.observation_space = key, env.observation_space[key]
 
     def observation(self, observation: Any) -> Any:
-        """Return that part."""
+        """Return the part."""
         return observation[self.key]
 
 
 def _leaves(space: gym.Space[Any], path: Keys = ()) -> list[tuple[Keys, gym.Space[Any]]]:
-    """Return the parts of a Dict or Tuple, nested ones included, each after its path."""
+    """Return the parts of a Dict or Tuple, including nested ones, as (path, space)."""
     if isinstance(space, (Dict, Tuple)):
         named = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
         return [leaf for key, part in named for leaf in _leaves(part, (*path, key))]
@@ -237,9 +237,9 @@ def _unreadable(name: str, space: gym.Space[Any], path: Keys, part: gym.Space[An
         f"env: {name}: the part {_label(path)!r} of its observations ({type(part).__name__}) cannot be read as numbers"
     )
     if not isinstance(space, Dict) or len(path) > 1:
-        return f"{what}; leave it out by a wrapper: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
+        return f"{what}; remove it by a wrapper: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
     keys = [k for k, v in space.spaces.items() if isinstance(v, (Box, Discrete, MultiBinary, MultiDiscrete))]
     return (
-        f"{what}; leave it out: 'env.wrappers=[{{_target_: gymnasium.wrappers.FilterObservation, "
+        f"{what}; remove it: 'env.wrappers=[{{_target_: gymnasium.wrappers.FilterObservation, "
         f"filter_keys: [{', '.join(keys)}]}}]'"
     )

@@ -1,8 +1,8 @@
 """N environments stepped together, with the bookkeeping that makes an episode a pure function of (seed, actions).
 
 A *backend* (`gym.py`, `atari.py`) knows how to reset with seeds, to step and to draw. `EpisodicVectorEnv` is the same
-for all: it deals out the seeds, logs the actions, sums the rewards, and from its log of a few bytes a step it can put
-any environment back into the middle of its episode, which is what makes exact resume cheap.
+for all: it assigns the seeds, logs the actions and sums the rewards. From its log of a few bytes per step it can
+restore any environment in the middle of its episode, which makes exact resume cheap.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Answer = TypeVar("Answer")
 
 
 class Step(NamedTuple):
-    """What a backend's step gives, before it becomes a `Transition`."""
+    """The result of a backend's step, before it becomes a `Transition`."""
 
-    obs: Array  # (N, *O) newly allocated: it is kept
+    obs: Array  # (N, *O) newly allocated: the caller keeps it
     reward: DoubleArray  # (N,)
     terminated: BoolArray  # (N,)
     truncated: BoolArray  # (N,)
@@ -35,24 +35,24 @@ class Step(NamedTuple):
 
 
 class Backend(Protocol):
-    """N environments as a library offers them. Ended ones are always reset before the next send."""
+    """N environments of a library. Environments whose episode ended are reset before the next `send`."""
 
     name: str
     num_envs: int
     observation_space: Any  # of one environment
     action_space: Any  # of one environment
     stack: int  # how many frames are stacked along the first axis of an observation; 1: no stacking
-    action_mask: BoolArray | None  # (N, A) what the current observations allow; None: all actions, always
+    action_mask: BoolArray | None  # (N, A) actions allowed in the current observations; None: all, always
     normalized: bool  # the agent must normalise observations
-    notes: list[str]  # what a person should know of them
+    notes: list[str]  # lines to show to the user
     fps: float  # of `frames`
-    protocol: dict[str, Any]  # what a reader of a score must know, e.g. sticky actions and frame skip
+    protocol: dict[str, Any]  # what scores depend on, e.g. sticky actions and frame skip
 
     def reset(self, mask: BoolArray, seeds: Sequence[int]) -> Array: ...  # seeds: one per environment, used where mask
     def send(self, action: Array) -> None: ...
     def recv(self) -> Step: ...
     def frames(self) -> list[Array]: ...  # colour frames (H, W, 3) of environment 0 since the last call
-    def mdp(self) -> MDP | None: ...  # the dynamics of one environment, where they are known; UserError: they are wrong
+    def mdp(self) -> MDP | None: ...  # the dynamics of one environment if known; UserError: they are wrong
     def close(self) -> None: ...
 
 
@@ -67,12 +67,12 @@ class Died(Exception):
 class EpisodicVectorEnv:
     """The environments of a run: seeded episode by episode, logged, restorable.
 
-    The seed of episode k of environment i depends on (run seed, stream, i, k) alone. Training and evaluation use
-    different streams, so neither can touch the other.
+    The seed of episode k of environment i depends only on (run seed, stream, i, k). Training and evaluation use
+    different streams, so neither affects the other.
 
     Raises:
-        UserError: from `reset`, `send` and `recv`: an observation or a reward that is not finite, a state outside of
-            its space, no allowed action, or the death of an environment's process.
+        UserError: from `reset`, `send` and `recv`, if an observation or a reward is not finite, a state is not in its
+            space, no action is allowed, or the process of an environment died.
     """
 
     def __init__(self, backend: Backend, seed: int, stream: str) -> None:
@@ -81,10 +81,10 @@ class EpisodicVectorEnv:
         self.observation_space, self.action_space = backend.observation_space, backend.action_space
         self.stack, self.normalized = backend.stack, backend.normalized
         self.frame_skip: int | None = backend.protocol.get("frame_skip")  # emulator frames per step; None: no emulator
-        self.action_mask: BoolArray | None = None  # (N, A) what the current observations allow; None: all actions
+        self.action_mask: BoolArray | None = None  # (N, A) actions allowed in the current observations; None: all
         self._discrete = not isinstance(self.observation_space, Box)
         self.finished: list[Episode] = []  # the episodes that ended in the last step
-        self.lost = np.zeros(self.num_envs, dtype=np.bool_)  # could not be put back by load_state_dict
+        self.lost = np.zeros(self.num_envs, dtype=np.bool_)  # could not be restored by load_state_dict
         self._episode = np.full(self.num_envs, -1, dtype=np.int64)
         self._return = np.zeros(self.num_envs, dtype=np.float64)
         self._log: list[list[Any]] = [[] for _ in range(self.num_envs)]
@@ -92,7 +92,7 @@ class EpisodicVectorEnv:
         self._action: Array = np.empty(0)
 
     def reset(self, mask: BoolArray | None = None) -> Array:
-        """Start the next episode of the environments in `mask` (N,), of all without one.
+        """Start the next episode of the environments in `mask` (N,); of all if it is None.
 
         Returns:
             (N, *O) the current observations of all environments.
@@ -109,14 +109,14 @@ class EpisodicVectorEnv:
         return self._obs
 
     def send(self, action: Array) -> None:
-        """Begin a step with actions (N, *D). No environment may stand at the end of an episode."""
+        """Begin a step with actions (N, *D). No environment may be at the end of an episode."""
         self._action = action
         for log, a in zip(self._log, action.tolist(), strict=True):
             log.append(a)
         self._answer(lambda: self.backend.send(action))
 
     def recv(self) -> Transition:
-        """Finish the step that `send` began. Episodes that it ended stand in `finished`."""
+        """Finish the step that `send` began. Episodes that it ended are in `finished`."""
         step = self._answer(self.backend.recv)
         self._check_rewards(step.reward)
         self._check_observations(step.obs)
@@ -130,7 +130,7 @@ class EpisodicVectorEnv:
         return tr
 
     def repeats(self, episode: Episode) -> bool:
-        """Play an episode again in the environment it was played in; return whether it was the same to its end.
+        """Replay an episode in its environment; return whether rewards, length and last observation are the same.
 
         All environments must be reset before they are used again.
         """
@@ -151,11 +151,11 @@ class EpisodicVectorEnv:
         return bool(ended[i]) and total == episode.total_reward and _digest(step.obs[i]) == episode.digest
 
     def close(self) -> None:
-        """Free what the environments hold."""
+        """Close the environments."""
         self.backend.close()
 
     def state_dict(self) -> State:
-        """Return, for each environment, which episode it is in, its actions since, and a digest of what it shows."""
+        """Return, for each environment, its episode, the actions since its start, and a digest of its observation."""
         return {
             "episode": self._episode.copy(),
             "return": self._return.copy(),
@@ -165,13 +165,13 @@ class EpisodicVectorEnv:
         }
 
     def load_state_dict(self, state: State) -> Array:
-        """Play the logged episodes again, up to where they stood. Environments that differ then are `lost`.
+        """Replay the logged episodes up to their last step. Environments that differ then are marked in `lost`.
 
         Returns:
             (N, *O) the current observations.
 
         Raises:
-            UserError: if the state is of another number of environments.
+            UserError: the state has another number of environments.
         """
         if len(state["episode"]) != self.num_envs:
             raise UserError(
@@ -188,14 +188,14 @@ class EpisodicVectorEnv:
         return self._obs
 
     def _play_again(self) -> tuple[Array, DoubleArray]:
-        """Step all environments together so that all logs end at the same time; earlier steps are idle ones."""
+        """Step all environments together so that all logs end at the same time; shorter logs begin with idle steps."""
         length = np.array([len(log) for log in self._log])
         total, seeds = int(length.max()), self._seeds()
         obs = self.backend.reset(np.ones(self.num_envs, dtype=np.bool_), seeds)
         returns = np.zeros(self.num_envs, dtype=np.float64)
         ended = np.zeros(self.num_envs, dtype=np.bool_)
         for t in range(total + 1):
-            behind = total - t  # steps still to come; an environment begins when just its log is left
+            behind = total - t  # steps left; an environment starts its episode when this is the length of its log
             restart = (length == behind) | ended
             if t > 0 and restart.any():
                 obs = self.backend.reset(restart, seeds)
@@ -218,7 +218,7 @@ class EpisodicVectorEnv:
         return [one] * self.num_envs
 
     def _allowed(self, ended: BoolArray) -> BoolArray | None:
-        """Return the masks of allowed actions (N, A). Where an episode ended all are: nothing is done there."""
+        """Return the masks of allowed actions (N, A). Where an episode ended, all are allowed: none will be taken."""
         mask = self.backend.action_mask
         if mask is None:
             return None
@@ -228,10 +228,10 @@ class EpisodicVectorEnv:
         return mask | none[:, None]
 
     def _check_rewards(self, reward: DoubleArray) -> None:
-        if sum(map(abs, reward.tolist())) < LARGEST:  # quicker than an array's own functions, at each step
+        if sum(map(abs, reward.tolist())) < LARGEST:  # faster than array operations
             return
         for i in np.flatnonzero(~(np.abs(reward) < LARGEST)):
-            raise UserError(f"env: {self.backend.name} gave the reward {reward[i]} {self._where(int(i))}")
+            raise UserError(f"env: {self.backend.name} returned the reward {reward[i]} {self._where(int(i))}")
 
     def _check_observations(self, obs: Array) -> None:
         if obs.dtype.kind == "f":
@@ -239,15 +239,15 @@ class EpisodicVectorEnv:
                 return
             i = int(np.argwhere(~np.isfinite(obs))[0][0])
             value = obs[i][~np.isfinite(obs[i])].flat[0]
-            raise UserError(f"env: {self.backend.name} gave an observation that holds {value} {self._where(i)}")
+            raise UserError(f"env: {self.backend.name} returned an observation that holds {value} {self._where(i)}")
         if self._discrete and (outside := state_outside(self.observation_space, obs)) is not None:
             raise UserError(
-                f"env: {self.backend.name} gave the state {outside}, which its observation_space "
-                f"{self.observation_space} does not have"
+                f"env: {self.backend.name} returned the state {outside}, which is not in its observation_space "
+                f"{self.observation_space}"
             )
 
     def _answer(self, ask: Callable[[], Answer]) -> Answer:
-        """Return what the backend answers; say where it was when one of its processes died."""
+        """Call the backend; if one of its processes died, raise a UserError with the step and the episode."""
         try:
             return ask()
         except Died as e:
@@ -256,7 +256,7 @@ class EpisodicVectorEnv:
             ) from e
 
     def _where(self, i: int) -> str:
-        """Return when and where something happened, in words."""
+        """Return the current step, episode and environment in words, for messages."""
         which = f" of environment {i}" if self.num_envs > 1 else ""
         return f"at step {len(self._log[i])} of episode {max(int(self._episode[i]), 0)}{which}"
 

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
 from rl_runner import catalogue
+from rl_runner.launch import tuned
 
 
 def compose(words: list[str]) -> tuple[Any, Path]:
@@ -19,7 +20,7 @@ def compose(words: list[str]) -> tuple[Any, Path]:
     """
     program = HydraConfig.instance()
     before = program.cfg
-    with hydra.initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+    with tuned.found(), hydra.initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
         cfg = hydra.compose("train", words, return_hydra_config=True)
         try:
             program.set_config(cfg)  # the directory's name asks it for the chosen options

@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_named_and_stays_fresh(trained: Path) -> None:
     assert f": 3 of 6 arrays; not taken: online/{missing[0]}, online/{missing[1]}" in out
     new, old = agent("outputs/new")["online"], agent(str(trained), "best")["online"]
     taken = [name for name, weight in new.items() if weight.shape == old[name].shape and torch.equal(weight, old[name])]
-    assert taken == ["torso.hidden.0.bias", "torso.hidden.1.weight", "torso.hidden.1.bias"]
+    assert taken == ["torso.hidden.0.bias", "head.values.hidden.0.weight", "head.values.hidden.0.bias"]
 
 
 def test_with_the_optimizers_state(trained: Path) -> None:

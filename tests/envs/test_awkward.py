@@ -30,41 +30,41 @@ def line(done: Done) -> str:
 
 
 REFUSED = [
-    ("NaNReward", DQN, "env: NaNReward-v0 gave the reward nan at step 1 of episode 0"),
-    ("InfiniteObs", DQN, "env: InfiniteObs-v0 gave an observation that holds inf at step 0 of episode 0"),
-    ("NoReward", DQN, "env: NoReward-v0: its step gives the reward None; is a `return reward` missing?"),
+    ("NaNReward", DQN, "env: NaNReward-v0 returned the reward nan at step 1 of episode 0"),
+    ("InfiniteObs", DQN, "env: InfiniteObs-v0 returned an observation that holds inf at step 0 of episode 0"),
+    ("NoReward", DQN, "env: NoReward-v0: its step returns the reward None; is a `return reward` missing?"),
     (
         "WrongShape",
         DQN,
-        "env: WrongShape-v0: its reset gives an observation of shape (4,); its observation_space says (3,)",
+        "env: WrongShape-v0: its reset returns an observation of shape (4,); its observation_space has shape (3,)",
     ),
     (
         "OutOfRange",
         DQN,
-        "env: OutOfRange-v0 gave the state -1, which its observation_space Discrete(5) does not have",
+        "env: OutOfRange-v0 returned the state -1, which is not in its observation_space Discrete(5)",
     ),
     (
         "OutOfRange",
         Q,
-        "env: OutOfRange-v0 gave the state -1, which its observation_space Discrete(5) does not have",
+        "env: OutOfRange-v0 returned the state -1, which is not in its observation_space Discrete(5)",
     ),
     (
         "Mission",
         DQN,
-        "env: Mission-v0: the part 'mission' of its observations (Words) cannot be read as numbers; leave it out: "
+        "env: Mission-v0: the part 'mission' of its observations (Words) cannot be read as numbers; remove it: "
         "'env.wrappers=[{_target_: gymnasium.wrappers.FilterObservation, filter_keys: [image]}]'",
     ),
     (
         "OldStep",
         DQN,
-        "env: OldStep-v0: its step gives 4 values; wanted: "
+        "env: OldStep-v0: its step returns 4 values; it must be "
         "step(self, action) -> (observation, reward, terminated, truncated, info)",
     ),
     (
         "OldReset",
         DQN,
         "env: OldReset-v0: its reset takes no seed= or options= (OldReset.reset() got an unexpected keyword argument "
-        "'seed'); wanted: reset(self, *, seed=None, options=None) -> (observation, info)",
+        "'seed'); it must be reset(self, *, seed=None, options=None) -> (observation, info)",
     ),
 ]
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_learned_from_is_one_line(
 @pytest.mark.parametrize("agent", ["q_learning", "sarsa"])
 def test_tables_refuse_rewards_that_are_no_numbers(workdir: Path, agent: str) -> None:
     words = ["env.wrappers=[{_target_: gymnasium.wrappers.DiscretizeObservation, bins: 3}]", f"agent={agent}"]
-    wanted = "env: NaNReward-v0 gave the reward nan at step 1 of episode 0"
+    wanted = "env: NaNReward-v0 returned the reward nan at step 1 of episode 0"
     assert line(train("NaNReward", "total_steps=40", "eval.episodes=1", *words)) == wanted
 
 
@@ -106,7 +106,7 @@ def test_flags_are_learned_as_they_are(workdir: Path) -> None:
 def test_one_nan_in_an_evaluation_is_one_line_and_no_best_agent(workdir: Path) -> None:
     awkward_envs.NaNOnce.count = 0
     words = [*DQN, "total_steps=200", "eval.every_steps=100", "eval.num_envs=1"]
-    assert line(train("NaNOnce", *words)) == "env: NaNOnce-v0 gave the reward nan at step 5 of episode 0"
+    assert line(train("NaNOnce", *words)) == "env: NaNOnce-v0 returned the reward nan at step 5 of episode 0"
     assert not list(only_run().glob("checkpoints/best*"))
 
 

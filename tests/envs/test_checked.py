@@ -111,7 +111,7 @@ def test_whole_numbers_get_the_type_of_the_space_or_are_refused_where_they_would
 ) -> None:
     env = Checked(Answers(reset=(obs, {}), space=space), "Mine-v0")
     if wrong is not None:
-        with pytest.raises(UserError, match=rf"its reset gives an observation with {wrong}, outside of its"):
+        with pytest.raises(UserError, match=rf"its reset returns an observation with {wrong}, outside its"):
             env.reset()
         return
     got, _ = env.reset()
@@ -134,18 +134,18 @@ def test_observations_of_a_type_that_fits_pass(space: gym.Space[Any], obs: Any) 
 
 
 WRONG_STEPS: list[tuple[Any, str]] = [
-    ((OBS, 0.0, False, {}), "its step gives 4 values; wanted: step"),
-    (OBS, "its step gives one ndarray; wanted: step"),
-    ((OBS, None, False, False, {}), "its step gives the reward None; is a `return reward` missing?"),
-    ((OBS, np.zeros(2), False, False, {}), "its step gives the reward array"),
-    ((OBS, "much", False, False, {}), "its step gives the reward 'much'; one number is wanted"),
-    ((OBS, 0.0, None, False, {}), "its step gives terminated = None; true or false is wanted"),
-    ((OBS, 0.0, False, "no", {}), "its step gives truncated = 'no'; true or false is wanted"),
-    ((OBS, 0.0, False, False, [1]), r"its step gives the info \[1\]; a dict is wanted"),
-    ((np.zeros(4), 0.0, False, False, {}), r"its step gives an observation of shape \(4,\).* says \(3,\)"),
-    (("north", 0.0, False, False, {}), r"its step gives an observation of shape \(\)"),
-    ((["a", "b", "c"], 0.0, False, False, {}), "its step gives an observation of type <U1"),
-    ((OBS, 0.0, False, False, {"action_mask": [1]}), "its step gives the action_mask .*; 2 flags are wanted"),
+    ((OBS, 0.0, False, {}), "its step returns 4 values; it must be step"),
+    (OBS, "its step returns one ndarray; it must be step"),
+    ((OBS, None, False, False, {}), "its step returns the reward None; is a `return reward` missing?"),
+    ((OBS, np.zeros(2), False, False, {}), "its step returns the reward array"),
+    ((OBS, "much", False, False, {}), "its step returns the reward 'much'; it must be one number"),
+    ((OBS, 0.0, None, False, {}), "its step returns terminated = None; it must be true or false"),
+    ((OBS, 0.0, False, "no", {}), "its step returns truncated = 'no'; it must be true or false"),
+    ((OBS, 0.0, False, False, [1]), r"its step returns the info \[1\]; it must be a dict"),
+    ((np.zeros(4), 0.0, False, False, {}), r"its step returns an observation of shape \(4,\).* has shape \(3,\)"),
+    (("north", 0.0, False, False, {}), r"its step returns an observation of shape \(\)"),
+    ((["a", "b", "c"], 0.0, False, False, {}), "its step returns an observation of type <U1"),
+    ((OBS, 0.0, False, False, {"action_mask": [1]}), "its step returns the action_mask .*; it must be 2 flags"),
 ]
 
 
@@ -158,12 +158,12 @@ def test_a_wrong_step_is_one_line_with_the_name_of_the_environment(step: Any, li
 
 @pytest.mark.parametrize("answer", [OBS, (OBS, {}, 1), None], ids=["observation alone", "three values", "None"])
 def test_a_reset_that_gives_something_else_is_one_line(answer: Any) -> None:
-    with pytest.raises(UserError, match=r"^env: Mine-v0: its reset gives .*; wanted: reset"):
+    with pytest.raises(UserError, match=r"^env: Mine-v0: its reset returns .*; it must be reset"):
         Checked(Answers(reset=answer), "Mine-v0").reset()
 
 
 def test_fractions_where_the_space_has_whole_numbers_are_one_line() -> None:
-    with pytest.raises(UserError, match=r"of type float64; its observation_space says uint8"):
+    with pytest.raises(UserError, match=r"of type float64; its observation_space has type uint8"):
         Checked(Answers(reset=(np.array([0.5] * 3), {}), space=Box(0, 9, (3,), np.uint8)), "Mine-v0").reset()
 
 

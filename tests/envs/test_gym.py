@@ -566,7 +566,7 @@ def test_what_is_not_finite_is_refused_with_where_it_was(kwargs, line):
     envs = make("RlrunBad-v0", 2, kwargs=kwargs)
     with pytest.raises(UserError) as e:
         run(envs, np.random.default_rng(0), 5, envs.reset())
-    assert str(e.value) == f"env: RlrunBad-v0 gave {line} at step 2 of episode 0 of environment 0"
+    assert str(e.value) == f"env: RlrunBad-v0 returned {line} at step 2 of episode 0 of environment 0"
 
 
 def test_a_process_that_died_is_named_and_no_other_is_left():

@@ -108,7 +108,7 @@ def test_a_mask_in_a_dict_goes_to_info_and_is_no_input() -> None:
         assert obs.shape == (4,)
         assert info["action_mask"].shape == (3,)
         assert info["given"] == 1
-    assert made == "its action_mask tells the allowed actions; its 'observation'"
+    assert made == "its action_mask marks the allowed actions; its 'observation'"
 
 
 def test_a_plain_space_is_left_alone() -> None:
@@ -120,8 +120,8 @@ def test_a_plain_space_is_left_alone() -> None:
     ("space", "line"),
     [
         (Dict({"image": Box(0, 255, (7, 7, 3), np.uint8), "mission": Text(9)}), r"'mission' .*filter_keys: \[image\]"),
-        (Dict({"a": Dict({"b": Text(9), "c": Discrete(2)})}), r"'a.b' .*leave it out by a wrapper"),
-        (Tuple([Discrete(2), Text(9)]), r"'1' .*leave it out by a wrapper"),
+        (Dict({"a": Dict({"b": Text(9), "c": Discrete(2)})}), r"'a.b' .*remove it by a wrapper"),
+        (Tuple([Discrete(2), Text(9)]), r"'1' .*remove it by a wrapper"),
     ],
     ids=["Dict", "nested", "Tuple"],
 )
@@ -158,12 +158,15 @@ RIGHT = {"s": 2, "t": (np.array([2, 0]), np.array([0, 9]))}
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"s": 0}, "'s' of its observation is the state 0, which its space"),
-        ({"s": 7}, "'s' of its observation is the state 7, which its space"),
+        ({"s": 0}, "'s' of its observation is the state 0, which is not in its space"),
+        ({"s": 7}, "'s' of its observation is the state 7, which is not in its space"),
         ({"s": 1.5}, "'s' of its observation is of type float64"),
-        ({"t": (np.array([4, 1]), np.array([0, 9]))}, "'t.0' of its observation is the state 4, which its space"),
+        (
+            {"t": (np.array([4, 1]), np.array([0, 9]))},
+            "'t.0' of its observation is the state 4, which is not in",
+        ),
         ({"t": (np.array([1]), np.array([0, 9]))}, r"'t.0' of its observation is of shape \(1,\)"),
-        ({"t": (np.array([2, 0]), np.array([0, 300]))}, "'t.1' of its observation is with 300, outside of"),
+        ({"t": (np.array([2, 0]), np.array([0, 300]))}, "'t.1' of its observation is with 300, outside"),
         ({"t": (np.array([2, 0]),)}, "'t.1' of its observation is missing"),
     ],
     ids=str,
@@ -202,7 +205,7 @@ def test_normalisation_is_taken_out_wherever_nothing_works_on_what_it_gives() ->
 
 def test_normalisation_that_something_works_on_is_refused() -> None:
     env = TransformObservation(NormalizeObservation(Shows(NUMBERS)), np.tanh, NUMBERS)
-    with pytest.raises(UserError, match=r"TransformObservation works on what NormalizeObservation gives"):
+    with pytest.raises(UserError, match=r"TransformObservation uses the output of NormalizeObservation"):
         without_normalization(env, "Mine-v0")
 
 
