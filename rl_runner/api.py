@@ -23,6 +23,7 @@ from rl_runner import compute, rng
 from rl_runner.build import jobs, runs, saved
 from rl_runner.build.environments import environments, raw_environment, trained_environment
 from rl_runner.cli.failures import explain
+from rl_runner.cli.table import VERBS
 from rl_runner.cli.words import WrongLine, prepare
 from rl_runner.commands import eval as evaluation
 from rl_runner.commands.train import Interrupted
@@ -47,7 +48,7 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
     from rl_runner.launch.composed import compose
 
     try:
-        words = prepare("train", list(overrides))
+        words = prepare(VERBS["train"], list(overrides))
         if options := [word for word in words if word.startswith("-")]:
             raise UserError(f"{options[0]}: options of the command line are not taken here, only key=value")
         chosen = any(word.startswith("hydra.run.dir=") for word in words)
@@ -57,7 +58,7 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
     except UserError:
         raise
     except Exception as e:  # of Hydra's
-        raise UserError(explain("train", words, e)) from e
+        raise UserError(explain(VERBS["train"], words, e)) from e
     silence: Any = contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext()
     with silence, _torch_as_before():
         try:

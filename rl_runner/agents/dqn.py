@@ -218,7 +218,13 @@ class DQN:
         """Restore networks and optimizer."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
+        # A resume may change the optimizer's settings. The learning rate of a schedule is its own until the next step.
+        groups = self.optimizer.param_groups
+        kept = ("params", "lr") if self.lr_schedule else ("params",)
+        settings = [{k: v for k, v in group.items() if k not in kept} for group in groups]
         load_named_state(self.optimizer, self.online, state["optimizer"])
+        for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(configured)
 
     def weights(self) -> State:
         """Return the online network."""

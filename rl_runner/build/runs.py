@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from rl_runner.build import checks, saved
+from rl_runner.build import checks, saved, trust
 from rl_runner.build.jobs import train_job
+from rl_runner.build.theirs import naming_their_code
 from rl_runner.commands import train as training
 from rl_runner.commands.train import TrainJob
 from rl_runner.results import TrainResult
@@ -28,8 +28,8 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
         chosen: the user chose the directory; otherwise the run's name is added to it.
     """
     if cfg.resume is not None:
-        with RunDirectory.resumed(cfg.resume) as run:
-            return resume(saved.resumed_config(run, cfg, list(words)), run, words, notes.resumed(run.path))
+        with RunDirectory.resumed(cfg.resume) as run, notes.resumed(run.path):
+            return resume(cfg, run, words, changes=words)
     if cfg.name is not None and not chosen:
         checks.require({"name": cfg.name}, {"name": checks.TRAINING["name"]})  # before it is a directory's
         directory = directory.with_name(f"{directory.name}_{cfg.name}")
@@ -40,25 +40,43 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
 def begin(cfg: State, run: RunDirectory, words: Sequence[str]) -> TrainResult:
     """Train a new run."""
     try:
-        job = train_job(cfg, run)
-        saved.save_run_config(run, job.config)
+        with naming_their_code(lambda: cfg):
+            job = train_job(cfg, run)
+        _save_config(job, mine=True)
         provenance.record(run.path, words)
     except BaseException:
         run.discard()
         raise
-    with _kept(job):
+    with _kept(job), naming_their_code(lambda: cfg):
         return training.train(job, words=words)
 
 
-def resume(
-    cfg: State, run: RunDirectory, words: Sequence[str], noted: AbstractContextManager[None] | None = None
-) -> TrainResult:
-    """Resume a run with the configuration that it has from now on."""
-    job = train_job(cfg, run, resumed=True)
-    saved.save_run_config(run, job.config)
+def resume(cfg: Any, run: RunDirectory, words: Sequence[str], changes: Sequence[str]) -> TrainResult:
+    """Resume a run.
+
+    Args:
+        cfg: the configuration as Hydra composed it.
+        run: the run, claimed.
+        words: what was typed.
+        changes: those of the words that may change the run's own configuration.
+    """
+    mine = trust.remembered(run.config)
+    config = saved.resumed_config(run, cfg, list(changes))
+    before = training.flatten(saved.load_run_config(run, list(cfg.trust)))
+    with naming_their_code(lambda: config):
+        job = train_job(config, run, resumed=True)
+    job.changes = training.differences(dict(before), dict(training.flatten(job.config)))
+    _save_config(job, mine=set(job.trust) <= set(mine))
     provenance.record(run.path, words)
-    with noted or contextlib.nullcontext(), _kept(job):
+    with _kept(job), naming_their_code(lambda: config):
         return training.train(job, resume=True)
+
+
+def _save_config(job: TrainJob, mine: bool) -> None:
+    """Write the run's configuration; remember that the user trusts it if the run was started by this user, here."""
+    saved.save_run_config(job.run, job.config)
+    if mine and trust.remember(job.run.config, job.trust):
+        job.trust = []  # need not be named to evaluate or resume the run
 
 
 @contextlib.contextmanager

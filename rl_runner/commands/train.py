@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import datetime
 import re
 import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rl_runner import signals
 from rl_runner.evaluation import Evaluation
 from rl_runner.exact.measure import Exact
+from rl_runner.report.curves import Unreadable, read_table, series
 from rl_runner.report.results import setting
 from rl_runner.results import EvalResult, TrainResult
+from rl_runner.run.best import BestAgent
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.metrics import MetricsLog
@@ -44,6 +48,7 @@ class TrainJob:
         facts: what was built, to show.
         config: the whole configuration, plain.
         trust: packages of the user's own that it names.
+        changes: of a resume: the keys that changed, each with the value before and after.
     """
 
     run: RunDirectory
@@ -55,6 +60,7 @@ class TrainJob:
     facts: list[tuple[str, str]]
     config: State
     trust: list[str]
+    changes: list[tuple[str, Any, Any]] = field(default_factory=list)
 
 
 class Interrupted(SystemExit):
@@ -89,6 +95,11 @@ def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> Tra
         terminal.block(job.facts)
         resumed = _load(job, terminal, *saved) if saved else None
         saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
+        if resumed and _is_finished(job):
+            terminal.say(_finished_words(job))
+            return _finished_result(job, resumed)
+        if resumed:
+            _record_changes(job, terminal)
         files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
         with (
             contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log,
@@ -118,6 +129,25 @@ def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> Tra
     if trainer.saved != trainer.loop.clock:
         raise NotSaved(f"{job.run.path}: the agent at the end of the run is not saved: {trainer.save_error}")
     return _result(job.run.path, trainer)
+
+
+def _finished_result(job: TrainJob, resumed: State) -> TrainResult:
+    """Return where a run stands that was finished before: only its last evaluation is not played again."""
+    clock, best = job.loop.clock, BestAgent(job.checkpoints, lambda line: None)
+    best.load_state_dict(resumed, clock.steps)
+    if best.awaited:
+        best.adopt()
+    return TrainResult(
+        run=job.run.path,
+        steps=clock.steps,
+        episodes=clock.episodes,
+        updates=clock.updates,
+        seconds=resumed["seconds"],
+        solved=best.reached(job.plan.stop_eval_return, clock.steps),
+        best=best.score,
+        best_step=None if best.score is None else best.step,
+        last=None,
+    )
 
 
 def _result(run: Path, trainer: Trainer) -> TrainResult:
@@ -152,13 +182,54 @@ def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_ov
     return trainer
 
 
+def _is_finished(job: TrainJob) -> bool:
+    """Return whether a run that was loaded has nothing left to do, its closing evaluation included."""
+    if job.loop.clock.steps < job.plan.total_steps and not job.loop.done:
+        return False
+    try:
+        evaluated = series(read_table(job.run.path), "eval/return_mean").steps
+    except Unreadable:
+        return False
+    return bool(len(evaluated)) and int(evaluated[-1]) >= job.loop.clock.steps
+
+
+def _finished_words(job: TrainJob) -> str:
+    steps, total, run = job.loop.clock.steps, job.plan.total_steps, job.run.path
+    if job.loop.done:
+        return f"{run} is finished after {steps:,} steps: nothing is left to learn"
+    more = shlex.join(["rlrun", "train", f"resume={_word(run)}", f"total_steps={2 * total}", *_trust_words(job)])
+    return f"{run} is finished, {steps:,} of {total:,} steps; to train it further:  {more}"
+
+
+def _record_changes(job: TrainJob, terminal: Terminal) -> None:
+    """Show what changed at this resume, and add it to the run's table of changes."""
+    step, path = job.loop.clock.steps, job.run.path / "changes.csv"
+    for key, before, after in job.changes:
+        terminal.say(f"changed at step {step:,}: {key}: {before} -> {after}")
+    if not job.changes:
+        return
+    try:
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            if not file.tell():
+                csv.writer(file).writerow(["step", "key", "before", "after"])
+            csv.writer(file).writerows([step, *change] for change in job.changes)
+    except OSError as e:
+        terminal.say(f"{path} cannot be written ({e.strerror or e}); the run continues")
+
+
+def differences(before: State, after: State) -> list[tuple[str, Any, Any]]:
+    """Return the keys of two flat configurations that differ, each with both values."""
+    keys = dict.fromkeys([*before, *after])
+    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
 def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrupted: bool) -> None:
     clock, progress, run = trainer.loop.clock, trainer.progress, job.run.path
     took = datetime.timedelta(seconds=int(progress.seconds))
     recent = progress.recent
     training = f", {recent_return(recent)}" if recent else ""
     path = _word(run)
-    trust = " " + shlex.quote(f"trust=[{','.join(job.trust)}]") if job.trust else ""
+    trust = "".join(f" {shlex.quote(word)}" for word in _trust_words(job))
     if trainer.solved:
         terminal.say(f"solved after {clock.steps:,} steps")
     terminal.say(f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}")
@@ -180,6 +251,10 @@ def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrup
     else:
         terminal.say(f"evaluate it:  {evaluate}")
         terminal.say(f"watch it:     rlrun play {shlex.quote(path)}{trust}")
+
+
+def _trust_words(job: TrainJob) -> list[str]:
+    return [f"trust=[{','.join(job.trust)}]"] if job.trust else []
 
 
 def _word(run: Path) -> str:

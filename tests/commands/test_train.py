@@ -1,7 +1,9 @@
 """`rlrun train`: what is said, what is written, how it stops."""
 
+import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from rl_runner.cli import main as cli
 from rl_runner.cli.words import quote
 from rl_runner.commands import train
-from rl_runner.run.checkpoint import Checkpoints
+from rl_runner.run.checkpoint import Checkpoints, load
 from tests.commandline import SHORT, Done, only_run, refused, rlrun
 
 
@@ -120,10 +123,77 @@ def test_resume(trained: Path) -> None:
     assert "at step 60" in done.out
 
 
-@pytest.mark.parametrize("word", ["env=frozenlake", "seed=3", "agent.gamma=0.5", "network=dueling", "batch_size=3"])
+@pytest.mark.parametrize("word", ["env=frozenlake", "seed=3", "agent.gamma=0.5", "network=dueling", "optimizer=adamw"])
 def test_what_cannot_change_on_resume(word: str, trained: Path) -> None:
     line = refused("train", f"resume={trained}", "total_steps=50", word)
     assert f"rlrun: {word.split('=')[0]}: cannot change when a run is resumed; what can: total_steps" in line
+
+
+def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    online = load(run / f"checkpoints/step_{step:09}", only=["agent"])["agent"]["online"]
+    return {name: value.clone() for name, value in online.items()}
+
+
+@pytest.mark.parametrize("schedule", [[], ["optimizer.lr_end=1e-30", "optimizer.lr_steps=0"]])
+def test_a_changed_learning_rate_takes_effect(schedule: list[str], trained: Path) -> None:
+    """At a learning rate of almost 0 the weights stay; a schedule sets it with the first update."""
+    copy = trained.with_name("unchanged")
+    shutil.copytree(trained, copy, symlinks=True)
+    assert rlrun("train", f"resume={copy}", "total_steps=60").code == 0
+    before, unchanged = weights(trained, 40), weights(copy, 60)
+    assert any((before[name] != unchanged[name]).any() for name in before)
+
+    words = schedule or ["optimizer.lr=1e-30"]
+    done = rlrun("train", f"resume={trained}", "total_steps=44", *words)
+    assert (done.code, done.err) == (0, "")
+    begun = weights(trained, 44)
+    assert rlrun("train", f"resume={trained}", "total_steps=60").code == 0
+    after = weights(trained, 60)
+    assert all((begun[name] == after[name]).all() for name in begun)
+    assert schedule or all((before[name] == after[name]).all() for name in before)
+
+
+def test_changes_of_a_resume_are_recorded(trained: Path) -> None:
+    words = ["total_steps=60", "optimizer.lr=0.5", "batch_size=4", "exploration.end=0.5", "sync.every_updates=3"]
+    done = rlrun("train", f"resume={trained}", *words)
+    assert (done.code, done.err) == (0, "")
+    assert "\nchanged at step 40: optimizer.lr: 0.0023 -> 0.5\n" in done.out
+    assert "changed at step 40: batch_size: 8 -> 4" in (trained / "train.log").read_text()
+    assert rlrun("train", f"resume={trained}", "total_steps=80").code == 0
+    with open(trained / "changes.csv", newline="") as file:
+        rows = [tuple(row) for row in csv.reader(file)]
+    assert rows[0] == ("step", "key", "before", "after")
+    assert set(rows[1:]) == {
+        ("40", "total_steps", "40", "60"),
+        ("40", "optimizer.lr", "0.0023", "0.5"),
+        ("40", "batch_size", "8", "4"),
+        ("40", "exploration.end", "0.04", "0.5"),
+        ("40", "sync.every_updates", "128", "3"),
+        ("60", "total_steps", "60", "80"),
+    }
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert (config["optimizer"]["lr"], config["batch_size"]) == (0.5, 4)
+
+
+def test_a_key_of_the_saved_agent_may_change_though_the_default_one_has_none(workdir: Path) -> None:
+    short = ["env=frozenlake", "total_steps=40", "eval.episodes=1", "hydra.run.dir=run"]
+    assert rlrun("train", "agent=q_learning", *short).code == 0
+    done = rlrun("train", "resume=run", "total_steps=60", "agent.lr=0.5")
+    assert "changed at step 40: agent.lr: 0.2 -> 0.5" in done.out
+    assert refused("train", "resume=run", "total_steps=80", "sync.tau=0.5") == "rlrun: sync.tau: this run has no sync"
+
+
+def test_resume_of_a_finished_run(trained: Path) -> None:
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file() and path.name != "train.log"}
+    done = rlrun("train", "resume=latest")
+    assert (done.code, done.err) == (0, "")
+    last = done.out.splitlines()[-1]
+    command = f"rlrun train resume={trained} total_steps=80"
+    assert last == f"{trained} is finished, 40 of 40 steps; to train it further:  {command}"
+    assert "steps/s" not in done.out
+    assert {path: path.read_bytes() for path in before} == before
+    done = rlrun(*command.split()[1:])
+    assert "\n80 steps, " in done.out
 
 
 def damage(checkpoint: Path) -> None:
