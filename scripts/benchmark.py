@@ -9,8 +9,8 @@
     scripts/benchmark memory                # of a million Atari frames, and of the process
     scripts/benchmark peers                 # steps/s beside Stable-Baselines3's and Tianshou's
 
-Run it with an environment that rlrun is installed in. Variants take turns, and what is compared is the ratio within
-each turn, so that other work on the machine falls on all of them alike.
+It runs in the environment of scripts/rlrun, set up on first use. Variants take turns, and what is compared is the ratio
+within each turn, so that other work on the machine falls on all of them alike.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def updates(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def update_of(words: list[str], arguments: argparse.Namespace) -> Callable[[], None]:
-    """Build a variant, fill its replay memory with random play, give a function that does one update."""
+    """Build a variant, fill its replay memory with random play, return a function that does one update."""
     words = ["env=pong", "tuned=none", "env.num_envs=4", *words]
     words += [f"network/torso={arguments.torso}", f"batch_size={arguments.batch_size}"]
     loop = pong([*words, "replay.capacity=4000", "exploration=epsilon_greedy"], 3000, arguments.device)
@@ -146,7 +146,7 @@ def collect(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def profile(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Say where the time of a step of training goes, on the recipe that `peers` compares on."""
+    """Measure where the time of a training step goes, on the recipe that `peers` compares on."""
     torch.set_num_threads(arguments.threads)
     loop = pong([*RECIPE["pong"], *arguments.words], 1_500, arguments.device)
     places = {
@@ -251,7 +251,7 @@ def take(loop: Any, steps: int) -> None:
 
 
 def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Fill a replay memory with a million rows of Pong, train a little, say what it takes."""
+    """Fill a replay memory with a million rows of Pong, train a little, return how much memory both take."""
     loop = pong(["experiment=pong_84", "replay.capacity=1_000_000", f"network/torso={arguments.torso}"], 2_000)
     fill(loop, 1_000_000)
     take(loop, 400)
@@ -298,7 +298,7 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def environment_of_peers(directory: Path) -> str:
-    """Install the libraries to compare with, and the torch that is here; give their Python."""
+    """Install the libraries to compare with, and the torch that is here; return the path of their Python."""
     venv.create(directory, with_pip=True)
     python = str(directory / "bin" / "python")
     torch_here = f"torch=={torch.__version__.partition('+')[0]}"
@@ -334,7 +334,7 @@ def trainer(python: str, library: str, task: str, device: str) -> Iterator[Calla
 
 
 def in_turns(variants: dict[str, Callable[[], object]], rounds: int, warm_ups: int = 3) -> list[dict[str, Any]]:
-    """Time all variants, one call each a round; give medians, and ratios to the first within the rounds."""
+    """Time all variants, one call each a round; return medians, and ratios to the first within the rounds."""
     for call in variants.values():
         for _ in range(warm_ups):
             call()
@@ -373,7 +373,7 @@ MEASURED = {
 
 
 def main() -> None:
-    """Measure, show, write."""
+    """Measure, print the table and write it as CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=list(MEASURED))
     parser.add_argument("--batch-size", type=int, default=32, help="default: 32")

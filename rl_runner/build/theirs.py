@@ -51,7 +51,7 @@ def naming_their_code(config: Callable[[], State]) -> Iterator[None]:
 
 
 def _blame(e: Exception, config: Callable[[], State]) -> TheirError | None:
-    causes = [cause for cause in _causes(e) if not isinstance(cause, (UserError, HydraException))]
+    causes = [cause for cause in _causes(e) if not isinstance(cause, (UserError, HydraException, NotImplementedError))]
     if not causes:
         return None
     targets, modules = _named(config())

@@ -198,7 +198,7 @@ def draw_curve(axes: Axes, curve: Curve, colour: str, main: str, shade: float = 
 
 
 def legend_handles(curves: Sequence[Curve], labels: Sequence[str]) -> list[Line2D]:
-    """Say which colour is which label, which line is what, and what the shade means."""
+    """Return the legend: a colour for each label, a line for each kind of curve, and what the shade means."""
     handles: list[Line2D] = []
     colour = COLOURS[0]
     if len(labels) > 1:
