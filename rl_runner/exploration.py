@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rl_runner.schedules import Linear
+from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Array, BoolArray, Exploration, IntArray, Mode, Train, UserError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class EpsilonGreedy:
                 raise UserError(f"exploration.{key}: a probability in [0, 1] is wanted, got {value}")
         if steps < 0:
             raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
-        self.epsilon = Linear(start, end, steps)
+        self.epsilon = LinearSchedule(start, end, steps)
 
     def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
         """Choose actions (N,) by values (N, A) at environment step `step`."""
@@ -75,7 +75,7 @@ class Boltzmann:
                 raise UserError(f"exploration.{key}: a temperature above 0 is wanted, got {value}")
         if steps < 0:
             raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
-        self.temperature = Linear(start, end, steps)
+        self.temperature = LinearSchedule(start, end, steps)
 
     def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
         """Choose actions (N,) by values (N, A): argmax(Q/T + Gumbel noise) is a draw from the softmax."""

@@ -27,7 +27,7 @@ class Every:
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearSchedule:
     """A number that goes from `start` to `end` in a straight line over `steps` steps and then stays."""
 
     start: float

@@ -22,6 +22,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 State = dict[str, Any]  # a tree of dicts and lists over tensors, arrays, numbers, strings, None
+Config = dict[str, Any]  # a configuration or a group of it: a tree of dicts and lists over numbers, strings, None
 
 
 class UserError(Exception):
@@ -59,7 +60,7 @@ class Transition(NamedTuple):
     reward: DoubleArray  # (N,) as the environment gives it, never clipped
     terminated: BoolArray  # (N,) the episode ended in a terminal state
     truncated: BoolArray  # (N,) the episode was cut short, by a time limit for example
-    life_lost: BoolArray  # (N,) nothing to bootstrap from, as at a termination, but the episode goes on
+    no_bootstrap: BoolArray  # (N,) nothing to bootstrap from, as at a termination, but the episode goes on
     next_obs: Array  # (N, *O)
     action_mask: BoolArray | None = None  # (N, A) the actions that were allowed in `obs`; None: all
     next_action_mask: BoolArray | None = None  # (N, A) those that are allowed in `next_obs`
@@ -72,7 +73,7 @@ class Transition(NamedTuple):
     @property
     def terminal(self) -> BoolArray:
         """(N,) where the value of `next_obs` must not be counted."""
-        return self.terminated | self.life_lost
+        return self.terminated | self.no_bootstrap
 
 
 class Batch(NamedTuple):
@@ -186,6 +187,25 @@ class ValueAgent(Protocol):
     def q_values(self, obs: Tensor) -> Tensor: ...  # (N, *O) -> (N, A), as in evaluation: no noise, nothing changes
 
 
+@runtime_checkable
+class HasWeights(Protocol):
+    """An agent that tells what acting needs from what only learning needs, such as an optimizer or a target network.
+
+    Its snapshots are small, and a run can begin with its weights (`init_from`).
+    """
+
+    def weights(self) -> State: ...  # a tree of tensors, each under the name that it has in `state_dict`
+    def load_weights(self, state: State) -> None: ...  # what only learning needs begins anew
+
+
+@runtime_checkable
+class HasOptimizer(Protocol):
+    """An agent that learns by gradients."""
+
+    optimizer: Any  # torch.optim.Optimizer
+    network: Any  # nn.Module, whose parameters it optimizes
+
+
 class ReplayAgent(Agent, Protocol):
     """An agent that learns from a replay memory."""
 
@@ -239,11 +259,11 @@ class Sync(Protocol):
 class ValueRepresentation(Protocol):
     """What the M numbers per action mean. `scalar` has M = 1: the expected return itself."""
 
-    size: int  # numbers that the network's head gives per action
-    levels: int  # quantile levels that the network draws in each pass; 0: none
+    outputs_per_action: int  # numbers that the network's head gives per action
+    quantile_levels: int  # quantile levels that the network draws in each pass; 0: none
 
     def mean(self, values: Tensor) -> Tensor: ...  # (..., M) -> (...)
-    def under(self, values: Tensor, policy: Tensor) -> Tensor: ...  # (B, A, M), probabilities (B, A) -> (B, M)
+    def expectation(self, values: Tensor, policy: Tensor) -> Tensor: ...  # (B, A, M), probabilities (B, A) -> (B, M)
     def loss(
         self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor
     ) -> tuple[Tensor, Tensor]: ...  # (B, M), (B, M), (B,), (B,) -> loss (B,), priority (B,)

@@ -1,8 +1,8 @@
 """What the M numbers per action mean, and the loss that follows from it.
 
-Each representation says how its numbers are averaged (`mean`), what they are when the next action follows a policy
-(`under`: expected numbers; with a policy of one certain action, those of that action) and how far values are from their
-backup, reward + discount * next (`loss`, one per sample, and the priority that a replay may give the sample).
+A representation has three operations: `mean` maps the numbers to action values, `expectation` averages the numbers over
+a policy's actions (for a deterministic policy, the numbers of its action), and `loss` compares the numbers with their
+backup, reward + discount * next. `loss` returns one loss per sample, and the sample's new priority.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Scalar:
             (Mnih et al. 2015).
     """
 
-    size = 1
-    levels = 0
+    outputs_per_action = 1
+    quantile_levels = 0
 
     def __init__(self, loss: str = "huber") -> None:
         if loss not in LOSSES:
@@ -38,7 +38,7 @@ class Scalar:
         """(..., 1) -> (...)."""
         return values.squeeze(-1)
 
-    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+    def expectation(self, values: Tensor, policy: Tensor) -> Tensor:
         """(B, A, 1), probabilities (B, A) -> (B, 1)."""
         return _expected(values, policy)
 
@@ -68,7 +68,7 @@ class Categorical:
         atoms: M, how many returns there are, evenly spaced.
     """
 
-    levels = 0
+    quantile_levels = 0
 
     def __init__(self, low: float | None = -10.0, high: float | None = 10.0, atoms: int = 51) -> None:
         if low is None or high is None:  # env=gym cannot know them, and returns outside would be cut off unseen
@@ -83,7 +83,7 @@ class Categorical:
             raise UserError(f"value.high: must be above value.low, {low}, got {high}")
         if atoms < 2:
             raise UserError(f"value.atoms: must be at least 2, got {atoms}")
-        self.size = atoms
+        self.outputs_per_action = atoms
         self.low, self.high, self.spacing = low, high, (high - low) / (atoms - 1)
         self._returns = torch.linspace(low, high, atoms)  # (M,)
 
@@ -97,7 +97,7 @@ class Categorical:
         """(..., M) logits -> (...)."""
         return values.softmax(dim=-1) @ self.returns(values.device)
 
-    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+    def expectation(self, values: Tensor, policy: Tensor) -> Tensor:
         """(B, A, M) logits, probabilities (B, A) -> (B, M) logits of the mixture."""
         return _expected(values.softmax(dim=-1), policy).log()
 
@@ -121,7 +121,8 @@ class Categorical:
         returns = self.returns(reward.device)
         moved = (reward[:, None] + discount[:, None] * returns).clamp(self.low, self.high)  # (B, M)
         position = (moved - self.low) / self.spacing  # (B, M) in atoms, 0 to M - 1
-        distance = position[:, None, :] - torch.arange(self.size, device=reward.device)[:, None]  # (B, to, from)
+        atoms = torch.arange(self.outputs_per_action, device=reward.device)
+        distance = position[:, None, :] - atoms[:, None]  # (B, to, from)
         nearness = distance.abs_().neg_().add_(1).clamp_(min=0)  # in place: this is most of the memory of an update
         shared = (nearness @ probability[:, :, None]).squeeze(-1)
         return shared / shared.sum(dim=1, keepdim=True)  # 1 but for rounding, so that no probability is lost
@@ -135,17 +136,17 @@ class Quantile:
         kappa: threshold of the Huber loss.
     """
 
-    levels = 0
+    quantile_levels = 0
 
     def __init__(self, quantiles: int = 51, kappa: float = 1.0) -> None:
         _check_quantiles(quantiles, "quantiles", kappa)
-        self.size, self.kappa = quantiles, kappa
+        self.outputs_per_action, self.kappa = quantiles, kappa
 
     def mean(self, values: Tensor) -> Tensor:
         """(..., M) -> (...)."""
         return values.mean(dim=-1)
 
-    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+    def expectation(self, values: Tensor, policy: Tensor) -> Tensor:
         """(B, A, M), probabilities (B, A) -> (B, M): quantiles averaged, as in Vieillard et al. 2020."""
         return _expected(values, policy)
 
@@ -154,7 +155,8 @@ class Quantile:
 
         Arguments as for `Scalar.loss`, with (B, M) quantiles.
         """
-        level = (torch.arange(self.size, device=values.device) + 0.5) / self.size  # (M,)
+        count = self.outputs_per_action
+        level = (torch.arange(count, device=values.device) + 0.5) / count  # (M,)
         target = reward[:, None] + discount[:, None] * next_values  # (B, M)
         priority = (target.mean(dim=-1) - values.mean(dim=-1)).detach().abs()
         return quantile_huber(values, level, target, self.kappa), priority
@@ -170,17 +172,17 @@ class ImplicitQuantile:
         kappa: threshold of the Huber loss.
     """
 
-    size = 1  # of the head, which is asked once for each level
+    outputs_per_action = 1  # of the head, which is asked once for each level
 
     def __init__(self, samples: int = 8, kappa: float = 1.0) -> None:
         _check_quantiles(samples, "samples", kappa)
-        self.levels, self.kappa = samples, kappa
+        self.quantile_levels, self.kappa = samples, kappa
 
     def mean(self, values: Tensor) -> Tensor:
         """(..., 2 K) -> (...)."""
         return values[..., : values.shape[-1] // 2].mean(dim=-1)
 
-    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+    def expectation(self, values: Tensor, policy: Tensor) -> Tensor:
         """(B, A, 2 K), probabilities (B, A) -> (B, 2 K); all actions have the same levels."""
         return _expected(values, policy)
 

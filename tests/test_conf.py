@@ -98,7 +98,7 @@ def test_every_network_composes_with_every_torso() -> None:
         for torso in options("network/torso"):
             cfg = config(f"network={network}", f"network/torso={torso}")["network"]
             assert cfg["head"]["noisy"] == ("noisy" in network)
-            assert cfg["head"]["_target_"].endswith("Dueling" if "dueling" in network else "Linear")
+            assert cfg["head"]["_target_"].endswith("Dueling" if "dueling" in network else "SingleStream")
             assert cfg["torso"] == config(f"network/torso={torso}")["network"]["torso"]
 
 

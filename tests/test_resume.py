@@ -90,6 +90,8 @@ def assert_same_run(a: str, b: str) -> None:
     assert len(table(a)) > 30
     assert table(a) == table(b)
     assert curves(a) == curves(b)
+    for name in ("episodes.csv", "evaluations.jsonl"):
+        assert Path(a, name).read_bytes() == Path(b, name).read_bytes()
 
 
 @pytest.mark.parametrize(

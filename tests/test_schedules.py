@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_runner.schedules import Every, Linear
+from rl_runner.schedules import Every, LinearSchedule
 from rl_runner.types import Clock, UserError
 
 UNITS = ("steps", "updates", "episodes")
@@ -42,19 +42,19 @@ def test_zero_means_never() -> None:
 
 
 def test_linear_by_hand() -> None:
-    line = Linear(1.0, 0.1, 10)
+    line = LinearSchedule(1.0, 0.1, 10)
     assert [line(s) for s in (0, 1, 5, 10, 11, 10**9)] == pytest.approx([1.0, 0.91, 0.55, 0.1, 0.1, 0.1])
     assert line(10) == 0.1  # exactly
-    assert Linear(0.0, 4.0, 8)(6) == 3.0
+    assert LinearSchedule(0.0, 4.0, 8)(6) == 3.0
 
 
 def test_linear_over_no_steps_is_its_end() -> None:
-    assert Linear(1.0, 0.25, 0)(0) == 0.25
+    assert LinearSchedule(1.0, 0.25, 0)(0) == 0.25
 
 
 def test_linear_refuses_negative_steps() -> None:
     with pytest.raises(UserError, match="0 or more, got -1"):
-        Linear(1.0, 0.0, -1)
+        LinearSchedule(1.0, 0.0, -1)
 
 
 def test_clock_plus_leaves_the_old_one() -> None:

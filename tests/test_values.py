@@ -32,9 +32,12 @@ def numbers(value: Any, *shape: int, seed: int = 0) -> Tensor:
     """Random numbers (..., M) for a representation; an implicit one's second half are levels in (0, 1)."""
     draw = rng(seed)
     if isinstance(value, ImplicitQuantile):
-        parts = draw.normal(size=(*shape, value.levels)), draw.uniform(0.05, 0.95, size=(*shape, value.levels))
+        parts = (
+            draw.normal(size=(*shape, value.quantile_levels)),
+            draw.uniform(0.05, 0.95, size=(*shape, value.quantile_levels)),
+        )
         return torch.from_numpy(np.concatenate(parts, axis=-1)).float()
-    return torch.from_numpy(draw.normal(size=(*shape, value.size))).float()
+    return torch.from_numpy(draw.normal(size=(*shape, value.outputs_per_action))).float()
 
 
 def some(batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -89,7 +92,7 @@ def test_under_a_certain_action_its_numbers_count_alone(value: Any) -> None:
     for b, a in enumerate(chosen):
         policy[b, a] = 1.0
     wanted = torch.stack([values[b, a] for b, a in enumerate(chosen)])
-    found = value.under(values, policy)
+    found = value.expectation(values, policy)
     if isinstance(value, Categorical):  # logits mean the same when a constant is added
         found, wanted = found.softmax(dim=-1), wanted.softmax(dim=-1)
         torch.testing.assert_close(found, wanted)
@@ -104,7 +107,7 @@ def test_the_mean_under_a_policy_is_the_average_of_the_means(value: Any) -> None
     means = value.mean(values)
     assert means.shape == (5, 3)
     wanted = [sum(policy[b, a].item() * means[b, a].item() for a in range(3)) for b in range(5)]
-    assert value.mean(value.under(values, policy)).tolist() == pytest.approx(wanted, abs=1e-5)
+    assert value.mean(value.expectation(values, policy)).tolist() == pytest.approx(wanted, abs=1e-5)
 
 
 # Scalar.
@@ -138,7 +141,7 @@ def test_huber_is_the_default() -> None:
 
 
 def test_mean_drops_the_last_axis() -> None:
-    assert Scalar.size == 1
+    assert Scalar.outputs_per_action == 1
     assert torch.equal(Scalar().mean(torch.arange(6.0).reshape(3, 2, 1)), torch.arange(6.0).reshape(3, 2))
     assert Scalar().mean(torch.zeros(1, 1, 1)).shape == (1, 1)  # only the last one
 
@@ -264,7 +267,7 @@ def test_categorical_mean() -> None:
 def test_categorical_under_a_policy_is_the_mixture_of_the_distributions() -> None:
     value = Categorical(-3.0, 4.0, M)
     values, policy = 4 * numbers(value, 5, 3), rng(1).dirichlet([0.5] * 3, size=5)
-    mixed = value.under(values, torch.from_numpy(policy).float()).softmax(dim=-1)
+    mixed = value.expectation(values, torch.from_numpy(policy).float()).softmax(dim=-1)
     p = oracle.softmax(values.numpy())
     wanted = [[sum(policy[b, a] * p[b, a, m] for a in range(3)) for m in range(M)] for b in range(5)]
     np.testing.assert_allclose(mixed, wanted, rtol=1e-4, atol=1e-7)
@@ -275,7 +278,7 @@ def test_certain_and_impossible_returns_give_finite_losses() -> None:
     value = Categorical(0.0, 2.0, 3)
     sure = torch.tensor([[1e4, 0.0, 0.0], [0.0, -1e4, 1e4]])
     values = sure.flip(0).clone().requires_grad_()
-    following = value.under(sure[:, None, :], torch.ones(2, 1))  # holds -inf
+    following = value.expectation(sure[:, None, :], torch.ones(2, 1))  # holds -inf
     loss, priority = value.loss(values, following, torch.zeros(2), torch.ones(2))
     loss.sum().backward()
     # 0 for certain, where the logits 0, -1e4, 1e4 say 2 for certain: 1e4. The other way round: 1e4 and 0, so 1e4.
@@ -383,11 +386,11 @@ def test_quantile_loss_is_that_of_levels_in_the_middle_of_equal_parts() -> None:
 
 def learn_quantiles(value: Quantile, draw: Any, steps: int) -> list[float]:
     """Descend on samples as rewards of last steps, 256 a time, the rate going down as 1 / step."""
-    q = torch.zeros(value.size, requires_grad=True)
+    q = torch.zeros(value.outputs_per_action, requires_grad=True)
     for step in range(steps):
         reward = torch.from_numpy(draw(256)).float()
         values = q.expand(256, -1)
-        loss = value.loss(values, torch.full((256, value.size), 9.0), reward, torch.zeros(256))[0].mean()
+        loss = value.loss(values, torch.full((256, value.outputs_per_action), 9.0), reward, torch.zeros(256))[0].mean()
         (gradient,) = torch.autograd.grad(loss, q)
         with torch.no_grad():
             q -= 2.0 / (1 + step / 50) * gradient
@@ -455,7 +458,10 @@ def test_the_mean_of_implicit_quantiles_leaves_the_levels_out() -> None:
 
 
 def test_what_the_network_must_give() -> None:
-    said = {name: (value.size, value.levels) for name, value in zip(IDS, REPRESENTATIONS, strict=True)}
+    said = {
+        name: (value.outputs_per_action, value.quantile_levels)
+        for name, value in zip(IDS, REPRESENTATIONS, strict=True)
+    }
     assert said == {"mse": (1, 0), "huber": (1, 0), "categorical": (M, 0), "quantile": (M, 0), "implicit": (1, M)}
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
-from rl_runner.schedules import Linear
+from rl_runner.optim import load_named_state, named_state
+from rl_runner.schedules import LinearSchedule
 from rl_runner.types import (
     Array,
     Batch,
@@ -75,7 +76,7 @@ class DQN:
         clip_grad_value: float | None = None,
         clip_grad_norm: float | None = None,
         compiled: bool = False,
-        lr_schedule: Linear | None = None,
+        lr_schedule: LinearSchedule | None = None,
     ) -> None:
         for key, clip in [("clip_grad_value", clip_grad_value), ("clip_grad_norm", clip_grad_norm)]:
             if clip is not None and clip <= 0:
@@ -186,7 +187,7 @@ class DQN:
         q_now = _masked(self.value.mean(now), batch.action_mask)
         log_pi_now = _of_action((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
         bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
-        return batch.reward + bonus + batch.discount * entropy, self.value.under(target, pi)
+        return batch.reward + bonus + batch.discount * entropy, self.value.expectation(target, pi)
 
     def _clip_gradients(self) -> Tensor:
         """Clip as configured; return the norm before clipping."""
@@ -209,14 +210,23 @@ class DQN:
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": named_state(self.optimizer, self.online),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore networks and optimizer."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_named_state(self.optimizer, self.online, state["optimizer"])
+
+    def weights(self) -> State:
+        """Return the online network."""
+        return {"online": self.online.state_dict()}
+
+    def load_weights(self, state: State) -> None:
+        """Restore the online network; the target network begins equal to it."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["online"])
 
 
 def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:

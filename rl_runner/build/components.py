@@ -18,13 +18,13 @@ from rl_runner.build import checks
 from rl_runner.build.signatures import factory, make, named
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exact.mdp import MDP
-from rl_runner.networks.heads import Linear
+from rl_runner.networks.heads import SingleStream
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
 from rl_runner.replay.replay import Replay
 from rl_runner.replay.samplers import Prioritized, Uniform
 from rl_runner.replay.storage import RowStorage
-from rl_runner.schedules import Linear as LinearSchedule
+from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Sampler, State, UserError, ValueRepresentation
 
 SETTINGS = ("name", "gamma", "n_step")  # keys of the agent group that are not arguments of the agent's class
@@ -34,7 +34,13 @@ class MakesNetwork(Protocol):
     """A network's class, or a function that returns one."""
 
     def __call__(
-        self, *, observation_space: gym.Space[Any], actions: int, size: int, levels: int, precision: str
+        self,
+        *,
+        observation_space: gym.Space[Any],
+        actions: int,
+        outputs_per_action: int,
+        quantile_levels: int,
+        precision: str,
     ) -> nn.Module: ...
 
 
@@ -45,7 +51,7 @@ class MakesSampler(Protocol):
 
 
 if TYPE_CHECKING:
-    _networks: tuple[MakesNetwork] = (partial(QNetwork, torso=MLP, head=Linear),)
+    _networks: tuple[MakesNetwork] = (partial(QNetwork, torso=MLP, head=SingleStream),)
     _samplers: tuple[MakesSampler, MakesSampler] = (Uniform, Prioritized)
 
 
@@ -120,8 +126,8 @@ def q_network(cfg: State, envs: EpisodicVectorEnv, value: ValueRepresentation, d
     network = factory("network", node, MakesNetwork)(
         observation_space=envs.observation_space,
         actions=number_of_actions(envs),
-        size=value.size,
-        levels=value.levels,
+        outputs_per_action=value.outputs_per_action,
+        quantile_levels=value.quantile_levels,
         precision=cfg["precision"],
     )
     return network.to(device)

@@ -24,7 +24,7 @@ from rl_runner.exact.mdp import MDP
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.planning import PlanningLoop
 from rl_runner.loops.replay import ReplayLoop
-from rl_runner.schedules import Every, Linear
+from rl_runner.schedules import Every, LinearSchedule
 from rl_runner.types import (
     Agent,
     Exploration,
@@ -62,7 +62,7 @@ class MakesReplayAgent(Protocol):
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         sync: Sync,
         exploration: Exploration,
-        lr_schedule: Linear | None,
+        lr_schedule: LinearSchedule | None,
     ) -> ReplayAgent: ...
 
 

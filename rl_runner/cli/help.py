@@ -6,8 +6,8 @@ import re
 import textwrap
 from pathlib import Path
 
-from rl_runner import __version__
 from rl_runner.catalogue import conf_dir, groups, options
+from rl_runner.version import __version__
 
 VERBS = {
     "train": "train an agent, or go on with an interrupted run (resume=RUN)",

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rl_runner import __version__, catalogue, launch, streams
+from rl_runner import catalogue, launch, streams
 from rl_runner.cli import evaluations, help
 from rl_runner.cli.completion import complete
 from rl_runner.cli.failures import failure
 from rl_runner.cli.words import WrongLine, prepare, short_names
+from rl_runner.version import __version__
 
 # Heavy imports (hydra, torch) are inside the functions that need them, so that help answers at once.
 

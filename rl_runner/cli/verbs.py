@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from rl_runner.build import jobs as build
-from rl_runner.build import saved, trust
+from rl_runner.build import runs, saved, trust
 from rl_runner.cli import evaluations
 from rl_runner.cli.failures import failure
 from rl_runner.commands import eval as evaluation
 from rl_runner.commands import play as playing
-from rl_runner.commands import train as training
-from rl_runner.commands.train import TrainJob
 from rl_runner.launch.task import in_sweep, overrides, shortest
 from rl_runner.report.curves import last_return
 from rl_runner.run import notes
@@ -45,49 +40,12 @@ def train(cfg: Any) -> float:
     """Train; return the mean return of the last evaluation, for a sweeper that looks for the best."""
     _refuse_chdir()
     fresh = RunDirectory(shortest(Path(HydraConfig.get().runtime.output_dir)))
-    if cfg.resume is not None:
+    if in_sweep():
+        return last_return(_train_in_sweep(cfg, fresh).path)
+    if cfg.resume is not None or cfg.name is not None:
         fresh.discard()  # Hydra has made it
-        with RunDirectory.resumed(cfg.resume) as run:
-            _train_on(cfg, run, overrides(), notes.resumed(run.path))
-    elif in_sweep():
-        run = _train_in_sweep(cfg, fresh)
-    else:
-        with RunDirectory.new(fresh.path) as run:
-            _train_anew(cfg, run)
-    return last_return(run.path)
-
-
-@contextlib.contextmanager
-def _kept(job: TrainJob) -> Iterator[None]:
-    """Write a run's configuration again where its directory was moved or deleted, and checkpoints were written since.
-
-    Without it they could be neither resumed nor evaluated.
-    """
-    try:
-        yield
-    finally:
-        run = job.run
-        if run.checkpoints.is_dir() and not run.config.exists():
-            saved.save_run_config(run, job.config)
-            print(f"{run.path} was moved or deleted meanwhile; it now holds what was written since, and config.yaml")
-
-
-def _train_anew(cfg: Any, run: RunDirectory) -> None:
-    try:
-        job = build.train_job(saved.plain(cfg), run)
-        saved.save_run_config(run, job.config)
-    except BaseException:
-        run.discard()
-        raise
-    with _kept(job):
-        training.train(job)
-
-
-def _train_on(cfg: Any, run: RunDirectory, changes: list[str], noted: AbstractContextManager[None]) -> None:
-    job = build.train_job(saved.resumed_config(run, cfg, changes), run)
-    saved.save_run_config(run, job.config)
-    with noted, _kept(job):
-        training.train(job, resume=True)
+    chosen = any(word.lstrip("+").startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra)
+    return last_return(runs.train(cfg, fresh.path, overrides(), chosen).run)
 
 
 def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
@@ -103,10 +61,10 @@ def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
     with notes.claim(path, known=bool(state)) as run, notes.noted(run.path, told, explain):
         if notes.has_checkpoint(run):
             cfg.trust = [*cfg.trust, *trust.needed(saved.plain(cfg))]  # the same words were just typed
-            _train_on(cfg, run, [], contextlib.nullcontext())
+            runs.resume(saved.resumed_config(run, cfg, []), run, told)
         else:
             notes.clear(run)
-            _train_anew(cfg, run)
+            runs.begin(saved.plain(cfg), run, told)
     return run
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rl_runner import catalogue
 
 BARE_ARGUMENT = {"train": None, "eval": "checkpoint", "play": "checkpoint"}
-PATHS = {"train": ("resume",), "eval": ("checkpoint",), "play": ("checkpoint", "video")}
+PATHS = {"train": ("resume", "init_from"), "eval": ("checkpoint",), "play": ("checkpoint", "video")}
 OPTIONS: dict[str, tuple[str, ...] | None] = {  # of Hydra's, that every verb takes: None or what may follow
     "--multirun": None,
     "-m": None,

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.screen.video import VideoFile, Window, drawn
+from rl_runner.screen.playback import drawn
+from rl_runner.screen.video import VideoFile
+from rl_runner.screen.window import Window
 from rl_runner.types import Carry, Evaluate, Policy
 
 

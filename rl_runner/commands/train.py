@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl_runner import signals
-from rl_runner.evaluate import Evaluation
+from rl_runner.evaluation import Evaluation
 from rl_runner.exact.measure import Exact
+from rl_runner.results import EvalResult, TrainResult
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.metrics import MetricsLog
-from rl_runner.run.terminal import Terminal
+from rl_runner.run.records import EpisodeRecords
+from rl_runner.run.terminal import Terminal, recent_return
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Loop, State, UserError
 
@@ -60,8 +62,8 @@ class NotSaved(UserError):
     exit_code = 1
 
 
-def train(job: TrainJob, resume: bool = False) -> None:
-    """Run a training job to its end.
+def train(job: TrainJob, resume: bool = False) -> TrainResult:
+    """Run a training job to its end; return where it stands then.
 
     Args:
         job: what to run.
@@ -75,19 +77,23 @@ def train(job: TrainJob, resume: bool = False) -> None:
     saved = job.run.load_newest() if resume else None
     with (
         contextlib.closing(job.loop.envs),
-        Terminal(job.plan.total_steps, job.run.log) as terminal,
+        Terminal(job.plan.total_steps, job.run.log, job.loop.agent.metrics) as terminal,
         _signals() as received,
     ):
         terminal.block(job.facts)
         resumed = _load(job, terminal, *saved) if saved else None
         saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
         files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
-        with contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log:
+        with (
+            contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log,
+            contextlib.closing(EpisodeRecords(job.run.path, files, step, terminal.say)) as records,
+        ):
             trainer = Trainer(
                 job.loop,
                 lambda step: job.evaluation(step, lambda: bool(received)),
                 job.checkpoints,
                 log,
+                records,
                 terminal,
                 job.plan,
                 stopped=lambda: bool(received),
@@ -104,6 +110,22 @@ def train(job: TrainJob, resume: bool = False) -> None:
         raise Interrupted(128 + received[0])
     if trainer.saved != trainer.loop.clock:
         raise NotSaved(f"{job.run.path}: the agent at the end of the run is not saved: {trainer.save_error}")
+    return _result(job.run.path, trainer)
+
+
+def _result(run: Path, trainer: Trainer) -> TrainResult:
+    clock, best, last = trainer.loop.clock, trainer.best, trainer.evaluated
+    return TrainResult(
+        run=run,
+        steps=clock.steps,
+        episodes=clock.episodes,
+        updates=clock.updates,
+        seconds=trainer.progress.seconds,
+        solved=trainer.solved,
+        best=best.score,
+        best_step=None if best.score is None else best.step,
+        last=None if last is None else EvalResult.of(last["steps"], last["return"], last["per_episode"]),
+    )
 
 
 def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_over: list[str]) -> State:
@@ -125,16 +147,16 @@ def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_ov
 
 def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrupted: bool) -> None:
     clock, progress, run = trainer.loop.clock, trainer.progress, job.run.path
-    took = datetime.timedelta(seconds=int(trainer.seconds))
+    took = datetime.timedelta(seconds=int(progress.seconds))
     recent = progress.recent
-    training = f", mean return of the last {len(recent)} episodes {sum(recent) / len(recent):.2f}" if recent else ""
+    training = f", {recent_return(recent)}" if recent else ""
     path = _word(run)
     trust = " " + shlex.quote(f"trust=[{','.join(job.trust)}]") if job.trust else ""
     if trainer.solved:
         terminal.say(f"solved after {clock.steps:,} steps")
     terminal.say(f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}")
-    if progress.best is not None:
-        terminal.say(f"best evaluation: {progress.best:.2f} at step {progress.best_step:,}")
+    if trainer.best.score is not None:
+        terminal.say(f"best evaluation: {trainer.best.score:.2f} at step {trainer.best.step:,}")
     if job.exact:
         for line in job.exact.report():
             terminal.say(line)

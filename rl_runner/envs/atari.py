@@ -19,7 +19,7 @@ FRAMES_PER_SECOND = 60
 class AtariBackend:
     """N copies of an Atari game. Observations are (stack, size, size) uint8 of max-pooled grayscale frames.
 
-    Rewards are raw: clipping belongs to learning. A lost life ends bootstrapping (`life_lost`), not the episode.
+    Rewards are raw: clipping belongs to learning. A lost life ends bootstrapping (`no_bootstrap`), not the episode.
 
     Args:
         game: ROM name as ale-py has it, for example "ms_pacman".
@@ -30,8 +30,8 @@ class AtariBackend:
         stack: frames in an observation.
         noop_max: up to this many no-op frames at the start of an episode.
         fire_reset: press FIRE at the start where the game has it.
-        life_loss: report lost lives as `life_lost`.
-        point_ends: report each step with a reward as `life_lost` too. Where every point is a rally of its own, as in
+        life_loss: report lost lives as `no_bootstrap`.
+        point_ends: report each step with a reward as `no_bootstrap` too. Where every point is a rally of its own, as in
             Pong, what follows it says nothing about the actions that led to it.
         full_action_space: all 18 actions rather than the game's own.
         max_frames: an episode is truncated after this many frames, in whole steps (108,000 = 30 minutes).
@@ -133,11 +133,11 @@ class AtariBackend:
         self._steps += 1
         truncated = (self._steps >= self._max_steps) & ~terminated
         lives = info["lives"]
-        life_lost = ((lives < self._lives) & self._life_loss) | ((reward != 0) & self._point_ends)
+        no_bootstrap = ((lives < self._lives) & self._life_loss) | ((reward != 0) & self._point_ends)
         self._lives = lives
         if self._twin:
             self._follow(self._twin)
-        return Step(obs, reward.astype(np.float64), terminated, truncated, life_lost)
+        return Step(obs, reward.astype(np.float64), terminated, truncated, no_bootstrap)
 
     def frames(self) -> list[Array]:
         """See `Backend`: every emulator frame, so `frame_skip` of them a step."""

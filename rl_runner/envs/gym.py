@@ -7,7 +7,6 @@ import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
-import signal
 import sys
 import warnings
 import weakref
@@ -20,17 +19,14 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from rl_runner import signals
 from rl_runner.envs import dynamics, ids
-from rl_runner.envs.checked import Checked, FiveValues
-from rl_runner.envs.spaces import MASK, readable, statistics_of_its_own, stored, without_normalization
+from rl_runner.envs.making import ENDLESS, make_env, one_line, wrapper_name
+from rl_runner.envs.spaces import MASK, stored
 from rl_runner.envs.vector import Died, Step
 from rl_runner.exact.mdp import MDP
 from rl_runner.types import Array, BoolArray, UserError
 
 Env = gym.Env[Any, Any]
-
-ENDLESS = 10_000  # time limit where the environment has none: a policy that knows nothing may never end an episode
 
 gym.register("rlrun/GridWorld-v0", "rl_runner.envs.gridworld:GridWorld", max_episode_steps=100)
 
@@ -68,7 +64,7 @@ class GymBackend:
         render: bool = False,
     ) -> None:
         for module in imports:
-            _import(module)
+            import_module(module)
         if sticky:
             raise UserError("env.sticky: sticky actions are for Atari games only; leave it at 0 here")
         if max_steps is not None and max_steps < 1:
@@ -80,14 +76,14 @@ class GymBackend:
         if render:
             extra["render_mode"] = "rgb_array"
         self.name = spec.id if spec else id
-        make = partial(_make, id, self.name, extra, wrappers, os.getpid())
+        make = partial(make_env, id, self.name, extra, wrappers, os.getpid())
         vector = AsyncVectorEnv if processes else SyncVectorEnv
         try:
             envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
         except UserError:
             raise
         except Exception as e:  # of whatever kind, in somebody else's constructor
-            raise UserError(f"env.id: {id} cannot be made: {_one_line(e) or type(e).__name__}") from e
+            raise UserError(f"env.id: {id} cannot be made: {one_line(e) or type(e).__name__}") from e
         self._envs = envs
         if processes:  # they ignore the signals that would end them, and at exit Python would wait for them forever
             weakref.finalize(self, _kill, envs.processes)
@@ -102,7 +98,7 @@ class GymBackend:
         own = limit is None and (spec is None or spec.max_episode_steps is not None)
         self.protocol: dict[str, Any] = {} if own else {"max_steps": limit or ENDLESS}
         if wrappers:
-            self.protocol["wrappers"] = ", ".join(_name(wrapper) for wrapper in wrappers)
+            self.protocol["wrappers"] = ", ".join(wrapper_name(wrapper) for wrapper in wrappers)
         if frame_stack > 1:
             self.protocol["frame_stack"] = frame_stack
         self.render_modes = list(self._envs.metadata.get("render_modes") or [])
@@ -140,10 +136,10 @@ class GymBackend:
         obs, reward, terminated, truncated, infos = answer
         self._draw()
         self._allow(np.ones(self.num_envs, dtype=np.bool_), infos)
-        life_lost = np.zeros(self.num_envs, dtype=np.bool_)
+        no_bootstrap = np.zeros(self.num_envs, dtype=np.bool_)
         # Copies, because the library's buffers are written to in the next step.
         kept = self._push(np.array(obs, dtype=self._space.dtype))
-        return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, life_lost)
+        return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, no_bootstrap)
 
     def frames(self) -> list[Array]:
         """See `Backend`: one frame a step."""
@@ -226,44 +222,6 @@ def _kill(processes: Sequence[multiprocessing.Process]) -> None:
         process.join()
 
 
-def _make(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]], home: int) -> Env:
-    """Return one environment, checked inside and outside of all wrappers, with observations that are one array."""
-    if os.getpid() != home:  # signals to the whole group are the run's to answer: it saves, then ends this process
-        for number in signals.STOPPING:
-            signal.signal(number, signal.SIG_IGN)
-    env = gym.make(id, disable_env_checker=True, **extra)
-    if _limit(env) is None:
-        env = gym.wrappers.TimeLimit(env, ENDLESS)
-    _check_inside(env, name)
-    for i, wrapper in enumerate(wrappers):
-        try:
-            env = _with_tuples(wrapper)(env)
-        except Exception as e:  # of whatever kind, in somebody else's code
-            why = f"{type(e).__name__}: {_one_line(e)}".removesuffix(": ")
-            raise UserError(f"env.wrappers[{i}]: {_name(wrapper)} cannot wrap {name}: {why}") from e
-    env, normalized = without_normalization(env, name)
-    notes = statistics_of_its_own(env)
-    env, made = readable(env, name)
-    checked = Checked(env, name)
-    checked.notes, checked.normalized = ([f"its observations: {made}"] if made else []) + notes, normalized
-    return checked
-
-
-def _with_tuples(wrapper: Any) -> Any:
-    """Return a wrapper of Gymnasium's with tuples for lists: it asks for them, and a configuration has none."""
-    if not (isinstance(wrapper, partial) and wrapper.func.__module__.startswith("gymnasium.")):
-        return wrapper
-    return partial(wrapper.func, **{k: tuple(v) if isinstance(v, list) else v for k, v in wrapper.keywords.items()})
-
-
-def _check_inside(env: Env, name: str) -> None:
-    """Check the innermost environment's steps, before any wrapper sees them."""
-    while isinstance(env, gym.Wrapper) and isinstance(env.env, gym.Wrapper):
-        env = env.env
-    if isinstance(env, gym.Wrapper):
-        env.env = FiveValues(env.env, name)
-
-
 def _stacked(space: gym.Space[Any], stack: int) -> gym.Space[Any]:
     """Return the space of `stack` frames; frames from before an episode are zeros."""
     if stack == 1:
@@ -274,16 +232,7 @@ def _stacked(space: gym.Space[Any], stack: int) -> gym.Space[Any]:
     return Box(np.repeat(low[None], stack, axis=0), np.repeat(high[None], stack, axis=0), dtype=space.dtype.type)
 
 
-def _name(wrapper: Any) -> str:
-    return str(getattr(getattr(wrapper, "func", wrapper), "__name__", wrapper))
-
-
-def _limit(env: gym.Env[Any, Any]) -> int | None:
-    """Return the time limit of an environment's episodes in steps; None: it has none."""
-    return env.spec.max_episode_steps if env.spec else None
-
-
-def _import(module: str) -> None:
+def import_module(module: str) -> None:
     """Import a module, so that it can register its environments.
 
     Raises:
@@ -294,7 +243,7 @@ def _import(module: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as e:
-        raise UserError(f"env.imports: cannot import {module!r}: {_one_line(e)}") from e
+        raise UserError(f"env.imports: cannot import {module!r}: {one_line(e)}") from e
 
 
 def _spec(id: str) -> Any:
@@ -309,7 +258,3 @@ def _spec(id: str) -> Any:
         return gym.spec(id)
     except gym.error.Error as e:
         raise UserError(f"env.id: {id!r} is no registered environment; {ids.hint(id)}") from e
-
-
-def _one_line(e: Exception) -> str:
-    return " ".join(str(e).split())

@@ -30,7 +30,7 @@ class Step(NamedTuple):
     reward: DoubleArray  # (N,)
     terminated: BoolArray  # (N,)
     truncated: BoolArray  # (N,)
-    life_lost: BoolArray  # (N,)
+    no_bootstrap: BoolArray  # (N,)
 
 
 class Backend(Protocol):
@@ -121,7 +121,7 @@ class EpisodicVectorEnv:
         self._return += step.reward
         ended = step.terminated | step.truncated
         before, self.action_mask = self.action_mask, self._allowed(ended)
-        flags = (step.terminated, step.truncated, step.life_lost)
+        flags = (step.terminated, step.truncated, step.no_bootstrap)
         tr = Transition(self._obs, self._action, step.reward, *flags, step.obs, before, self.action_mask)
         self._obs = step.obs
         self.finished = [self._finished(int(i)) for i in np.flatnonzero(ended)] if ended.any() else []

@@ -22,14 +22,14 @@ class _Stream(nn.Module):
         return values
 
 
-class Linear(nn.Module):
+class SingleStream(nn.Module):
     """One stream for all values.
 
     Args:
         in_features: F.
         fc: hidden layers between the torso and the output.
         actions: A.
-        size: M, numbers per action value.
+        outputs_per_action: M, numbers per action value.
         noisy: factorised Gaussian noise on all layers of the head (Fortunato et al. 2018).
         sigma0: initial noise.
     """
@@ -39,13 +39,13 @@ class Linear(nn.Module):
         in_features: int,
         fc: FullyConnected,
         actions: int,
-        size: int,
+        outputs_per_action: int,
         noisy: bool = False,
         sigma0: float = 0.5,
     ) -> None:
         super().__init__()
-        self.shape = (actions, size)
-        self.values = _Stream(in_features, fc, actions * size, _linear(noisy, sigma0))
+        self.shape = (actions, outputs_per_action)
+        self.values = _Stream(in_features, fc, actions * outputs_per_action, _linear_factory(noisy, sigma0))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, F) -> (B, A, M)."""
@@ -54,11 +54,14 @@ class Linear(nn.Module):
         return by_action
 
 
+Linear = SingleStream  # the name that configurations of older runs hold
+
+
 class Dueling(nn.Module):
     """Two streams, state value and advantages: Q(s,a) = V(s) + A(s,a) - mean_a' A(s,a') (Wang et al. 2016, eq. 9).
 
-    Arguments as for `Linear`; each stream has hidden layers of its own. `noisy_value` says whether those of the state
-    value are noisy too; None: as `noisy` says.
+    Arguments as for `SingleStream`; each stream has hidden layers of its own. `noisy_value` says whether the layers of
+    the state value are noisy; None: as `noisy` says.
     """
 
     def __init__(
@@ -66,16 +69,16 @@ class Dueling(nn.Module):
         in_features: int,
         fc: FullyConnected,
         actions: int,
-        size: int,
+        outputs_per_action: int,
         noisy: bool = False,
         sigma0: float = 0.5,
         noisy_value: bool | None = None,
     ) -> None:
         super().__init__()
-        self.shape = (actions, size)
+        self.shape = (actions, outputs_per_action)
         noisy_value = noisy if noisy_value is None else noisy_value
-        self.value = _Stream(in_features, fc, size, _linear(noisy_value, sigma0))
-        self.advantage = _Stream(in_features, fc, actions * size, _linear(noisy, sigma0))
+        self.value = _Stream(in_features, fc, outputs_per_action, _linear_factory(noisy_value, sigma0))
+        self.advantage = _Stream(in_features, fc, actions * outputs_per_action, _linear_factory(noisy, sigma0))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, F) -> (B, A, M)."""
@@ -84,5 +87,5 @@ class Dueling(nn.Module):
         return value + advantage - advantage.mean(dim=1, keepdim=True)
 
 
-def _linear(noisy: bool, sigma0: float) -> LinearFactory:
+def _linear_factory(noisy: bool, sigma0: float) -> LinearFactory:
     return partial(NoisyLinear, sigma0=sigma0) if noisy else nn.Linear

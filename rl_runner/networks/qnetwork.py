@@ -23,10 +23,10 @@ class QNetwork(nn.Module):
     Args:
         observation_space: of one observation.
         actions: A.
-        size: numbers that the head gives per action.
-        levels: K, quantile levels drawn in each pass (IQN); the head answers for each of them. 0: none.
+        outputs_per_action: numbers that the head gives per action.
+        quantile_levels: K, quantile levels drawn in each pass (IQN); the head answers for each of them. 0: none.
         torso: makes the torso from the observation space.
-        head: makes the head from (in_features, fc, actions, size).
+        head: makes the head from (in_features, fc, actions, outputs_per_action).
         hidden: sizes of the head's hidden layers; None takes those that the torso asks for.
         init: "default" (torch's) or "xavier" (uniform weights, zero biases) for linear and convolutional layers.
         precision: "fp32", or "bf16": the torso computes in bfloat16. Weights, gradients and optimizer stay in float32,
@@ -46,8 +46,8 @@ class QNetwork(nn.Module):
         self,
         observation_space: gym.Space[Any],
         actions: int,
-        size: int,
-        levels: int,
+        outputs_per_action: int,
+        quantile_levels: int,
         torso: Callable[[gym.Space[Any]], nn.Module],
         head: Callable[..., nn.Module],
         hidden: Sequence[int] | None = None,
@@ -70,15 +70,15 @@ class QNetwork(nn.Module):
         if hidden is not None:
             fc = FullyConnected(tuple(hidden), fc.activation, fc.layer_norm)
         features = _features(self.torso, observation_space)
-        self.embedding = QuantileLevels(features, levels) if levels else None
-        self.head = head(features, fc, actions, size)
+        self.embedding = QuantileLevels(features, quantile_levels) if quantile_levels else None
+        self.head = head(features, fc, actions, outputs_per_action)
         if init == "xavier":
             self.apply(_xavier)
         if last_layer_std is not None:
             _small_outputs(self.head, last_layer_std)
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(B, *O) -> (B, A, M); with levels M = 2 K: K quantiles, then their levels."""
+        """(B, *O) -> (B, A, M); with quantile levels M = 2 K: K quantiles, then their levels."""
         if self.normalizer is not None:
             obs = self.normalizer(obs)
         with torch.autocast(obs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

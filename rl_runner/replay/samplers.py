@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from rl_runner.schedules import Linear
+from rl_runner.schedules import LinearSchedule
 from rl_runner.types import FloatArray, IntArray, State, UserError
 
 
@@ -20,15 +20,15 @@ class Uniform:
     """
 
     def __init__(self, capacity: int = 0) -> None:
-        self._high = 0
+        self._id_bound = 0
 
     def add(self, ids: IntArray) -> None:
-        """Take rows in; ids (N,) grow from 0, so the rows known are [0, high)."""
-        self._high = max(self._high, int(ids.max()) + 1)
+        """Take rows in; ids (N,) grow from 0, so the rows known are [0, id_bound)."""
+        self._id_bound = max(self._id_bound, int(ids.max()) + 1)
 
     def sample(self, n: int, step: int, rng: np.random.Generator) -> IntArray:
         """Draw n ids with replacement."""
-        return rng.integers(self._high, size=n)
+        return rng.integers(self._id_bound, size=n)
 
     def weight(self, ids: IntArray, step: int) -> FloatArray:
         """Return the importance weights (B,), all of them 1."""
@@ -43,11 +43,11 @@ class Uniform:
 
     def state_dict(self) -> State:
         """Return the number of rows known."""
-        return {"high": self._high}
+        return {"high": self._id_bound}
 
     def load_state_dict(self, state: State) -> None:
         """Restore the number of rows known."""
-        self._high = state["high"]
+        self._id_bound = state["high"]
 
 
 class Prioritized:
@@ -72,7 +72,7 @@ class Prioritized:
         if not epsilon > 0.0:
             raise UserError(f"replay.sampler.epsilon: must be above 0, got {epsilon}")
         self.alpha, self.epsilon = alpha, epsilon
-        self.beta = Linear(beta, 1.0, beta_steps)
+        self.beta = LinearSchedule(beta, 1.0, beta_steps)
         self._tree = SumTree(capacity)
         self._highest = 1.0  # priority^alpha
 

@@ -39,7 +39,7 @@ class Window(NamedTuple):
 class RowStorage:
     """Rings of rows, one per environment, with each frame once.
 
-    A row's id is `position * num_envs + env`, so that ids [0, `high`) cover the rows written so far.
+    A row's id is `position * num_envs + env`, so that ids [0, `id_bound`) cover the rows written so far.
 
     Args:
         capacity: rows in all (rounded down to a multiple of num_envs).
@@ -87,7 +87,7 @@ class RowStorage:
         self.episode_over = np.ones(num_envs, dtype=np.bool_)  # the newest row is final: a first row comes next
 
     @property
-    def high(self) -> int:
+    def id_bound(self) -> int:
         """All rows written so far have ids below this."""
         return int(min(self.written.max(), self.rows)) * self.num_envs
 
@@ -178,7 +178,7 @@ class RowStorage:
 
     def state_dict(self) -> State:
         """Return the rows written so far (views where they are on the host) and where each ring stands."""
-        filled = self.high // self.num_envs
+        filled = self.id_bound // self.num_envs
         rows = {"frame": self.frames.first(filled), **{k: array[:filled] for k, array in self._arrays().items()}}
         return {"rows": rows, "written": self.written.copy(), "episode_over": self.episode_over.copy()}
 

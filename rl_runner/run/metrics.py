@@ -16,10 +16,12 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
 from rl_runner.run.files import CURVES, TABLE
+from rl_runner.run.rows import cut_rows
 from rl_runner.streams import AppendedFile
 from rl_runner.types import State, UserError
 
 HEADER = "step,name,value\n"
+ROW = rb"\d+,.*,[^,\n]+\n"  # a regular expression
 
 
 class MetricsLog:
@@ -121,7 +123,7 @@ def _cut_back(run: Path, sizes: Mapping[str, int], step: int, say: Callable[[str
             file.unlink()
     for name, size in sizes.items():
         if name == TABLE:
-            _cut_table(run / TABLE, size, step, say)
+            cut_rows(run / TABLE, HEADER.encode(), ROW, size, step, say)
         elif not re.fullmatch(rf"{CURVES}/events\.[^/]+", name):  # a stranger's checkpoint may name any file
             continue
         elif not (run / name).is_file():
@@ -130,18 +132,3 @@ def _cut_back(run: Path, sizes: Mapping[str, int], step: int, say: Callable[[str
             say(f"{run / name} is shorter than at the checkpoint: TensorBoard lacks a part of the curves")
         else:
             os.truncate(run / name, size)
-
-
-def _cut_table(table: Path, size: int, step: int, say: Callable[[str], object]) -> None:
-    """Cut metrics.csv to a checkpoint's size and to whole rows; say which steps it lacks."""
-    if not table.is_file():
-        say(f"{table} is missing: it starts again, without the rows up to step {step:,}")
-        return
-    rows = table.read_bytes()[:size]
-    whole = re.match(rb"(?:%b(?:\d+,.*,[^,\n]+\n)*+)?" % HEADER.encode(), rows)
-    assert whole is not None
-    os.truncate(table, whole.end())
-    if whole.end() < size:
-        last = re.findall(rb"(?m)^\d+", whole[0])
-        kept = f"its last row is of step {int(last[-1]):,}" if last else "it holds no row"
-        say(f"{table} is shorter than at the checkpoint: {kept}, what followed up to step {step:,} is missing")

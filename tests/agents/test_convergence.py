@@ -15,7 +15,7 @@ from gymnasium.spaces import Discrete
 
 from rl_runner.agents.dqn import DQN
 from rl_runner.exploration import Greedy
-from rl_runner.networks.heads import Dueling, Linear
+from rl_runner.networks.heads import Dueling, SingleStream
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
 from rl_runner.replay.samplers import Prioritized
@@ -110,7 +110,7 @@ class Variant:
 
     bound: float
     value: Any = field(default_factory=lambda: Scalar("mse"))
-    head: Any = Linear
+    head: Any = SingleStream
     sync: Any = field(default_factory=lambda: Hard(every_updates=10))
     n_step: int = 1
     prioritized: bool = False
@@ -140,7 +140,7 @@ VARIANTS = {
     # Drawn rows, and weights relative to the largest of each batch.
     "prioritized": Variant(0.08, prioritized=True),
     # The greatest of noisy values is too great a target.
-    "noisy": Variant(0.15, head=partial(Linear, **NOISY), updates=400),
+    "noisy": Variant(0.15, head=partial(SingleStream, **NOISY), updates=400),
     # The projection keeps the mean, up to what saturates.
     "c51": Variant(0.05, C51),
     # The mean of M quantiles is the mean up to 1 / 2M of the range; where the Huber loss is round, not even that.
@@ -174,7 +174,9 @@ def learn(variant: Variant, seed: int, masked: bool = False) -> np.ndarray:
     if masked:
         everything = with_a_forbidden_action(everything)
     actions = ACTIONS + masked
-    net = QNetwork(Discrete(5), actions, value.size, value.levels, partial(MLP, sizes=(32,)), variant.head)
+    net = QNetwork(
+        Discrete(5), actions, value.outputs_per_action, value.quantile_levels, partial(MLP, sizes=(32,)), variant.head
+    )
     agent = DQN(net, value, partial(torch.optim.Adam, fused=True), variant.sync, Greedy(), **variant.switches)
     sampler = Prioritized(len(everything.ids), alpha=0.5, beta=1.0)
     sampler.add(everything.ids)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rl_runner import schedules
 from rl_runner.agents.dqn import DQN
 from rl_runner.exploration import Greedy
-from rl_runner.networks.heads import Dueling, Linear
+from rl_runner.networks.heads import Dueling, SingleStream
 from rl_runner.networks.layers import NoisyLinear
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
@@ -168,12 +168,12 @@ def test_the_target_learns_nothing_in_the_optimizer() -> None:
 class TwoNumbers:
     """A value made of two numbers, their mean; records what it is asked."""
 
-    size, levels = 2, 0
+    outputs_per_action, quantile_levels = 2, 0
 
     def mean(self, values: Tensor) -> Tensor:
         return values.mean(dim=-1)
 
-    def under(self, values: Tensor, policy: Tensor) -> Tensor:
+    def expectation(self, values: Tensor, policy: Tensor) -> Tensor:
         return torch.stack([sum(p * v for p, v in zip(*row, strict=True)) for row in zip(policy, values, strict=True)])
 
     def loss(self, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,7 +203,7 @@ def test_values_of_several_numbers_are_chosen_by_their_mean() -> None:
 SPACE = Box(-1, 1, (3,), np.float32)
 
 
-def noisy_agent(double: bool = False, sync: Any = None, head: Any = Linear, **optimizer: Any) -> DQN:
+def noisy_agent(double: bool = False, sync: Any = None, head: Any = SingleStream, **optimizer: Any) -> DQN:
     torch.manual_seed(0)
     net = QNetwork(SPACE, 4, 1, 0, partial(MLP, sizes=(8,)), partial(head, noisy=True, sigma0=2.0))
     return DQN(net, Scalar(), partial(torch.optim.Adam, lr=1e-2), sync or Hard(every_updates=5), Greedy(), double)
@@ -239,7 +239,7 @@ def test_policy_explores_and_carries_no_gradient() -> None:
     assert not first.requires_grad
 
 
-@pytest.mark.parametrize("head", [Linear, Dueling])
+@pytest.mark.parametrize("head", [SingleStream, Dueling])
 @pytest.mark.parametrize("sync", [Hard(every_updates=5), NoTarget()])
 def test_q_values_leaves_no_trace(sync: Any, head: Any) -> None:
     agent, obs = noisy_agent(sync=sync, head=head), torch.ones(2, 3)
@@ -319,8 +319,10 @@ class Numbers(nn.Module):
     def __init__(self, value: Any, seed: int) -> None:
         super().__init__()
         rng = np.random.default_rng(seed)
-        self.q = nn.Parameter(torch.from_numpy(rng.normal(size=(6, 3, max(value.size, value.levels)))).float())
-        self.level = torch.from_numpy(rng.uniform(size=(6, value.levels))).float()
+        self.q = nn.Parameter(
+            torch.from_numpy(rng.normal(size=(6, 3, max(value.outputs_per_action, value.quantile_levels)))).float()
+        )
+        self.level = torch.from_numpy(rng.uniform(size=(6, value.quantile_levels))).float()
 
     def forward(self, obs: Tensor) -> Tensor:
         q = self.q[obs]
@@ -505,10 +507,10 @@ def test_importance_weights_multiply_the_losses_of_their_samples(name: str, swit
     torch.testing.assert_close(agent.online.q.grad, gradient)
 
 
-def network_agent(name: str, head: Any = Linear, **switches: Any) -> DQN:
+def network_agent(name: str, head: Any = SingleStream, **switches: Any) -> DQN:
     torch.manual_seed(0)
     value = REPRESENTATIONS[name]
-    net = QNetwork(SPACE, 4, value.size, value.levels, partial(MLP, sizes=(8,)), head)
+    net = QNetwork(SPACE, 4, value.outputs_per_action, value.quantile_levels, partial(MLP, sizes=(8,)), head)
     return DQN(net, value, partial(torch.optim.Adam, lr=1e-2), Hard(every_updates=5), Greedy(), **switches)
 
 
@@ -559,7 +561,9 @@ def test_munchausen_numbers_out_of_range_are_told(key: str, number: float, wante
 
 
 def test_the_learning_rate_falls_with_the_steps_and_stays() -> None:
-    agent = DQN(Table([[0.0, 0.0]]), Scalar(), SGD, Hard(), Greedy(), lr_schedule=schedules.Linear(1e-2, 1e-3, 100))
+    agent = DQN(
+        Table([[0.0, 0.0]]), Scalar(), SGD, Hard(), Greedy(), lr_schedule=schedules.LinearSchedule(1e-2, 1e-3, 100)
+    )
     rates = []
     for steps in (0, 50, 100, 500):
         agent.sync(Clock(), Clock(steps=steps))
@@ -582,7 +586,9 @@ compiled_on = pytest.mark.parametrize(
 def small_agent(device: str, compiled: bool, noisy: bool) -> DQN:
     torch.manual_seed(0)
     space, head = Box(-1, 1, (3,)), partial(Dueling, noisy=noisy)
-    network = QNetwork(space, actions=2, size=11, levels=0, torso=partial(MLP, sizes=(8, 8)), head=head)
+    network = QNetwork(
+        space, actions=2, outputs_per_action=11, quantile_levels=0, torso=partial(MLP, sizes=(8, 8)), head=head
+    )
     network.to(device)
     return DQN(network, Categorical(-2, 2, 11), SGD, Hard(every_updates=1), Greedy(), double=True, compiled=compiled)
 

@@ -16,8 +16,8 @@ from tests.tables import best_values
 TABLE = [[1.0, 2.0], [3.0, -1.0], [0.5, 10.0]]
 
 
-def step(obs, action, reward, next_obs, terminated=None, truncated=None, life_lost=None):
-    flags = [np.array(x if x is not None else [False] * len(obs)) for x in (terminated, truncated, life_lost)]
+def step(obs, action, reward, next_obs, terminated=None, truncated=None, no_bootstrap=None):
+    flags = [np.array(x if x is not None else [False] * len(obs)) for x in (terminated, truncated, no_bootstrap)]
     return Transition(np.array(obs), np.array(action), np.array(reward, np.float32), *flags, np.array(next_obs))
 
 
@@ -48,7 +48,7 @@ def test_one_update_by_hand_and_where_the_methods_differ():
     ("end", "change"),
     [
         ({"terminated": [True]}, 0.25 * (1 - 2)),
-        ({"life_lost": [True]}, 0.25 * (1 - 2)),
+        ({"no_bootstrap": [True]}, 0.25 * (1 - 2)),
         ({"truncated": [True]}, 0.25 * (1 + 0.5 * 10 - 2)),  # it would have gone on
         ({"terminated": [True], "truncated": [True]}, 0.25 * (1 - 2)),
     ],

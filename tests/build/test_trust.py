@@ -32,6 +32,7 @@ ATTACKS: dict[str, tuple[str, Any]] = {
     ),
     "our own importer": ("sync", {"_target_": "rl_runner.envs.gym._import", "module": "evil"}),
     "our own importer at its place": ("env", {"_target_": "rl_runner.envs.gym._import", "module": "evil"}),
+    "our maker of environments": ("env", {"_target_": "rl_runner.envs.making.make_env", "id": "evil:Mine-v0"}),
     "an environment in another place": (
         "value",
         {"_target_": "rl_runner.envs.gym.GymBackend", "id": "CartPole-v1", "imports": ["evil"]},

@@ -5,11 +5,13 @@ import json
 import os
 import re
 import shutil
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
+import numpy as np
 import pytest
 import yaml
 
@@ -36,6 +38,10 @@ def test_the_file_holds_what_the_issue_lists(trained: Path) -> None:
     assert held["checkpoint"] == str(trained / "checkpoints/best_000000040")
     assert held["environment"] == "CartPole-v1"
     assert held["protocol"]["eval_epsilon"] == 0.0
+    each = held["per_episode"]
+    assert statistics.fmean(e["return"] for e in each) == pytest.approx(held["return"]["mean"])
+    assert [e["return"] for e in each] == [e["length"] for e in each]
+    assert len({e["seed"] for e in each}) == 12
     table = done.out
     for word in ("mean", "95 % CI", "std", "median", "min", "max", "return", "length"):
         assert word in table
@@ -70,6 +76,27 @@ def test_which_agent_is_meant(words: list[str], checkpoint: str, trained: Path) 
     done = rlrun("eval", *words, "episodes=1")
     assert done.code == 0, done
     assert [p.name for p in (trained / "eval").iterdir()] == [f"{checkpoint}_seed0.json"]
+
+
+def test_snapshots_are_evaluated_as_the_whole_checkpoint_of_their_step(workdir: Path) -> None:
+    run = Path("outputs/run")
+    done = rlrun("train", *SHORT, "checkpoint.snapshots_every_steps=20", "agent.double=true", f"hydra.run.dir={run}")
+    assert done.code == 0, done
+    weights = np.load(run / "checkpoints/snapshots/20/agent.npz").files
+    assert weights
+    assert all(name.startswith("agent/online/") for name in weights)
+    scores = []
+    snapshot = f"{run}/checkpoints/snapshots/40"
+    for words in ([str(run), "which=last"], [snapshot], [f"{run}/checkpoints/snapshots/20"], [str(run), "which=20"]):
+        done = rlrun("eval", *words, "episodes=3")
+        assert done.code == 0, done
+        scores.append(done.out.splitlines()[1:-1])  # without the names
+    assert scores[0] == scores[1]
+    assert scores[2] == scores[3]
+    assert {p.name for p in (run / "eval").iterdir()} == {f"{n}_seed0.json" for n in ("step_000000040", "40", "20")}
+    line = refused("eval", str(run), "which=30")
+    assert line.endswith("best, last or one of the steps: 20, 40")
+    assert "checkpoint.snapshots_every_steps: a whole number" in refused("train", "checkpoint.snapshots_every_steps=-1")
 
 
 def test_which_there_is_not(trained: Path) -> None:
@@ -209,9 +236,9 @@ def test_a_video_tells_what_it_shows(odd: Path) -> None:
 def test_what_cannot_be_drawn_is_refused_before_playing(odd: Path) -> None:
     trust = "trust=[odd_envs]"
     said = {
-        "none": "env: Odd-v0: its render gives None; wanted: an array (H, W, 3)",
-        "list": "its render gives an array of shape (2, 40, 60, 3)",
-        "planes": "its render gives an array of shape (3, 40, 60)",
+        "none": "env: Odd-v0: its render returns None; it must return an array (H, W, 3)",
+        "list": "its render returns an array of shape (2, 40, 60, 3)",
+        "planes": "its render returns an array of shape (3, 40, 60)",
         "not written": "env: Odd-v0 cannot be drawn: its render is not implemented",
         "no mode": "env: Odd-v0 cannot be drawn: its metadata['render_modes'] is ['human'], without 'rgb_array'",
     }
@@ -231,7 +258,7 @@ def test_what_is_no_picture_later_on(odd: Path) -> None:
     of_kind(odd, "late")
     done = rlrun("eval", str(odd), "trust=[odd_envs]", "episodes=1", "video=true")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith("rlrun: env: Odd-v0: its render gives None; wanted: ")
+    assert done.err.startswith("rlrun: env: Odd-v0: its render returns None; it must return ")
     assert "│ return │ 5.00" in done.out
     assert not list((odd / "videos").iterdir())
 
@@ -241,7 +268,7 @@ def test_without_what_writes_videos(trained: Path, monkeypatch: pytest.MonkeyPat
         without.setitem(sys.modules, "imageio_ffmpeg", None)
         assert "pip install 'rlrun[video]'" in refused("eval", str(trained), "video=true")
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/not/there")
-    line = "rlrun: video: IMAGEIO_FFMPEG_EXE names /not/there, which is no program that can be run"
+    line = "rlrun: video: IMAGEIO_FFMPEG_EXE names /not/there, which is not an executable program"
     assert refused("eval", str(trained), "video=true") == line
     assert refused("play", str(trained), "video=x.mp4") == line
     assert rlrun("eval", str(trained), "episodes=1").code == 0

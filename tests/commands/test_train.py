@@ -28,7 +28,7 @@ def test_what_is_said(workdir: Path) -> None:
         "environment": "CartPole-v1 × 2",
         "observations": "4 numbers in .*, as they are",
         "actions": r"Discrete\(2\)",
-        "network": "MLP . Linear, 67,586 parameters",  # 4·256 + 256 + 256·256 + 256 + 256·2 + 2
+        "network": "MLP . SingleStream, 67,586 parameters",  # 4·256 + 256 + 256·256 + 256 + 256·2 + 2
         "replay": r"500 rows, [\d.]+ [kMG]B",
         "device": r"\w+, \d+ CPU thread",
         "run": str(run),
@@ -44,7 +44,8 @@ def test_what_is_said(workdir: Path) -> None:
 
 def test_what_is_written(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()} - {".lock"}
-    assert names == {"config.yaml", "train.log", "metrics.csv", "tensorboard", "checkpoints"}
+    tables = {"provenance.json", "metrics.csv", "episodes.csv", "evaluations.jsonl"}
+    assert names == {"config.yaml", "train.log", "tensorboard", "checkpoints", *tables}
     assert {p.name for p in (trained / "checkpoints").iterdir()} == {
         "step_000000040",
         "best_000000040",
@@ -68,6 +69,29 @@ def test_the_saved_configuration_is_whole_and_resolved(trained: Path) -> None:
     assert config["network"]["torso"]["_target_"].startswith("rl_runner.networks.torsos.")
     assert isinstance(config["num_threads"], int)  # part of what exact resume needs
     assert "hydra" not in config
+
+
+def test_a_name_and_tags(workdir: Path) -> None:
+    done = rlrun("train", *SHORT, "name=first-try", "tags=[paper,v1.2,7]")
+    assert done.code == 0, done
+    run = only_run()
+    assert re.fullmatch(r"[\d-]+_[\d-]+_s0_first-try", run.name)
+    assert [line.split() for line in done.out.splitlines()[:2]] == [
+        ["name", "first-try"],
+        ["tags", "paper,", "v1.2,", "7"],
+    ]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["name"], config["tags"]) == ("first-try", ["paper", "v1.2", 7])
+    assert rlrun("train", *SHORT, "name=b", "hydra.run.dir=outputs/chosen").code == 0
+    assert (workdir / "outputs/chosen/config.yaml").is_file()
+
+
+@pytest.mark.parametrize("word", ["name=a/b", "name='x y'", "name=[1]", "name=''", "tags=x", "tags=[a/b]", "tags=null"])
+def test_names_and_tags_that_are_none(workdir: Path, word: str) -> None:
+    key = word.partition("=")[0]
+    assert re.match(
+        rf"rlrun: {key}: a .*letters, digits, _, - and \.(, or null)? is wanted, got ", refused("train", word)
+    )
 
 
 def test_runs_that_start_together_do_not_share_a_directory(workdir: Path) -> None:

@@ -83,7 +83,7 @@ def test_stacks_rebuilt_from_storage_are_those_that_the_emulator_gave(game, max_
         assert np.array_equal(batch.next_obs[b].numpy(), next_obs)
         assert batch.reward[b].item() == pytest.approx(reward, rel=1e-6)
         assert batch.discount[b].item() == pytest.approx(discount, rel=1e-6)
-    lost = sum(int((tr.life_lost & ~tr.terminated).sum()) for tr in transitions)
+    lost = sum(int((tr.no_bootstrap & ~tr.terminated).sum()) for tr in transitions)
     assert lost > 5 if game == "breakout" else lost == 0
 
 
@@ -156,7 +156,7 @@ def test_an_episode_is_a_function_of_its_seed_and_actions_alone(game, max_frames
         backend.send(action)
         step = backend.recv()
         np.testing.assert_array_equal(step.obs[index], tr.next_obs[1])
-        for name in ("reward", "terminated", "truncated", "life_lost"):
+        for name in ("reward", "terminated", "truncated", "no_bootstrap"):
             assert getattr(step, name)[index] == getattr(tr, name)[1]
         ended = step.terminated | step.truncated
         if (ended & ~here).any():
@@ -260,9 +260,9 @@ def test_a_lost_life_is_reported_once_and_the_episode_goes_on():
         envs.send(action)
         tr = envs.recv()
         now = with_lives.step(action)[4]["lives"].copy()
-        np.testing.assert_array_equal(tr.life_lost, now < lives)
+        np.testing.assert_array_equal(tr.no_bootstrap, now < lives)
         np.testing.assert_array_equal(tr.terminated, now == 0)
-        losses += tr.life_lost
+        losses += tr.no_bootstrap
         lives = now
         if tr.ended.any():
             assert (losses[tr.ended] == 5).all()
@@ -278,7 +278,7 @@ def test_without_life_loss_no_life_is_reported():
     envs = make("breakout", 2, life_loss=False)
     transitions, episodes, _ = run(envs, np.random.default_rng(0), 250, envs.reset())
     assert episodes
-    assert not any(tr.life_lost.any() for tr in transitions)
+    assert not any(tr.no_bootstrap.any() for tr in transitions)
 
 
 @pytest.mark.parametrize(("game", "life_loss"), [("pong", True), ("breakout", True), ("breakout", False)])
@@ -287,8 +287,8 @@ def test_where_points_end_each_step_with_a_reward_is_reported_and_the_episode_go
     (without, *_), (transitions, *_) = (run(e, np.random.default_rng(0), 250, e.reset()) for e in (plain, envs))
     scored = 0
     for tr, other in zip(transitions, without, strict=True):
-        np.testing.assert_array_equal(tr.life_lost, other.life_lost | (other.reward != 0))
-        assert_same_transitions([tr._replace(life_lost=other.life_lost)], [other])
+        np.testing.assert_array_equal(tr.no_bootstrap, other.no_bootstrap | (other.reward != 0))
+        assert_same_transitions([tr._replace(no_bootstrap=other.no_bootstrap)], [other])
         scored += int(((tr.reward != 0) & ~tr.ended).sum())
     assert scored > 1
 

@@ -283,7 +283,7 @@ def test_a_time_limit_truncates_and_does_not_terminate():
     envs = make("CartPole-v1", 2, kwargs={"max_episode_steps": 4})
     transitions, episodes, _ = run(envs, np.random.default_rng(0), 12, envs.reset())
     assert [t for t, tr in enumerate(transitions) if tr.truncated.all()] == [3, 7, 11]
-    assert not any(tr.terminated.any() or tr.life_lost.any() for tr in transitions)
+    assert not any(tr.terminated.any() or tr.no_bootstrap.any() for tr in transitions)
     assert [e.length for e in episodes] == [4] * 6
 
 

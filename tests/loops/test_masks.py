@@ -15,11 +15,11 @@ from rl_runner.agents.dqn import DQN
 from rl_runner.agents.tabular import QLearning
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.evaluate import evaluate
+from rl_runner.evaluation import evaluate
 from rl_runner.exploration import EpsilonGreedy
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.replay import ReplayLoop
-from rl_runner.networks.heads import Linear
+from rl_runner.networks.heads import SingleStream
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
 from rl_runner.replay.replay import Replay
@@ -136,7 +136,7 @@ def test_q_learning_finds_the_values_of_the_allowed_actions() -> None:
 def test_dqn_finds_them_through_the_replay() -> None:
     torch.manual_seed(0)
     envs = make(2)
-    network = QNetwork(Discrete(STATES), ACTIONS, 1, 0, partial(MLP, sizes=(32,)), Linear)
+    network = QNetwork(Discrete(STATES), ACTIONS, 1, 0, partial(MLP, sizes=(32,)), SingleStream)
     with torch.no_grad():
         network.head.values.out.bias.fill_(5.0)  # what is never learned looks good
     explore = EpsilonGreedy(1.0, 1.0, 0)

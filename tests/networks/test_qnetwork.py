@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch import Tensor, nn
 
-from rl_runner.networks.heads import Dueling, Linear
+from rl_runner.networks.heads import Dueling, SingleStream
 from rl_runner.networks.layers import NoisyLinear
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP, Conv3x3, NatureCNN, NipsCNN, auto
@@ -23,7 +23,7 @@ SMALL = Box(0, 255, (2, 40, 40), np.uint8)
 FLAT = [VECTOR, Discrete(6), Discrete(3, start=7), MultiDiscrete([3, 2], start=[1, 0]), MultiBinary(5)]
 IMAGES = [SMALL, Box(0, 255, (40, 44, 3), np.uint8), Box(0, 255, (96, 96, 3), np.uint8)]
 TORSOS = [*[(MLP, s) for s in FLAT + IMAGES], *[(t, s) for t in (NatureCNN, NipsCNN, Conv3x3, auto) for s in IMAGES]]
-HEADS = [Linear, Dueling, partial(Linear, noisy=True), partial(Dueling, noisy=True)]
+HEADS = [SingleStream, Dueling, partial(SingleStream, noisy=True), partial(Dueling, noisy=True)]
 HEAD_IDS = ["linear", "dueling", "noisy", "dueling-noisy"]
 
 
@@ -76,7 +76,7 @@ def test_with_levels_each_number_is_the_heads_answer_for_that_sample_action_and_
 
 
 def test_with_levels_all_actions_of_a_sample_have_the_same_and_samples_have_their_own() -> None:
-    level = QNetwork(VECTOR, 5, 1, 3, MLP, Linear)(torch.ones(4, 4))[..., 3:]
+    level = QNetwork(VECTOR, 5, 1, 3, MLP, SingleStream)(torch.ones(4, 4))[..., 3:]
     assert torch.equal(level, level[:, :1].expand(4, 5, 3))
     assert len(level.unique()) == 4 * 3
 
@@ -94,23 +94,23 @@ def test_noise_is_one_draw_for_all_levels_of_a_pass() -> None:
 
 def test_parameter_counts_of_the_papers() -> None:
     # 2015: 4*64*32+32 + 32*16*64+64 + 64*9*64+64 + 3136*512+512 + 512*6+6
-    assert parameters(QNetwork(ATARI, 6, 1, 0, NatureCNN, Linear)) == 1_687_206
+    assert parameters(QNetwork(ATARI, 6, 1, 0, NatureCNN, SingleStream)) == 1_687_206
     # 2013: 4*64*16+16 = 4112, 16*16*32+32 = 8224, 2592*256+256 = 663808, 256*4+4 = 1028
-    assert parameters(QNetwork(ATARI, 4, 1, 0, NipsCNN, Linear)) == 677_172
+    assert parameters(QNetwork(ATARI, 4, 1, 0, NipsCNN, SingleStream)) == 677_172
     # Dueling: convolutions 8224+32832+36928, two hidden layers of 1606144, 513 for V, 3078 for A
     assert parameters(QNetwork(ATARI, 6, 1, 0, NatureCNN, Dueling)) == 77_984 + 2 * 1_606_144 + 513 + 3078
     # MLP: 4*256+256 + 256*256+256 + 256*2+2
-    assert parameters(QNetwork(VECTOR, 2, 1, 0, MLP, Linear)) == 67_586
+    assert parameters(QNetwork(VECTOR, 2, 1, 0, MLP, SingleStream)) == 67_586
     # IQN: an embedding more, 64*3136+3136, whatever the number of levels
-    assert parameters(QNetwork(ATARI, 6, 1, 8, NatureCNN, Linear)) == 1_687_206 + 203_840
-    assert parameters(QNetwork(ATARI, 6, 1, 64, NatureCNN, Linear)) == 1_687_206 + 203_840
+    assert parameters(QNetwork(ATARI, 6, 1, 8, NatureCNN, SingleStream)) == 1_687_206 + 203_840
+    assert parameters(QNetwork(ATARI, 6, 1, 64, NatureCNN, SingleStream)) == 1_687_206 + 203_840
 
 
 def test_hidden_replaces_what_the_torso_asks_for() -> None:
     # the torso keeps 4*256+256; the head: 256*10+10, 10*20+20, 20*2+2
-    assert parameters(QNetwork(VECTOR, 2, 1, 0, MLP, Linear, hidden=(10, 20))) == 1280 + 2570 + 220 + 42
-    assert parameters(QNetwork(VECTOR, 2, 1, 0, MLP, Linear, hidden=())) == 1280 + 514
-    net: Any = QNetwork(VECTOR, 2, 1, 0, partial(MLP, activation="tanh", layer_norm=True), Linear, hidden=(10,))
+    assert parameters(QNetwork(VECTOR, 2, 1, 0, MLP, SingleStream, hidden=(10, 20))) == 1280 + 2570 + 220 + 42
+    assert parameters(QNetwork(VECTOR, 2, 1, 0, MLP, SingleStream, hidden=())) == 1280 + 514
+    net: Any = QNetwork(VECTOR, 2, 1, 0, partial(MLP, activation="tanh", layer_norm=True), SingleStream, hidden=(10,))
     assert [type(m) for m in net.head.values.hidden] == [nn.Linear, nn.LayerNorm, nn.Tanh]
 
 
@@ -119,7 +119,7 @@ def test_xavier(head: Any) -> None:
     torch.manual_seed(0)
     net = QNetwork(SMALL, 6, 1, 0, NatureCNN, head, init="xavier")
     layers = [m for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-    assert len(layers) == (3 if isinstance(head, partial) else 3 + (2 if head is Linear else 4))
+    assert len(layers) == (3 if isinstance(head, partial) else 3 + (2 if head is SingleStream else 4))
     for layer in layers:
         receptive = layer.weight[0, 0].numel() if layer.weight.dim() == 4 else 1
         fan = (layer.weight.shape[0] + layer.weight.shape[1]) * receptive
@@ -149,7 +149,7 @@ def test_small_outputs(head: Any, init: str) -> None:
 
 def test_last_layer_std_null_leaves_the_weights() -> None:
     torch.manual_seed(0)
-    net: Any = QNetwork(VECTOR, 6, 1, 0, MLP, Linear)
+    net: Any = QNetwork(VECTOR, 6, 1, 0, MLP, SingleStream)
     assert net.head.values.out.weight.std().item() == pytest.approx(1 / 16 / math.sqrt(3), rel=0.1)
     assert torch.any(net.head.values.out.bias != 0)
 
@@ -179,14 +179,14 @@ class MineWithFc(nn.Module):
 
 @pytest.mark.parametrize("torso", [Mine, MineWithFc])
 def test_a_torso_of_the_users_own(torso: Any) -> None:
-    net: Any = QNetwork(VECTOR, 3, 1, 0, torso, Linear)
+    net: Any = QNetwork(VECTOR, 3, 1, 0, torso, SingleStream)
     assert net(samples(VECTOR)).shape == (3, 3, 1)
     assert parameters(net.head) == 9 * 3 + 3  # nothing between torso and output
-    assert parameters(QNetwork(VECTOR, 3, 1, 0, torso, Linear, hidden=(5,)).head) == 9 * 5 + 5 + 5 * 3 + 3
+    assert parameters(QNetwork(VECTOR, 3, 1, 0, torso, SingleStream, hidden=(5,)).head) == 9 * 5 + 5 + 5 * 3 + 3
 
 
 def test_measuring_the_features_leaves_no_trace() -> None:
-    net: Any = QNetwork(VECTOR, 3, 1, 0, Mine, Linear)
+    net: Any = QNetwork(VECTOR, 3, 1, 0, Mine, SingleStream)
     assert all(m.training for m in net.modules())
     assert torch.all(net.torso.norm.running_mean == 0)
     assert net.torso.norm.num_batches_tracked == 0
@@ -207,15 +207,15 @@ class WrongWidth(Mine):
 
 def test_wrong_fits_are_told() -> None:
     with pytest.raises(UserError, match=r"network\.torso: NatureCNN needs images, .*network=mlp"):
-        QNetwork(VECTOR, 2, 1, 0, NatureCNN, Linear)
+        QNetwork(VECTOR, 2, 1, 0, NatureCNN, SingleStream)
     with pytest.raises(UserError, match=r"network\.torso: Shapeless must give features \(B, F\), it gave \(1, 1, 4\)"):
-        QNetwork(VECTOR, 2, 1, 0, Shapeless, Linear)
+        QNetwork(VECTOR, 2, 1, 0, Shapeless, SingleStream)
     with pytest.raises(UserError, match=r"network\.torso: WrongWidth cannot read observations Box"):
-        QNetwork(VECTOR, 2, 1, 0, WrongWidth, Linear)
+        QNetwork(VECTOR, 2, 1, 0, WrongWidth, SingleStream)
     with pytest.raises(UserError, match=r"network\.init: 'he' is unknown; one of default, xavier"):
-        QNetwork(VECTOR, 2, 1, 0, MLP, Linear, init="he")
+        QNetwork(VECTOR, 2, 1, 0, MLP, SingleStream, init="he")
     with pytest.raises(UserError, match=r"activation 'x' is unknown"):
-        QNetwork(VECTOR, 2, 1, 0, partial(MLP, activation="x"), Linear)
+        QNetwork(VECTOR, 2, 1, 0, partial(MLP, activation="x"), SingleStream)
 
 
 @pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])
@@ -238,7 +238,7 @@ def test_bf16_is_fp32_but_for_rounding_of_the_torso(torso: Any) -> None:
 
 def test_the_head_is_never_rounded() -> None:
     """Values that bfloat16 could not tell apart: its numbers next to 2 are 2 +- 1/128."""
-    net: Any = QNetwork(SMALL, 6, 1, 0, NipsCNN, Linear, precision="bf16")
+    net: Any = QNetwork(SMALL, 6, 1, 0, NipsCNN, SingleStream, precision="bf16")
     with torch.no_grad():
         net.head.values.out.weight.zero_()
         net.head.values.out.bias.copy_(2 + torch.arange(6) / 1000)

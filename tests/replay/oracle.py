@@ -39,7 +39,7 @@ class NaiveReplay:
                 self._observe(i, tr.obs[i])
             log = self.episodes[i][-1]
             np.testing.assert_array_equal(log.obs[-1], tr.obs[i], err_msg="obs is not the last next_obs")
-            terminal = bool(tr.terminated[i]) or bool(tr.life_lost[i])
+            terminal = bool(tr.terminated[i]) or bool(tr.no_bootstrap[i])
             log.steps.append((np.array(tr.action[i]), float(np.float32(tr.reward[i])), terminal))
             log.priority.append(self.highest)
             self.added += 1
@@ -124,7 +124,7 @@ class World:
             reward=self._rng.choice([0.0, 0.1, -0.3, 1.0, -1.0, 7.5, -400.0, 1e5], self.num_envs).astype(np.float32),
             terminated=is_in("terminated", "both"),
             truncated=is_in("truncated", "both", "life and truncated"),
-            life_lost=is_in("life", "life and truncated"),
+            no_bootstrap=is_in("life", "life and truncated"),
             next_obs=np.stack(self._obs),
         )
         cut = is_in("cut")

@@ -68,7 +68,7 @@ def test_startable_is_the_oracles_set_and_stacks_come_back_bit_for_bit_after_eve
 
         starts = naive.starts()
         assert startable_ids(storage) == set(starts)
-        assert all(i < storage.high for i in starts)
+        assert all(i < storage.id_bound for i in starts)
         ids = np.array(sorted(starts))
         got = storage.obs(ids)
         assert got.dtype == world.obs_dtype
@@ -177,7 +177,7 @@ def test_a_million_atari_transitions_take_at_most_7_2_gigabytes_and_none_until_t
     assert resident() - before < 50e6
     state = storage.state_dict()
     assert sum(a.nbytes for a in state["rows"].values()) == 0
-    assert storage.high == 0
+    assert storage.id_bound == 0
     assert resident() - before < 50e6
 
 

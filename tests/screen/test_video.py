@@ -1,9 +1,6 @@
-"""Videos hold every frame at the right speed, and an episode's seed and actions are enough to draw it again."""
+"""A video file holds every frame at the right speed, and appears only when it is complete."""
 
-import itertools
 import sys
-import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rl_runner.envs.atari import AtariBackend
-from rl_runner.envs.gym import GymBackend
-from rl_runner.screen.video import NoPicture, Shown, VideoFile, Window, as_rgb, enlargement, playback
+from rl_runner.screen.video import VideoFile
 from rl_runner.types import Array, UserError
-
-
-def flat(n: int, height: int, width: int) -> list[Array]:
-    """Frames of two colours, with a bar that grows from frame to frame."""
-    frames = np.full((n, height, width, 3), (144, 72, 17), dtype=np.uint8)
-    for i, frame in enumerate(frames):
-        frame[: height // 2, : 1 + i * (width - 1) // n] = (92, 186, 92)
-    return list(frames)
+from tests.disk import full_beyond
+from tests.screen.drawn import flat
 
 
 def save(path: Path, frames: list[Array], fps: float) -> None:
@@ -108,7 +97,7 @@ def test_an_interrupted_video_leaves_the_older_one_alone(tmp_path: Path) -> None
     path = tmp_path / "a.mp4"
     save(path, flat(5, 20, 20), 30)
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"cannot write .* like the first"):
+    with pytest.raises(UserError, match=r"cannot write .* shape of the first"):
         save(path, [*flat(5, 20, 20), *flat(1, 20, 22)], 30)
     assert path.read_bytes() == before
     save(path, flat(9, 20, 20), 30)
@@ -127,64 +116,6 @@ def test_only_colour_frames_are_taken(tmp_path: Path, frame: Array) -> None:
         save(tmp_path / "a.mp4", [frame], 30)
 
 
-COLOUR = [[[0, 128, 255], [1, 2, 3]]]  # (1, 2, 3)
-GRAY = [[0, 7, 255]]  # (1, 3)
-AS_COLOUR = [[[0, 0, 0], [7, 7, 7], [255, 255, 255]]]
-
-
-@pytest.mark.parametrize(
-    ("frame", "expected"),
-    [
-        (np.array(COLOUR, np.uint8), COLOUR),
-        (np.array(COLOUR, np.int64), COLOUR),
-        (np.array(COLOUR, np.int32), COLOUR),
-        (np.array(COLOUR, np.uint16), COLOUR),
-        (np.array(COLOUR, np.float32), COLOUR),  # 0 to 255
-        (np.array([[[0.0, 127.6, 254.4]]]), [[[0, 128, 254]]]),  # rounded
-        (np.array([[[0.0, 0.5, 1.0]]]), [[[0, 128, 255]]]),  # 0 to 1: 127.5 is rounded to the even 128
-        (np.array([[[0.2, 0.1, 0.0]]], np.float16), [[[51, 25, 0]]]),  # 0.1 as float16 is 0.09998: 25.49
-        (np.array([[[-1e-7, 0.4, 1.0000001]]]), [[[0, 102, 255]]]),
-        (np.array([[[-1e-7, 100.0, 255.0000001]]]), [[[0, 100, 255]]]),
-        (np.zeros((1, 1, 3)), [[[0, 0, 0]]]),
-        (np.array(GRAY, np.uint8), AS_COLOUR),
-        (np.array(GRAY, np.int64)[..., None], AS_COLOUR),
-        (np.array([[False, True]]), [[[0, 0, 0], [255, 255, 255]]]),
-        (np.array([[[1, 2, 3, 0], [4, 5, 6, 255]]], np.uint8), [[[1, 2, 3], [4, 5, 6]]]),
-        (np.array([[[0.2, 0.4, 0.6, 1.0]]]), [[[51, 102, 153]]]),
-        (np.array(GRAY, np.dtype(">i4")), AS_COLOUR),
-    ],
-)
-def test_pictures_of_any_type(frame: Array, expected: list[list[list[int]]]) -> None:
-    before = frame.copy()
-    made = as_rgb(frame)
-    assert made.dtype == np.uint8
-    np.testing.assert_array_equal(made, expected)
-    np.testing.assert_array_equal(frame, before)
-
-
-@pytest.mark.parametrize(
-    ("frame", "said"),
-    [
-        (None, "None"),
-        (np.asarray(None), "None"),
-        ([np.zeros((4, 4, 3), np.uint8)] * 5, "a list of 5"),
-        (np.zeros((5, 4, 4, 3), np.uint8), r"shape \(5, 4, 4, 3\) and type uint8"),
-        (np.zeros((3, 40, 60), np.uint8), r"shape \(3, 40, 60\)"),
-        (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
-        (np.zeros(12), r"shape \(12,\)"),
-        ("a word", "type <U6"),
-        (np.full((2, 2), 256), "values from 256 to 256 as int64"),
-        (np.full((2, 2, 3), -1), "values from -1 to -1"),
-        (np.full((2, 2, 3), -0.5), "values from -0.5"),
-        (np.full((2, 2, 3), np.nan), "values from nan"),
-        (np.full((2, 2, 3), np.inf), "values from inf"),
-    ],
-)
-def test_what_is_no_picture_is_said(frame: Any, said: str) -> None:
-    with pytest.raises(NoPicture, match=said):
-        as_rgb(frame)
-
-
 @pytest.mark.parametrize("name", ["a.avi", "mp4", "a"])
 def test_other_suffixes_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"^video: .*\.mp4 or \.gif"):
@@ -199,7 +130,9 @@ def test_without_the_video_extra_the_cure_is_named(monkeypatch: pytest.MonkeyPat
 
 def test_an_ffmpeg_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/not/there")
-    with pytest.raises(UserError, match=r"^video: IMAGEIO_FFMPEG_EXE names /not/there, which is no program"):
+    with pytest.raises(
+        UserError, match=r"^video: IMAGEIO_FFMPEG_EXE names /not/there, which is not an executable program"
+    ):
         VideoFile(Path("a.mp4"), 30)
     monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: "/gone")
@@ -211,7 +144,7 @@ def test_an_ffmpeg_that_cannot_start_is_a_user_error(tmp_path: Path, monkeypatch
     broken = tmp_path / "ffmpeg"
     broken.write_bytes(b"\x7fELF of another machine")
     broken.chmod(0o755)
-    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(broken))
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
     with pytest.raises(UserError, match=r"^video: cannot write .*ffmpeg: "):
         save(tmp_path / "a.mp4", flat(1, 4, 4), 30)
 
@@ -227,142 +160,60 @@ def test_an_encoder_that_fails_is_a_user_error(tmp_path: Path, monkeypatch: pyte
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\necho 'the disk is full' >&2\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(broken))
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
     with pytest.raises(UserError, match=r"^video: cannot write .*: the disk is full"):
         save(tmp_path / f"a{suffix}", flat(50, 210, 160), 30)
     assert list(tmp_path.iterdir()) == [broken]
 
 
-def test_enlargement_is_whole_and_at_least_one() -> None:
-    assert enlargement((210, 160, 3), (640, 640)) == 3
-    assert enlargement((210, 160, 3), (640, 300)) == 1
-    assert enlargement((1000, 1000, 3), (640, 640)) == 1
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+@pytest.mark.parametrize("frames", [3, 50])  # 3 are fewer than a pipe holds: ffmpeg is gone, and no write tells
+def test_a_killed_encoder_is_a_user_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], suffix: str, frames: int
+) -> None:
+    dies = tmp_path / "ffmpeg"
+    dies.write_text("#!/bin/sh\nhead -c 1000 > /dev/null\nkill -9 $$\n")
+    dies.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(dies))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"older")
+    with pytest.raises(UserError, match=r"^video: cannot write .*: ffmpeg stopped before the video was complete$"):
+        save(path, flat(frames, 60, 80), 30)
+    assert path.read_bytes() == b"older"
+    assert sorted(tmp_path.iterdir()) == [path, dies]
+    assert capfd.readouterr() == ("", "")
 
 
-@pytest.fixture
-def no_screen(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_an_encoder_killed_after_its_last_frame_is_a_user_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """It encodes half of the frames, as one does that is killed while it empties its buffers, and says nothing."""
+    stops = tmp_path / "ffmpeg"
+    half = 10 * 60 * 80 * 3
+    stops.write_text(
+        f'#!/bin/sh\ncase "$*" in *rawvideo*) head -c {half} | {imageio_ffmpeg.get_ffmpeg_exe()} "$@";;\n'
+        f'*) exec {imageio_ffmpeg.get_ffmpeg_exe()} "$@";; esac\n'
+    )
+    stops.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(stops))
+    with pytest.raises(UserError, match="ffmpeg stopped before the video was complete"):
+        save(tmp_path / f"a{suffix}", flat(11, 60, 80), 30)
+    save(tmp_path / f"a{suffix}", flat(10, 60, 80), 30)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"a{suffix}", "ffmpeg"]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is always a display")
-def test_without_a_display_a_file_is_suggested(no_screen: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"no display to open a window on; .* video=out\.mp4"):
-        Window("pong", 60)
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_full_disk_is_a_user_error(tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]) -> None:
+    noise = list(np.random.default_rng(0).integers(0, 256, size=(20, 60, 80, 3), dtype=np.uint8))
+    with full_beyond(10_000), pytest.raises(UserError, match=r"^video: cannot write [^\n]*$"):
+        save(tmp_path / f"a{suffix}", noise, 30)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
 
 
-def test_a_display_that_does_not_answer_is_no_display(no_screen: pytest.MonkeyPatch) -> None:
-    no_screen.setenv("DISPLAY", ":4711")
-    no_screen.setenv("SDL_VIDEODRIVER", "x11")
-    with pytest.raises(UserError, match="no display"), Window("pong", 60):
-        pass
-
-
-def test_a_window_shows_frames_in_real_time(no_screen: pytest.MonkeyPatch) -> None:
-    no_screen.setenv("SDL_VIDEODRIVER", "dummy")
-    frames = flat(13, 210, 160)
-    with Window("pong", 60) as window:
-        began = time.perf_counter()
-        for frame in frames:
-            window.write(frame)
-        took = time.perf_counter() - began
-        import pygame
-
-        screen = pygame.display.get_surface()
-        assert screen.get_size() == (480, 630)
-        shown = pygame.surfarray.array3d(screen).swapaxes(0, 1)
-        np.testing.assert_array_equal(shown[1::3, 1::3], frames[-1])
-        assert pygame.display.get_caption()[0] == "pong"
-        assert not window.closed
-    assert took > 0.9 * 12 / 60 - 3 / 60
-    assert not pygame.display.get_init()
-
-
-@pytest.mark.parametrize("how", ["button", "escape", "q"])
-def test_a_window_can_be_closed(no_screen: pytest.MonkeyPatch, how: str) -> None:
-    no_screen.setenv("SDL_VIDEODRIVER", "dummy")
-    (frame,) = flat(1, 210, 160)
-    with Window("pong", 1000) as window:
-        window.write(frame)
-        import pygame
-
-        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_a))
-        window.write(frame)
-        assert not window.closed
-        keys = {"escape": pygame.K_ESCAPE, "q": pygame.K_q}
-        event = (pygame.KEYDOWN, {"key": keys[how]}) if how in keys else (pygame.QUIT, {})
-        pygame.event.post(pygame.event.Event(*event))
-        window.write(frame)
-        assert window.closed
-        window.write(frame)  # is not shown, and is no error
-
-
-def play(backend: Any, seed: int) -> list[int]:
-    """Play an episode at random and give its actions."""
-    rng = np.random.default_rng(0)
-    backend.reset(np.ones(1, dtype=np.bool_), [seed])
-    actions: list[int] = []
-    while True:
-        actions.append(int(rng.integers(backend.action_space.n)))
-        backend.send(np.array(actions[-1:]))
-        step = backend.recv()
-        if step.terminated[0] or step.truncated[0]:
-            return actions
-
-
-def seen(shown: Iterable[Shown]) -> list[Array]:
-    return [frame for step in shown for frame in step.frames]
-
-
-def test_playback_gives_every_frame_of_the_emulator() -> None:
-    actions = play(AtariBackend("pong", sticky=0.25, max_frames=400), seed=7)
-    backend = AtariBackend("pong", sticky=0.25, max_frames=400, render=True)
-    frames = seen(playback(backend, 7, actions))
-    assert 1 + 4 * (len(actions) - 1) < len(frames) <= 1 + 4 * len(actions)  # the last step may be cut short
-    assert {(f.shape, f.dtype) for f in frames} == {((210, 160, 3), np.dtype(np.uint8))}
-    moved = [not np.array_equal(a, b) for a, b in itertools.pairwise(frames[200:])]
-    assert np.mean(moved) > 0.4  # each is a frame of its own, not one shown four times
-
-    played_again = seen(playback(backend, 7, actions))
-    np.testing.assert_array_equal(frames, played_again)
-    assert not np.array_equal(frames[-1], seen(playback(backend, 8, actions))[-1])
-
-
-def test_playback_of_an_abandoned_episode_begins_anew() -> None:
-    actions = play(AtariBackend("pong", max_frames=200), seed=7)
-    backend = AtariBackend("pong", max_frames=200, render=True)
-    frames = seen(playback(backend, 7, actions))
-    half = playback(backend, 3, actions)
-    for _ in range(20):
-        next(half)
-    np.testing.assert_array_equal(seen(playback(backend, 7, actions)), frames)
-
-
-def test_playback_of_cartpole() -> None:
-    actions = play(GymBackend("CartPole-v1"), seed=5)
-    backend = GymBackend("CartPole-v1", render=True)
-    frames = seen(playback(backend, 5, actions))
-    assert len(frames) == len(actions) + 1  # one a step, and the one after the reset
-    assert frames[0].shape == (400, 600, 3)
-    assert not np.array_equal(frames[0], frames[-1])
-    np.testing.assert_array_equal(frames, seen(playback(backend, 5, actions)))
-
-
-def test_playback_gives_rewards_and_the_end() -> None:
-    actions = play(GymBackend("CartPole-v1"), seed=5)
-    backend = GymBackend("CartPole-v1", render=True)
-    shown = list(playback(backend, 5, actions))
-    assert [step.reward for step in shown] == [0.0] + [1.0] * len(actions)  # CartPole pays 1 a step
-    assert [step.ended for step in shown] == [False] * len(actions) + [True]
-    assert not list(playback(backend, 5, actions[:-1]))[-1].ended
-
-
-def test_playback_stops_where_the_episode_ends() -> None:
-    actions = play(GymBackend("CartPole-v1"), seed=5)
-    assert len(list(playback(GymBackend("CartPole-v1", render=True), 5, [*actions, 0, 1, 0]))) == len(actions) + 1
-
-
-def test_playback_wants_one_environment() -> None:
-    with pytest.raises(ValueError, match="one environment"):
-        next(playback(GymBackend("CartPole-v1", num_envs=2, render=True), 0, [0]))
+def test_stderr_is_ones_own_again_while_frames_are_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with VideoFile(tmp_path / "a.mp4", 30) as video:
+        video.write(flat(1, 60, 80)[0])
+        print("said meanwhile", file=sys.stderr)
+    assert capfd.readouterr().err == "said meanwhile\n"

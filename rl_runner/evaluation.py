@@ -26,6 +26,10 @@ class Evaluation(NamedTuple):
             "episodes": len(self.episodes),
         }
 
+    def rows(self) -> list[State]:
+        """Return the seed, return and length of each episode."""
+        return [{"seed": e.seed, "return": e.total_reward, "length": e.length} for e in self.episodes]
+
 
 def evaluate(
     policy: Policy,

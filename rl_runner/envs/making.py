@@ -1,0 +1,86 @@
+"""One Gymnasium environment: made, limited in time, wrapped and checked."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+
+from rl_runner import signals
+from rl_runner.envs.checked import Checked, FiveValues
+from rl_runner.envs.spaces import readable, statistics_of_its_own, without_normalization
+from rl_runner.types import UserError
+
+Env = gym.Env[Any, Any]
+
+ENDLESS = 10_000  # time limit where the environment has none: an untrained policy may never end an episode
+
+
+def make_env(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]], home: int) -> Env:
+    """Return one environment.
+
+    Its answers are checked, inside and outside of all wrappers, and its observations are one array.
+
+    Args:
+        id: registered id, for example "CartPole-v1".
+        name: for messages.
+        extra: keyword arguments of `gymnasium.make`.
+        wrappers: applied in this order.
+        home: the run's process id; in another process, signals that stop the run are ignored.
+
+    Raises:
+        UserError: a wrapper cannot be applied, or a space is not supported.
+    """
+    if os.getpid() != home:  # the run handles signals to the whole process group: it saves, then ends this process
+        for number in signals.STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+    env = gym.make(id, disable_env_checker=True, **extra)
+    if _limit(env) is None:
+        env = gym.wrappers.TimeLimit(env, ENDLESS)
+    _check_inside(env, name)
+    for i, wrapper in enumerate(wrappers):
+        try:
+            env = _with_tuples(wrapper)(env)
+        except Exception as e:  # someone else's code may raise anything
+            why = f"{type(e).__name__}: {one_line(e)}".removesuffix(": ")
+            raise UserError(f"env.wrappers[{i}]: {wrapper_name(wrapper)} cannot wrap {name}: {why}") from e
+    env, normalized = without_normalization(env, name)
+    notes = statistics_of_its_own(env)
+    env, made = readable(env, name)
+    checked = Checked(env, name)
+    checked.notes, checked.normalized = ([f"its observations: {made}"] if made else []) + notes, normalized
+    return checked
+
+
+def _with_tuples(wrapper: Any) -> Any:
+    """Return a Gymnasium wrapper with its lists as tuples, which it requires and a configuration cannot hold."""
+    if not (isinstance(wrapper, partial) and wrapper.func.__module__.startswith("gymnasium.")):
+        return wrapper
+    return partial(wrapper.func, **{k: tuple(v) if isinstance(v, list) else v for k, v in wrapper.keywords.items()})
+
+
+def _check_inside(env: Env, name: str) -> None:
+    """Check the steps of the innermost environment before any wrapper sees them."""
+    while isinstance(env, gym.Wrapper) and isinstance(env.env, gym.Wrapper):
+        env = env.env
+    if isinstance(env, gym.Wrapper):
+        env.env = FiveValues(env.env, name)
+
+
+def wrapper_name(wrapper: Any) -> str:
+    """Return the name of a wrapper's class."""
+    return str(getattr(getattr(wrapper, "func", wrapper), "__name__", wrapper))
+
+
+def _limit(env: gym.Env[Any, Any]) -> int | None:
+    """Return the time limit of an environment's episodes in steps; None: there is none."""
+    return env.spec.max_episode_steps if env.spec else None
+
+
+def one_line(e: Exception) -> str:
+    """Return an exception's message without line breaks."""
+    return " ".join(str(e).split())
