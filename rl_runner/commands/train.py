@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import datetime
-import re
-import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_runner import signals
+from rl_runner.commands.closing import closing_lines, finished_line
 from rl_runner.evaluation import Evaluation
 from rl_runner.exact.measure import Exact
 from rl_runner.report.curves import Unreadable, read_table, series
@@ -25,7 +23,7 @@ from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.metrics import MetricsLog
 from rl_runner.run.records import EpisodeRecords
-from rl_runner.run.terminal import Terminal, recent_return
+from rl_runner.run.terminal import Terminal
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Loop, State, UserError
 
@@ -78,7 +76,7 @@ def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> Tra
 
     Args:
         job: what to run.
-        resume: go on from the newest checkpoint.
+        resume: continue from the newest checkpoint.
         words: what the user changed in the configuration, for TensorBoard's page of hyperparameters.
 
     Raises:
@@ -96,7 +94,8 @@ def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> Tra
         resumed = _load(job, terminal, *saved) if saved else None
         saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
         if resumed and _is_finished(job):
-            terminal.say(_finished_words(job))
+            done, steps = job.loop.done, job.loop.clock.steps
+            terminal.say(finished_line(job.run, steps, None if done else job.plan.total_steps, job.trust))
             return _finished_result(job, resumed)
         if resumed:
             _record_changes(job, terminal)
@@ -122,7 +121,8 @@ def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> Tra
                 log.hyperparameters(hyperparameters(job.config, words), metric="eval/return_mean")
                 log.text("config", "\n".join(f"{key}: {value}" for key, value in flatten(job.config)))
             trainer.run()
-            _closing_words(job, trainer, terminal, bool(received))
+            for line in closing_lines(trainer, job.run, job.trust, job.exact, bool(received)):
+                terminal.say(line)
     job.run.release()
     if received:
         raise Interrupted(128 + received[0])
@@ -193,14 +193,6 @@ def _is_finished(job: TrainJob) -> bool:
     return bool(len(evaluated)) and int(evaluated[-1]) >= job.loop.clock.steps
 
 
-def _finished_words(job: TrainJob) -> str:
-    steps, total, run = job.loop.clock.steps, job.plan.total_steps, job.run.path
-    if job.loop.done:
-        return f"{run} is finished after {steps:,} steps: nothing is left to learn"
-    more = shlex.join(["rlrun", "train", f"resume={_word(run)}", f"total_steps={2 * total}", *_trust_words(job)])
-    return f"{run} is finished, {steps:,} of {total:,} steps; to train it further:  {more}"
-
-
 def _record_changes(job: TrainJob, terminal: Terminal) -> None:
     """Show what changed at this resume, and add it to the run's table of changes."""
     step, path = job.loop.clock.steps, job.run.path / "changes.csv"
@@ -221,46 +213,6 @@ def differences(before: State, after: State) -> list[tuple[str, Any, Any]]:
     """Return the keys of two flat configurations that differ, each with both values."""
     keys = dict.fromkeys([*before, *after])
     return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
-
-
-def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrupted: bool) -> None:
-    clock, progress, run = trainer.loop.clock, trainer.progress, job.run.path
-    took = datetime.timedelta(seconds=int(progress.seconds))
-    recent = progress.recent
-    training = f", {recent_return(recent)}" if recent else ""
-    path = _word(run)
-    trust = "".join(f" {shlex.quote(word)}" for word in _trust_words(job))
-    if trainer.solved:
-        terminal.say(f"solved after {clock.steps:,} steps")
-    terminal.say(f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}")
-    if trainer.best.score is not None:
-        terminal.say(f"best evaluation: {trainer.best.score:.2f} at step {trainer.best.step:,}")
-    if job.exact:
-        for line in job.exact.report():
-            terminal.say(line)
-    resume = f"rlrun train {shlex.quote(f'resume={path}')}{trust}"
-    evaluate = f"rlrun eval {shlex.quote(path)}{trust}"
-    if trainer.saved != clock:
-        terminal.say(f"the agent at step {clock.steps:,} is not saved: {trainer.save_error}")
-        if newest := next(job.checkpoints.newest(), None):
-            terminal.say(f"go on from {newest.name} with:  {resume}")
-        if job.checkpoints.best():
-            terminal.say(f"evaluate the best agent:  {evaluate}")
-    elif interrupted:
-        terminal.say(f"stopped and saved; go on with:  {resume}")
-    else:
-        terminal.say(f"evaluate it:  {evaluate}")
-        terminal.say(f"watch it:     rlrun play {shlex.quote(path)}{trust}")
-
-
-def _trust_words(job: TrainJob) -> list[str]:
-    return [f"trust=[{','.join(job.trust)}]"] if job.trust else []
-
-
-def _word(run: Path) -> str:
-    """Return a run's directory as a command line takes it: `./` before what would be an option, null or latest."""
-    text = str(run)
-    return text if re.match(r"[\w/.]", text) and text not in ("latest", "null") else f"./{text}"
 
 
 @contextlib.contextmanager

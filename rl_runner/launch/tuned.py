@@ -114,6 +114,7 @@ class Loader(ConfigLoaderImpl):
         cfg = load([*words, *_differing(plain, chosen), f"tuned={name}"])
         final = cast(Choices, cfg.hydra.runtime.choices)
         groups = [word.partition("=")[0].replace("/", ".") for word in _differing(tuned, final)]
+        groups += [group.replace("/", ".") for group in tuned if group not in final]  # removed by ~group
         if groups or not {f"agent={final['agent']}", f"env={final['env']}"} <= set(meant):
             _drop(
                 cfg,

@@ -44,7 +44,7 @@ def test_each_frame_is_counted_once_and_lies_where_it_should(monkeypatch: pytest
         return torch.device("meta")
 
     monkeypatch.setattr(compute, "frames_device", place)
-    memory = replay("env=pong", "replay.capacity=5000", "replay.frames=device", "agent=dqn")
+    memory = replay("experiment=pong_84", "replay.capacity=5000", "replay.frames=device", "agent=dqn")
     assert asked == [("device", CPU, 5000, 84 * 84)]  # of the four frames in an observation, one
     assert isinstance(memory.storage.frames, DeviceFrames)
     assert memory.storage.nbytes == 5000 * (84 * 84 + 8 + 4 + 1 + 1 + 4)

@@ -240,7 +240,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number: int, workdir: Path) -> Non
             process.kill()
     assert (process.returncode, err) == (128 + number, "")
     last = out.splitlines()[-1]
-    assert last == "stopped and saved; go on with:  rlrun train resume=outputs/stopped"
+    assert last == "stopped and saved; resume with:  rlrun train resume=outputs/stopped"
     steps = int(re.findall(r"(?m)^([\d,]+) steps, ", out)[-1].replace(",", ""))
     done = rlrun(*last.split("rlrun ")[1].split(), f"total_steps={steps + 20}", "eval.episodes=1")
     assert done.code == 0, done
@@ -270,7 +270,7 @@ def test_an_agent_that_cannot_be_saved_at_the_end_is_a_failure(workdir: Path) ->
     assert done.err == "rlrun: outputs/run: the agent at the end of the run is not saved: No space left on device\n"
     assert done.out.splitlines()[-3:] == [
         "the agent at step 40 is not saved: No space left on device",
-        "go on from step_000000020 with:  rlrun train resume=outputs/run",
+        "resume from step_000000020 with:  rlrun train resume=outputs/run",
         "evaluate the best agent:  rlrun eval outputs/run",
     ]
     assert "the agent at step 40 is not saved" in Path("outputs/run/train.log").read_text()
@@ -363,7 +363,7 @@ def test_each_signal_saves(number: int, workdir: Path, handlers: None) -> None:
         raise_at_the_first_log(patch, number)
         done = rlrun("train", *SHORT, "log.every_steps=20", "hydra.run.dir=outputs/a")
     assert (done.code, done.err) == (128 + number, "")
-    assert done.out.splitlines()[-1] == "stopped and saved; go on with:  rlrun train resume=outputs/a"
+    assert done.out.splitlines()[-1] == "stopped and saved; resume with:  rlrun train resume=outputs/a"
     assert (workdir / "outputs/a/checkpoints/step_000000020").is_dir()
 
 
