@@ -40,15 +40,26 @@ def of_option(group: str, option: str) -> list[Key]:
 
 
 def of_group(group: str) -> dict[str, dict[str, Key]]:
-    """Return the keys of a group, each with the options that have it: {name: {option: key}}."""
+    """Return the keys of a group, each with the options that have it: {name: {option: key}}.
+
+    To the agents belong also keys outside all groups that are not every agent's, such as batch_size.
+    """
     package = group.replace("/", ".")
     nested = tuple(f"{other.replace('/', '.')}." for other in catalogue.groups() if other.startswith(f"{group}/"))
     found: dict[str, dict[str, Key]] = {}
     for option in catalogue.options(group).split():
         for key in of_option(group, option):
-            if key.name.startswith(f"{package}.") and not key.name.startswith(nested):
+            outside = group == "agent" and key.name.partition(".")[0] not in _places()
+            if (key.name.startswith(f"{package}.") or outside) and not key.name.startswith(nested):
                 found.setdefault(key.name, {})[option] = key
     return found
+
+
+@functools.cache
+def _places() -> set[str]:
+    """Return the first parts of keys that belong to a group or to every run."""
+    every_run = {key.name.partition(".")[0] for key in _parse(catalogue.conf_dir() / "train.yaml", "")[1]}
+    return every_run | {group.partition("/")[0] for group in catalogue.groups()}
 
 
 def described(group: str, option: str) -> str:

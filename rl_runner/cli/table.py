@@ -74,7 +74,7 @@ VERBS = {
             groups=None,
             argument=None,
             several=False,
-            runs=("resume",),
+            runs=("resume", "init_from"),
             paths=("resume", "init_from"),
             noted=True,
         ),

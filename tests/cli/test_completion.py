@@ -95,3 +95,9 @@ def test_it_is_quick_and_says_nothing_else() -> None:
     assert done.stderr == ""
     assert done.stdout.endswith("set()\n")
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_keys_outside_all_groups_belong_to_the_agents_that_have_them(workdir: Path) -> None:
+    assert candidates("rlrun train batch_s") == ["batch_size="]
+    assert candidates("rlrun train agent=q_learning batch_s") == []
+    assert candidates("rlrun train init_from=lat") == ["init_from=latest"]

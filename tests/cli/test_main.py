@@ -21,7 +21,8 @@ import yaml
 from hydra.errors import MissingConfigException
 
 from rl_runner import __version__, catalogue
-from rl_runner.cli import failures, help, verbs
+from rl_runner.build import runs
+from rl_runner.cli import failures, help
 from rl_runner.cli.table import VERBS
 from rl_runner.commands import train
 from rl_runner.launch import task as launching
@@ -264,13 +265,13 @@ def test_a_bug_is_no_bad_input(workdir: Path) -> None:
 
 def test_a_run_directory_that_was_deleted_meanwhile(trained: Path) -> None:
     job, config = SimpleNamespace(run=RunDirectory(trained), config={"seed": 3}), trained / "config.yaml"
-    with contextlib.redirect_stdout(out := io.StringIO()), verbs._kept(job):
+    with contextlib.redirect_stdout(out := io.StringIO()), runs._kept(job):
         pass
     assert out.getvalue() == ""
-    with contextlib.redirect_stdout(out := io.StringIO()), verbs._kept(job):
+    with contextlib.redirect_stdout(out := io.StringIO()), runs._kept(job):
         shutil.rmtree(trained)
     assert (out.getvalue(), trained.exists()) == ("", False)
-    with contextlib.redirect_stdout(out := io.StringIO()), verbs._kept(job):
+    with contextlib.redirect_stdout(out := io.StringIO()), runs._kept(job):
         (trained / "checkpoints").mkdir(parents=True)  # as a checkpoint does
     assert yaml.safe_load(config.read_text()) == {"seed": 3}
     assert out.getvalue().startswith(f"{trained} was moved or deleted meanwhile; it now holds what was written since")
