@@ -13,13 +13,16 @@ def conf_dir() -> Path:
 
 
 def groups() -> list[str]:
-    """Return the names of all config groups."""
-    return sorted(str(p.relative_to(conf_dir())) for p in conf_dir().rglob("*") if p.is_dir())
+    """Return the names of all config groups. The directories in conf/tuned are names of agents, not groups."""
+    names = (p.relative_to(conf_dir()).as_posix() for p in conf_dir().rglob("*") if p.is_dir())
+    return sorted(name for name in names if not name.startswith("tuned/"))
 
 
 def options(group: str) -> str:
     """Return the names of a group's options."""
-    return " ".join(sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")))
+    directory = conf_dir() / group
+    files = directory.rglob("*.yaml") if group == "tuned" else directory.glob("*.yaml")
+    return " ".join(sorted(p.relative_to(directory).with_suffix("").as_posix() for p in files))
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

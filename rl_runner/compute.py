@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +14,8 @@ from torch import Tensor
 from rl_runner.types import Array, UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+CPU_INFO = Path("/proc/cpuinfo")
+BF16_FLAGS = {"amx_bf16", "avx512_bf16"}  # as Linux names them
 ALL_THREADS = torch.get_num_threads()  # as torch finds the machine, before any run says otherwise
 
 
@@ -34,6 +37,30 @@ def device(name: str) -> torch.device:
         there += ["mps"] if torch.backends.mps.is_available() else []
         raise UserError(f"device: {name!r} is not here; there is {', '.join(there)}, or auto") from e
     return found
+
+
+def precision(name: str, device: torch.device) -> str:
+    """Return the precision of that name; "auto" is bf16 where the hardware is fast at it, else fp32.
+
+    Fast are CPUs with instructions for bf16, and CUDA GPUs of capability 8.0 or higher.
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = device.type == "cpu" and not BF16_FLAGS.isdisjoint(_cpu_flags())
+    return "bf16" if fast else "fp32"
+
+
+def _cpu_flags() -> set[str]:
+    """Return the features that Linux lists of the first processor; nothing on other systems."""
+    try:
+        text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    flags = next((line.partition(":")[2] for line in text.splitlines() if line.startswith("flags")), "")
+    return set(flags.split())
 
 
 def frames_device(wanted: str, device: torch.device, frames: int, nbytes: int) -> torch.device:

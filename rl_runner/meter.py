@@ -14,27 +14,28 @@ class Meter:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """Take one update's numbers in."""
         for name, value in metrics.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def drain(self) -> dict[str, float]:
         """Return the means since the last call, and start again."""
-        means = {name: total.item() / self._count for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
+        means = {name: total.item() / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
         return means
 
     def state_dict(self) -> State:
-        """Return sums and count."""
-        return {"sums": dict(self._sums), "count": self._count}
+        """Return sums and counts."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
 
     def load_state_dict(self, state: State) -> None:
-        """Restore sums and count."""
-        self._sums, self._count = dict(state["sums"]), state["count"]
+        """Restore sums and counts. Older checkpoints hold one count for all names."""
+        self._sums = dict(state["sums"])
+        self._counts = {name: state["counts"][name] if "counts" in state else state["count"] for name in self._sums}
 
 
 def grouped(**groups: Mapping[str, float]) -> dict[str, float]:

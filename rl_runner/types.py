@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -106,6 +107,7 @@ class Episode(NamedTuple):
     length: int  # steps
     actions: list[Any]  # one per step
     digest: str = ""  # of its last observation
+    info: Mapping[str, float] = MappingProxyType({})  # numbers that the environment reported at its end
 
 
 class Checkpointable(Protocol):
@@ -185,6 +187,25 @@ class ValueAgent(Protocol):
     """An agent that knows action values, which can be shown and compared with exact ones."""
 
     def q_values(self, obs: Tensor) -> Tensor: ...  # (N, *O) -> (N, A), as in evaluation: no noise, nothing changes
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """An agent that tells what acting needs from what only learning needs, such as an optimizer or a target network.
+
+    Its snapshots are small, and a run can begin with its weights (`init_from`).
+    """
+
+    def weights(self) -> State: ...  # a tree of tensors, each under the name that it has in `state_dict`
+    def load_weights(self, state: State) -> None: ...  # what only learning needs begins anew
+
+
+@runtime_checkable
+class HasOptimizer(Protocol):
+    """An agent that learns by gradients."""
+
+    optimizer: Any  # torch.optim.Optimizer
+    network: Any  # nn.Module, whose parameters it optimizes
 
 
 class ReplayAgent(Agent, Protocol):

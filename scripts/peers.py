@@ -21,7 +21,7 @@ TURN = {"pong": 400, "cartpole": 2_048}  # steps
 GPU_TURN = 640
 RECIPE = {
     "pong": [
-        *["env=pong", "env.num_envs=1", "network=nature_cnn", "network.init=default", "batch_size=32"],
+        *["experiment=pong_84", "env.num_envs=1", "network/torso=nature_cnn", "network.init=default", "batch_size=32"],
         *["agent.double=false", "agent.n_step=1", "learning_starts=1_000", "replay.capacity=10_000"],
         *["sync.every_updates=1_000", "exploration.end=0.01"],
     ],
@@ -51,14 +51,13 @@ def rlrun(task: str, name: str, device: str) -> Iterator[None]:
     """Train with the runner of this repository, loop and all."""
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line has it, before torch is loaded
     import torch
-    from hydra import compose, initialize_config_dir
 
-    from rl_runner import catalogue, compute
+    from rl_runner import compute
     from rl_runner.build import jobs as build
     from rl_runner.build import saved
+    from rl_runner.launch import tuned
 
-    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        cfg = saved.plain(compose("train", [*RECIPE[task], *OURS[name]]))
+    cfg = saved.plain(tuned.compose([*RECIPE[task], *OURS[name]]))
     compute.keep_freed_memory()
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
     compute.set_threads(cfg["num_threads"], envs.observation_space)

@@ -38,6 +38,32 @@ def test_devices():
             compute.device(name)
 
 
+@pytest.mark.parametrize(
+    ("info", "wanted"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16\n", "bf16"),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", "bf16"),
+        ("flags\t\t: fpu avx2 avx512f avx_bf16\n", "fp32"),
+        ("Features\t: fp asimd bf16\n", "fp32"),
+        (None, "fp32"),  # no such file: macOS
+    ],
+)
+def test_precision_follows_the_processor_unless_told_otherwise(info, wanted, tmp_path, monkeypatch):
+    monkeypatch.setattr(compute, "CPU_INFO", tmp_path / "cpuinfo")
+    if info is not None:
+        compute.CPU_INFO.write_text(info)
+    cpu = torch.device("cpu")
+    assert compute.precision("auto", cpu) == wanted
+    assert [compute.precision(name, cpu) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+    assert compute.precision("auto", torch.device("mps")) == "fp32"
+
+
+@pytest.mark.parametrize(("capability", "wanted"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_precision_follows_the_gpu(capability, wanted, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert compute.precision("auto", torch.device("cuda")) == wanted
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_convolutions_on_a_gpu_repeat_themselves_bit_for_bit(precision):

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from rl_runner import catalogue
 from rl_runner.build import jobs as build
 from rl_runner.build import saved
+from rl_runner.launch import tuned
 from rl_runner.run import checkpoint
 from rl_runner.run.directory import RunDirectory
 from tests.test_resume import assert_same
@@ -36,7 +35,7 @@ SWITCHES = {  # name: words of the command line; two that set the same key exclu
 }
 CARTPOLE = ["env=cartpole", "env.num_envs=2", "network/torso=mlp", "network.torso.sizes=[16,16]"]
 FROZENLAKE = ["env=frozenlake", "env.num_envs=2", "network.hidden=[8]"]
-PONG = ["env=pong", "env.num_envs=2", "env.max_frames=60", "network/torso=nips_cnn", "network.torso.fc=[8]"]
+PONG = ["experiment=pong_84", "env.num_envs=2", "env.max_frames=60", "network/torso=nips_cnn", "network.torso.fc=[8]"]
 SHORT = ["learning_starts=20", "learn_every_steps=2", "updates_per_learn=1", "batch_size=4", "replay.capacity=64"]
 
 
@@ -50,8 +49,7 @@ PAIRS = [pair for pair in combinations(SWITCHES, 2) if not exclude_each_other(*p
 
 
 def config(words: list[str]) -> dict[str, Any]:
-    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        return saved.plain(compose("train", words))
+    return saved.plain(tuned.compose(words))
 
 
 def goes_on_with_the_same_bits(words: list[str], directory: Path, steps: int = 20) -> None:
@@ -108,8 +106,8 @@ def test_tables(agent: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("env", ["cartpole", "lunarlander", "frozenlake", "pong", "breakout"])
 def test_rainbow_is_dqn_with_six_switches(env: str) -> None:
     words = ["agent.double=true", "agent.n_step=3", "replay=prioritized", "value=c51", "network=dueling_noisy"]
-    switched = config([f"env={env}", "agent=dqn", *words, "exploration=greedy"])
-    rainbow = config([f"env={env}", "agent=rainbow"])
+    switched = config([f"env={env}", "agent=dqn", "tuned=none", *words, "exploration=greedy"])
+    rainbow = config([f"env={env}", "agent=rainbow", "tuned=none"])
     assert switched["agent"].pop("name") == "dqn"
     assert rainbow["agent"].pop("name") == "rainbow"
     assert switched == rainbow
@@ -120,7 +118,7 @@ def test_the_ablation_adds_and_takes_away_one_part(part: str) -> None:
     """Each variant differs from its whole in the keys of that part, and DQN plus all parts is Rainbow minus none."""
     groups = {"prioritized": "replay", "c51": "value", "dueling": "network", "noisy": "network"}
     for whole, variant in [("dqn", f"dqn_{part}"), ("rainbow", f"rainbow_no_{part}")]:
-        a, b = config([f"ablation={whole}"]), config([f"ablation={variant}"])
-        changed = {key for key in a if a[key] != b[key]}
+        a, b = (config(["experiment=ablation", f"ablation={name}"]) for name in (whole, variant))
+        changed = {key for key in a if a[key] != b[key] and key != "tuned"}
         assert changed == {groups.get(part, "agent")} | ({"exploration"} if part == "noisy" else set())
-    assert config(["ablation=rainbow"]) == config(["agent=rainbow"])
+    assert config(["ablation=rainbow", "tuned=none"]) == config(["agent=rainbow", "tuned=none"])

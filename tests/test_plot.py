@@ -1,5 +1,6 @@
 """scripts/plot: the numbers that it draws, checked by hand, and that it draws them."""
 
+import contextlib
 import csv
 import math
 import os
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-PLOT = Path(__file__).parents[1] / "scripts" / "plot"
+from rl_runner.run import notes
+
+PLOT = Path(__file__).parents[1] / "scripts" / "plot.py"
 
 
 def plot(*args: object, fails: bool = False, **env: str) -> str:
@@ -42,14 +45,15 @@ def a_run(
     return directory
 
 
-def numbers(picture: Path) -> dict[tuple[str, str], list[tuple[float, ...]]]:
-    """Return the table beside a picture: (label, curve) -> [(x, mean, low, high, runs)]."""
+def numbers(picture: Path, run: str = "") -> dict[tuple[str, str], list[tuple[float, ...]]]:
+    """Return the table beside a picture, of all runs or of one: (label, curve) -> [(x, mean, low, high, runs)]."""
     with open(picture.with_suffix(".csv"), newline="") as file:
         header, *rows = csv.reader(file)
-    assert header[:2] + header[3:] == ["label", "curve", "mean", "low", "high", "runs"]
+    assert header[:2] + header[3:] == ["label", "curve", "mean", "low", "high", "runs", "run"]
     table: dict[tuple[str, str], list[tuple[float, ...]]] = {}
-    for label, curve, *values in rows:
-        table.setdefault((label, curve), []).append(tuple(map(float, values)))
+    for label, curve, *values, one in rows:
+        if one == run:
+            table.setdefault((label, curve), []).append(tuple(map(float, values)))
     return table
 
 
@@ -89,14 +93,30 @@ def test_runs_of_one_label_are_merged_as_far_as_all_went(tmp_path: Path) -> None
 
     table = numbers(out)
     assert set(table) == {("dqn", "train"), ("dqn", "eval"), ("rainbow", "train")}
-    # 1, 2, 6: mean 3, sum of squares 4 + 1 + 9 = 14, std sqrt(14 / 2); t(0.975; 2) = 4.303.
-    half = 4.303 * math.sqrt(7) / math.sqrt(3)
-    # 10, 14, 18: mean 14, std 4.
-    half_2 = 4.303 * 4 / math.sqrt(3)
-    wanted = [(800, 3, 3 - half, 3 + half, 3), (1600, 14, 14 - half_2, 14 + half_2, 3)]
-    np.testing.assert_allclose(table["dqn", "eval"], wanted, rtol=1e-5)
+    # Of 3 runs a confidence interval would say nothing: their range, and each one's own line.
+    assert table["dqn", "eval"] == [(800, 3, 1, 6, 3), (1600, 14, 10, 18, 3)]
+    assert numbers(out, "2") == {("dqn", "eval"): [(800, 6, 6, 6, 3), (1600, 18, 18, 18, 3)]}
     np.testing.assert_allclose(np.array(table["dqn", "train"])[:, :2], [(400, 3), (1200, 14)])
     assert table["rainbow", "train"] == [(600, 7, 7, 7, 1)]
+
+
+def test_the_confidence_interval_of_five_runs(tmp_path: Path) -> None:
+    for seed, (first, second) in enumerate([(1.0, 0.0), (2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (5.0, 20.0)]):
+        a_run(tmp_path / "dqn" / f"s{seed}", {100: 0.0}, {100: (first, 0.5), 200: (second, 0.5)})
+    out = tmp_path / "curve.png"
+    plot(*(tmp_path / "dqn").iterdir(), "--out", out)
+    # 1, ..., 5: std sqrt(10 / 4); t(0.975; 4) = 2.776445. 0, 0, 0, 0, 20: the interval is cut to the runs' range.
+    half = 2.776445 * math.sqrt(2.5) / math.sqrt(5)
+    high = 4 + 2.776445 * math.sqrt(80) / math.sqrt(5)
+    wanted = [(100, 3, 3 - half, 3 + half, 5), (200, 4, 0, high, 5)]
+    np.testing.assert_allclose(numbers(out)["dqn", "eval"], wanted, rtol=1e-5)
+    assert numbers(out, "0") == {}
+
+
+def test_files_without_single_runs_are_still_drawn(tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text("label,curve,steps,mean,low,high,runs\ndqn,eval,1,2,1,3,1\ndqn,eval,2,2,1,3,1\n")
+    plot(tmp_path / "old.csv", "--out", tmp_path / "new.png")
+    assert (tmp_path / "new.png").exists()
 
 
 def test_names_minutes_and_steps_logged_by_one_run_only(tmp_path: Path) -> None:
@@ -129,10 +149,61 @@ def test_long_training_curves_are_thinned(tmp_path: Path) -> None:
     assert (tmp_path / "curve.csv").stat().st_size < 20_000
 
 
+def test_any_curve_of_the_table(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "dqn" / "s0", {100: 1.0, 200: 3.0}, {200: (5.0, 1.5)})
+    out = tmp_path / "length.png"
+    plot(run, "--metric", "train/length", "--out", out)
+    assert numbers(out) == {("dqn", "train"): [(100, 7, 7, 7, 1), (200, 7, 7, 7, 1)]}
+    said = plot(run, "--metric", "learn/loss", "--out", out, fails=True)
+    assert said.count("\n") == 1
+    assert said.endswith("has no learn/loss; it has eval/return_max, eval/return_mean, eval/return_std, "
+                         "time/seconds, train/length, train/return\n")  # fmt: skip
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """A sweep over a key and two seeds; one more job has failed."""
+    for i, words in enumerate(["lr=1 seed=0", "lr=1 seed=1", "lr=2 seed=0", "lr=2 seed=1"]):
+        run = a_run(tmp_path / "sweep" / f"{i}_{words}", {100: float(i)}, {200: (float(i), 0.0)})
+        with contextlib.suppress(ValueError), notes.noted(run, ["env=pong", *words.split()]):
+            if i == 3:
+                raise ValueError
+    for file in ("multirun.yaml", "results.csv"):
+        (tmp_path / "sweep" / file).write_text("hydra: {}\n")
+    return tmp_path / "sweep"
+
+
+def test_a_sweep(sweep: Path, tmp_path: Path) -> None:
+    out = tmp_path / "curve.png"
+    plot(sweep, "--out", out)
+    assert numbers(out)["1", "eval"] == [(200, 0.5, 0, 1, 2)]
+    assert numbers(out)["2", "eval"] == [(200, 2, 2, 2, 1)]  # not the job that failed
+
+
+def test_all_that_is_in_a_sweep(sweep: Path, tmp_path: Path) -> None:
+    """Among its runs `*` finds files, which are left out."""
+    out = tmp_path / "curve.png"
+    plot(*sorted(sweep.iterdir()), "--out", out)
+    assert {(label, kind): rows[0][1] for (label, kind), rows in numbers(out).items()} == {
+        ("1", "train"): 0.5,
+        ("1", "eval"): 0.5,
+        ("2", "train"): 2.5,
+        ("2", "eval"): 2.5,
+    }
+
+
+def test_help_says_what_it_does() -> None:
+    said = plot("--help")
+    assert "Draw learning curves of runs and sweeps" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["RUN/none", "--out", "a.png"], "is no run"),
+        (["RUN/good", "--colour", "a.png"], "unrecognized arguments: --colour"),
+        (["RUN/good/config.yaml", "--out", "a.png"], "is no run"),
         (["RUN/empty", "--out", "a.png"], "neither train/return nor eval/return_mean"),
         (["RUN/broken", "--out", "a.png"], "not step,name,value"),
         (["RUN/good", "--out", "a.txt"], "--out: "),
@@ -147,6 +218,8 @@ def test_mistakes_are_named(tmp_path: Path, options: list[str], message: str) ->
     a_run(tmp_path / "broken", {1: 1.0}).joinpath("metrics.csv").write_text("step,name,value\n1,train/return,\n")
     said = plot(*(o.replace("RUN", str(tmp_path)).replace("a.", f"{tmp_path}/a.") for o in options), fails=True)
     assert message in said
+    assert said.count("\n") == 1
+    assert said.startswith("plot: ")
     assert not list(tmp_path.glob("a.*"))
 
 

@@ -21,7 +21,14 @@ CARTPOLE = [
     *["eval.every_steps=250", "eval.episodes=2", "checkpoint.every_steps=0", "exploration.steps=600"],
 ]
 PONG = [
-    *["env=pong", "env.num_envs=2", "env.sticky=0.25", "env.max_frames=400", "total_steps=400", "num_threads=1"],
+    *[
+        "experiment=pong_84",
+        "env.num_envs=2",
+        "env.sticky=0.25",
+        "env.max_frames=400",
+        "total_steps=400",
+        "num_threads=1",
+    ],
     *["learning_starts=100", "learn_every_steps=20", "replay.capacity=300", "log.every_steps=50"],
     *["eval.every_steps=200", "eval.episodes=1", "checkpoint.every_steps=0", "checkpoint.replay=true"],
 ]
@@ -90,6 +97,8 @@ def assert_same_run(a: str, b: str) -> None:
     assert len(table(a)) > 30
     assert table(a) == table(b)
     assert curves(a) == curves(b)
+    for name in ("episodes.csv", "evaluations.jsonl"):
+        assert Path(a, name).read_bytes() == Path(b, name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The shell round a loop: everything happens when the plan says, and the best agent is kept."""
 
+import contextlib
+import json
 import math
 import shutil
 from pathlib import Path
@@ -7,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl_runner.evaluate import Evaluation
+from rl_runner.evaluation import Evaluation
+from rl_runner.run.best import BestAgent, evaluation_scalars
 from rl_runner.run.checkpoint import Checkpoints, about, load
 from rl_runner.run.metrics import MetricsLog
+from rl_runner.run.progress import Progress
+from rl_runner.run.records import EpisodeRecords
 from rl_runner.schedules import Every
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Clock, Episode
@@ -18,13 +23,14 @@ from rl_runner.types import Clock, Episode
 @pytest.fixture(autouse=True)
 def _logs_are_closed(monkeypatch):
     opened = []
+    for kind in (MetricsLog, EpisodeRecords):
 
-    class Closed(MetricsLog):
-        def __init__(self, *args):
-            super().__init__(*args)
-            opened.append(self)
+        class Closed(kind):
+            def __init__(self, *args):
+                super().__init__(*args)
+                opened.append(self)
 
-    monkeypatch.setitem(globals(), "MetricsLog", Closed)
+        monkeypatch.setitem(globals(), kind.__name__, Closed)
     yield
     for log in opened:
         log.close()
@@ -35,10 +41,17 @@ class CountingAgent:
         self.version = 0
 
     def state_dict(self):
+        return {"version": self.version, "optimizer": np.zeros(3)}
+
+    def weights(self):
         return {"version": self.version}
+
+    def load_weights(self, state):
+        self.version = state["version"]
 
 
 class Envs:
+    frame_skip = None
     finished: list[Episode]
 
 
@@ -76,8 +89,11 @@ class Said:
     def __init__(self):
         self.lines = []
 
-    def advance(self, clock):
+    def advance(self, clock, returns):
         pass
+
+    def pause(self, doing):
+        return contextlib.nullcontext()
 
     def update(self, clock, scalars):
         self.lines.append((clock.steps, scalars))
@@ -87,11 +103,12 @@ class Said:
 
 
 def evaluation_of(score):
-    return Evaluation([Episode(0, 0, score - 1, 10, []), Episode(0, 0, score + 1, 10, [])])
+    return Evaluation([Episode(0, 7, score - 1, 10, []), Episode(0, 8, score + 1, 10, [])])
 
 
 def make(tmp_path: Path, scores=None, stopped=lambda: False, **plan):
-    everything = {"total_steps": 30, "log": Every(9), "evaluate": Every(0), "checkpoint": Every(0), **plan}
+    never = dict.fromkeys(("evaluate", "checkpoint", "snapshot"), Every(0))
+    everything = {"total_steps": 30, "log": Every(9), **never, **plan}
     loop, evaluated = FakeLoop(), []
 
     def evaluation(step):
@@ -99,7 +116,8 @@ def make(tmp_path: Path, scores=None, stopped=lambda: False, **plan):
         return evaluation_of(scores[step] if scores else 0.0)
 
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=10)
-    trainer = Trainer(loop, evaluation, checkpoints, MetricsLog(tmp_path), Said(), Plan(**everything), stopped)
+    log, records = MetricsLog(tmp_path), EpisodeRecords(tmp_path)
+    trainer = Trainer(loop, evaluation, checkpoints, log, records, Said(), Plan(**everything), stopped)
     return trainer, checkpoints, evaluated
 
 
@@ -124,6 +142,47 @@ def test_episode_means_are_those_of_the_interval(tmp_path):
     assert scalars(tmp_path, "train/return_last_100") == {9: 6.0, 18: 12.0, 27: 15.0, 30: 18.0}
     assert scalars(tmp_path, "train/length") == {9: 6.0, 18: 6.0, 27: 6.0, 30: 6.0}
     assert scalars(tmp_path, "explore/epsilon")[9] == 0.1
+
+
+def test_every_episode_has_a_row(tmp_path):
+    trainer, *_ = make(tmp_path, {9: 1.0, 18: 5.5, 27: 2.0, 30: 5.0}, evaluate=Every(9))
+    trainer.run()
+    rows = (tmp_path / "episodes.csv").read_text().splitlines()
+    assert rows == ["step,seed,return,length", *(f"{step},0,{step}.0,6" for step in (6, 12, 18, 24, 30))]
+    assert evaluated_episodes(tmp_path) == [
+        *[(9, 7, 0.0), (9, 8, 2.0), (18, 7, 4.5), (18, 8, 6.5)],
+        *[(27, 7, 1.0), (27, 8, 3.0), (30, 7, 4.0), (30, 8, 6.0)],
+    ]
+
+
+def evaluated_episodes(tmp_path):
+    rows = map(json.loads, (tmp_path / "evaluations.jsonl").read_text().splitlines())
+    return [(row["step"], row["seed"], row["return"]) for row in rows]
+
+
+def test_snapshots_hold_weights_alone(tmp_path):
+    trainer, checkpoints, _ = make(tmp_path, snapshot=Every(10))
+    trainer.run()
+    snapshots = tmp_path / "checkpoints" / "snapshots"
+    assert sorted(p.name for p in snapshots.iterdir()) == ["12", "21", "30"]
+    assert load(snapshots / "21") == {"agent": {"version": 21}}
+    assert (about(snapshots / "21")["steps"], about(snapshots / "21")["weights_only"]) == (21, True)
+    assert checkpoints.find("21") == snapshots / "21"
+    assert checkpoints.find("30").name == "step_000000030"  # the whole one
+    assert checkpoints.find("last").name == "step_000000030"
+
+
+def test_an_agent_that_does_not_tell_its_weights_is_kept_whole(tmp_path):
+    class Plain:
+        def state_dict(self):
+            return {"version": 0, "optimizer": np.zeros(3)}
+
+    trainer, *_ = make(tmp_path, snapshot=Every(10))
+    trainer.loop.agent = Plain()
+    trainer.run()
+    snapshot = tmp_path / "checkpoints" / "snapshots" / "21"
+    assert load(snapshot)["agent"].keys() == {"version", "optimizer"}
+    assert not about(snapshot)["weights_only"]
 
 
 def test_the_best_agent_is_kept_and_a_later_equal_one_replaces_it(tmp_path):
@@ -186,16 +245,18 @@ def test_asked_to_stop_it_saves_after_the_step_and_evaluates_no_more(tmp_path):
 
 
 def test_a_full_disk_is_said_and_training_goes_on(tmp_path, monkeypatch):
-    trainer, checkpoints, _ = make(tmp_path, checkpoint=Every(9), evaluate=Every(9))
+    trainer, checkpoints, _ = make(tmp_path, checkpoint=Every(9), evaluate=Every(9), snapshot=Every(9))
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save", full)
-    monkeypatch.setattr(checkpoints, "save_best", full)
+    for kind in ("save", "save_best", "save_snapshot"):
+        monkeypatch.setattr(checkpoints, kind, full)
     trainer.run()
     assert trainer.loop.clock.steps == 30
-    assert any("No space left on device" in line for line in trainer.terminal.lines if isinstance(line, str))
+    said = [line for line in trainer.terminal.lines if isinstance(line, str)]
+    for what in ("checkpoint", "best agent", "snapshot"):
+        assert f"step 9: the {what} cannot be saved (No space left on device); the run goes on" in said
 
 
 def test_checkpoints_leave_the_replay_out_when_told_so(tmp_path):
@@ -217,8 +278,8 @@ def test_a_resumed_run_is_credited_with_its_own_steps_alone(tmp_path, monkeypatc
     before, *_ = make(tmp_path)
     before.loop.clock = Clock(steps=600)
     log = MetricsLog(tmp_path)
-    resumed = Trainer(before.loop, before.evaluation, before.checkpoints, log, Said(), before.plan)
-    resumed.load_state_dict({**before._state(), "logged": vars(Clock(steps=500))})
+    resumed = Trainer(before.loop, before.evaluation, before.checkpoints, log, before.records, Said(), before.plan)
+    resumed.load_state_dict({**before.state_dict(), "logged": vars(Clock(steps=500))})
     resumed.loop.step()
     now[0] += 2.0
     resumed.write_scalars()
@@ -258,7 +319,9 @@ def train(tmp_path, scores, crash_at=None, resume=None, **plan):
     if state:
         trainer.loop.load_state_dict(state)
         trainer.checkpoints = Checkpoints(tmp_path / "checkpoints", keep=10)
-        trainer.log = MetricsLog(tmp_path, state["trainer"]["files"], trainer.loop.clock.steps)
+        trainer.best = BestAgent(trainer.checkpoints, trainer.terminal.say)
+        files, step = state["trainer"]["files"], trainer.loop.clock.steps
+        trainer.log, trainer.records = MetricsLog(tmp_path, files, step), EpisodeRecords(tmp_path, files, step)
         trainer.load_state_dict(state["trainer"])
     step = trainer.loop.step
 
@@ -279,19 +342,20 @@ def train(tmp_path, scores, crash_at=None, resume=None, **plan):
 def best_of(tmp_path):
     """What stands in checkpoints/best: step and score, and the version of the agent, which is the step as well."""
     best = tmp_path / "checkpoints" / "best"
-    assert load(best)["agent"] == {"version": about(best)["steps"]}
+    assert load(best)["agent"]["version"] == about(best)["steps"]
     return about(best)["steps"], about(best)["return"]["mean"]
 
 
 def table(tmp_path):
-    return [line for line in (tmp_path / "metrics.csv").read_text().splitlines() if ",time/" not in line]
+    lines = [line for line in (tmp_path / "metrics.csv").read_text().splitlines() if ",time/" not in line]
+    return lines + [(tmp_path / name).read_text() for name in ("episodes.csv", "evaluations.jsonl")]
 
 
 def assert_same_run(a, b, trainer_a, trainer_b):
     assert table(a) == table(b)
     assert best_of(a) == best_of(b)
     for trainer, run in ((trainer_a, a), (trainer_b, b)):
-        assert (trainer.progress.best_step, trainer.progress.best) == best_of(run)
+        assert (trainer.best.step, trainer.best.score) == best_of(run)
 
 
 @pytest.mark.parametrize("closing", [9.0, 5.0, 2.0])
@@ -301,10 +365,10 @@ def test_the_best_agent_of_a_finished_run_stays_when_it_is_made_longer(tmp_path,
     assert best_of(tmp_path) == (21, closing)
     trainer = train(tmp_path, scores, resume="latest", total_steps=30)
     best = (21, 9.0) if closing == 9.0 else (27, 5.0)
-    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == best
+    assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == best
     assert list(scalars(tmp_path, "eval/return_mean").items()) == list(scores.items())
     trainer = train(tmp_path, {33: 3.0, 36: 3.0}, resume="latest", total_steps=33)
-    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == best
+    assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == best
 
 
 def test_a_closing_evaluation_that_was_not_the_best_leaves_no_row_in_the_longer_run(tmp_path):
@@ -338,7 +402,7 @@ def test_what_the_best_agent_scored_stays_if_the_replay_gives_another_number(tmp
     """As without the replay memory. The agent at 27 is another one then, and both have a row."""
     train(tmp_path, {9: 1.0, 18: 5.0, 27: 9.0}, crash_at=27, checkpoint=Every(15))
     trainer = train(tmp_path, {9: 1.0, 18: 6.0, 27: 7.0, 30: 8.0}, resume="step_000000015")
-    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (27, 9.0)
+    assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == (27, 9.0)
     rows = [line for line in table(tmp_path) if "eval/return_mean" in line]
     assert [row.replace(",eval/return_mean,", " ") for row in rows] == ["9 1.0", "18 6.0", "27 9.0", "27 7.0", "30 8.0"]
 
@@ -346,7 +410,7 @@ def test_what_the_best_agent_scored_stays_if_the_replay_gives_another_number(tmp
 def test_a_better_agent_of_the_replay_takes_its_place(tmp_path):
     train(tmp_path, {9: 1.0, 18: 5.0, 27: 9.0}, crash_at=27, checkpoint=Every(15))
     trainer = train(tmp_path, {9: 1.0, 18: 10.0, 27: 7.0, 30: 8.0}, resume="step_000000015")
-    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (18, 10.0)
+    assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == (18, 10.0)
     assert scalars(tmp_path, "eval/return_mean") == {9: 1.0, 18: 10.0, 27: 7.0, 30: 8.0}
 
 
@@ -354,10 +418,11 @@ def test_a_better_agent_of_the_replay_takes_its_place(tmp_path):
 def test_the_best_agent_stays_if_its_step_is_not_evaluated_again(tmp_path, plan):
     train(tmp_path, {9: 1.0, 18: 2.0, 27: 9.0}, crash_at=27, checkpoint=Every(15))
     trainer = train(tmp_path, {15: 3.0, 18: 2.0, 30: 8.0}, resume="step_000000015", **plan)
-    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (27, 9.0)
+    assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == (27, 9.0)
     rows = scalars(tmp_path, "eval/return_mean")
     assert rows[27] == 9.0
     assert len([line for line in table(tmp_path) if "eval/return_mean" in line]) == len(rows)
+    assert [row for row in evaluated_episodes(tmp_path) if row[0] == 27] == [(27, 7, 8.0), (27, 8, 10.0)]
 
 
 def test_an_interrupted_replay_shows_the_best_agent_and_finds_it_again(tmp_path):
@@ -365,7 +430,7 @@ def test_an_interrupted_replay_shows_the_best_agent_and_finds_it_again(tmp_path)
     whole = train(tmp_path / "whole", scores)
     train(tmp_path / "run", scores, crash_at=27, checkpoint=Every(15))
     trainer = train(tmp_path / "run", scores, resume="latest", stopped=lambda: True)
-    assert (trainer.progress.best_step, trainer.progress.best) == best_of(tmp_path / "run") == (27, 9.0)
+    assert (trainer.best.step, trainer.best.score) == best_of(tmp_path / "run") == (27, 9.0)
     assert_same_run(
         tmp_path / "whole", tmp_path / "run", whole, train(tmp_path / "run", scores, resume="step_000000015")
     )
@@ -383,7 +448,7 @@ def test_a_finished_run_that_is_resumed_needs_no_room(tmp_path, monkeypatch):
     trainer = train(tmp_path, scores, resume="latest")
     assert table(tmp_path) == before
     assert trainer.saved == trainer.loop.clock
-    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (30, 4.0)
+    assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == (30, 4.0)
 
 
 def test_a_crash_after_the_evaluation_that_solves_it_ends_at_the_same_step(tmp_path):
@@ -408,7 +473,7 @@ def test_a_best_agent_that_is_gone_is_not_waited_for(tmp_path):
     train(tmp_path, scores, crash_at=15, checkpoint=Every(12))
     (tmp_path / "checkpoints/best_000000009/agent.npz").write_bytes(b"")
     trainer = train(tmp_path, scores, resume="latest")
-    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (18, 5.0)
+    assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == (18, 5.0)
     assert (
         "the best agent, of step 9, is missing or damaged; the next evaluation is the best so far"
         in trainer.terminal.lines
@@ -419,13 +484,13 @@ def test_a_best_agent_that_is_gone_is_not_waited_for(tmp_path):
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_an_evaluation_that_is_no_number_is_never_the_best(tmp_path, odd):
     trainer = train(tmp_path, {9: odd, 18: 1.0, 27: odd, 30: odd}, stop_eval_return=100.0)
-    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (18, 1.0)
+    assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == (18, 1.0)
     assert trainer.loop.clock.steps == 30
 
 
 def test_a_remembered_best_that_is_no_number_is_forgotten(tmp_path):
     trainer, *_ = make(tmp_path, {9: 1.0, 18: 0.5, 27: 0.5, 30: 0.5}, evaluate=Every(9))
-    trainer.load_state_dict({**trainer._state(), "best": math.nan, "best_step": 6})
+    trainer.load_state_dict({**trainer.state_dict(), "best": math.nan, "best_step": 6})
     trainer.run()
     assert best_of(tmp_path) == (9, 1.0)
 
@@ -441,4 +506,31 @@ def test_an_agent_that_cannot_be_saved_is_not_the_best(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "save_best", full_at_18)
     trainer.run()
-    assert best_of(tmp_path) == (trainer.progress.best_step, trainer.progress.best) == (27, 5.0)
+    assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == (27, 5.0)
+
+
+def test_frames_are_steps_times_the_frame_skip(tmp_path):
+    trainer, *_ = make(tmp_path, total_steps=9)
+    trainer.loop.envs.frame_skip = 4
+    trainer.run()
+    assert scalars(tmp_path, "train/frames") == {9: 36.0}
+
+
+def test_numbers_that_environments_report_are_averaged_over_episodes():
+    progress, resumed = Progress(100, Clock()), Progress(100, Clock())
+    progress.add([Episode(0, 0, 1.0, 6, [], info={"success": 1.0})])
+    resumed.load_state_dict(progress.state_dict(), Clock())
+    for p in (progress, resumed):
+        p.add([Episode(0, 0, 1.0, 6, [], info={"success": 0.0, "laps": 3.0}), Episode(0, 0, 1.0, 6, [])])
+        reported = {k: v for k, v in p.episodes(Clock()).items() if "info" in k}
+        assert reported == {"train/info/success": 0.5, "train/info/laps": 3.0}
+        p.begin_interval(Clock())
+        assert not any("info" in k for k in p.episodes(Clock()))
+    old = {k: v for k, v in progress.state_dict().items() if k != "info"}  # of an older version
+    resumed.load_state_dict(old, Clock())
+
+
+def test_numbers_that_environments_report_stand_in_evaluations():
+    episodes = [Episode(0, 0, 1.0, 6, [], info={"success": s}) for s in (1.0, 0.0, 1.0, 1.0)]
+    assert evaluation_scalars(Evaluation(episodes).summary())["eval/info/success"] == 0.75
+    assert "info" not in evaluation_of(1.0).summary()

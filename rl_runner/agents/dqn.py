@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
+from rl_runner.optim import load_named_state, named_state
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import (
     Array,
@@ -148,13 +149,14 @@ class DQN:
 
     def _plain_loss(self, batch: Batch) -> Loss:
         """Return the loss, metrics, and the priorities (B,)."""
-        values = _of_action(self.online(batch.obs), batch.action)  # (B, M)
+        values = gather_actions(self.online(batch.obs), batch.action)  # (B, M)
         reward, next_values = self._backup(batch)  # (B,), (B, M)
         losses, priority = self.value.loss(values, next_values, reward, batch.discount)  # (B,), (B,)
         loss = (batch.weight * losses).mean()
         q = self.value.mean(values.detach())
-        td_error = reward + batch.discount * self.value.mean(next_values) - q
-        return loss, {"loss": loss.detach(), "q_mean": q.mean(), "td_error": td_error.abs().mean()}, priority
+        target = reward + batch.discount * self.value.mean(next_values)
+        q_metrics = {"q_mean": q.mean(), "q_max": q.max(), "target_mean": target.mean()}
+        return loss, {"loss": loss.detach(), **q_metrics, "td_error": (target - q).abs().mean()}, priority
 
     @torch.no_grad()
     def _backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -162,7 +164,7 @@ class DQN:
         if self.munchausen:
             return self._munchausen_backup(batch)
         target = self.target(batch.next_obs)  # (B, A, M)
-        return batch.reward, _of_action(target, self._next_q(batch, target).argmax(dim=1))
+        return batch.reward, gather_actions(target, self._next_q(batch, target).argmax(dim=1))
 
     def _next_q(self, batch: Batch, target: Tensor) -> Tensor:
         """Return the action values (B, A) by which the next action is chosen; -inf where it is not allowed."""
@@ -184,7 +186,7 @@ class DQN:
             log_pi = log_pi.masked_fill(~batch.next_action_mask, 0.0)  # 0 log 0 counts as 0
         entropy = -self.temperature * (pi * log_pi).sum(dim=1)  # (B,)
         q_now = _masked(self.value.mean(now), batch.action_mask)
-        log_pi_now = _of_action((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
+        log_pi_now = gather_actions((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
         bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
         return batch.reward + bonus + batch.discount * entropy, self.value.expectation(target, pi)
 
@@ -209,14 +211,29 @@ class DQN:
         return {
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": named_state(self.optimizer, self.online),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore networks and optimizer."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        # A resume may change the optimizer's settings. The learning rate of a schedule is its own until the next step.
+        groups = self.optimizer.param_groups
+        kept = ("params", "lr") if self.lr_schedule else ("params",)
+        settings = [{k: v for k, v in group.items() if k not in kept} for group in groups]
+        load_named_state(self.optimizer, self.online, state["optimizer"])
+        for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(configured)
+
+    def weights(self) -> State:
+        """Return the online network."""
+        return {"online": self.online.state_dict()}
+
+    def load_weights(self, state: State) -> None:
+        """Restore the online network; the target network begins equal to it."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["online"])
 
 
 def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:
@@ -224,7 +241,7 @@ def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:
     return q if action_mask is None else q.masked_fill(~action_mask, -torch.inf)
 
 
-def _of_action(values: Tensor, action: Tensor) -> Tensor:
+def gather_actions(values: Tensor, action: Tensor) -> Tensor:
     """Pick each row's action: (B, A, ...), (B,) -> (B, ...)."""
     index = action.reshape(-1, *[1] * (values.dim() - 1)).expand(-1, 1, *values.shape[2:])
     return values.gather(1, index).squeeze(1)  # a GPU takes less time for its gradient than for that of an index

@@ -87,6 +87,8 @@ class QLearning:
         """Restore the table."""
         self.table.copy_(state["table"])
 
+    weights, load_weights = state_dict, load_state_dict
+
 
 class Sarsa(QLearning):
     """SARSA (Rummery & Niranjan 1994; section 6.4): the next state is worth the action that will be done there."""

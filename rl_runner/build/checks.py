@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,6 +41,15 @@ _names: Check = (
     lambda x: isinstance(x, list) and all(isinstance(s, str) for s in x),
     "a list of names, such as [my_pkg]",
 )
+_letters = "letters, digits, _, - and ."
+_label: Check = (
+    lambda x: isinstance(x, (str, int)) and re.fullmatch(r"[\w.-]{1,100}", str(x)) is not None,
+    f"a word of {_letters}",
+)
+_labels: Check = (
+    lambda x: isinstance(x, list) and all(map(_label[0], x)),
+    f"a list [a,b] of words of {_letters}",
+)
 _threads: Check = (lambda x: x == "auto" or _integer(1)[0](x), "auto, or a whole number, 1 or more")
 
 TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is checked by its recipe
@@ -60,7 +70,13 @@ TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is
     "stop.window": _integer(1),
     "stop.eval_return": _or_null(_number(-math.inf, math.inf, "a number")),
     "trust": _names,
-    "precision": (lambda x: x in ("fp32", "bf16"), "fp32 or bf16"),
+    "precision": (lambda x: x in ("fp32", "bf16", "auto"), "fp32, bf16 or auto"),
+    # Runs from before these keys do not have them.
+    "name": _if_given(_or_null(_label)),
+    "tags": _if_given(_labels),
+    "checkpoint.snapshots_every_steps": _if_given(_integer(0)),
+    "init_from": _if_given(_or_null(_text)),
+    "init_from_optimizer": _if_given(_switch),
 }
 DISCOUNT: dict[str, Check] = {"agent.gamma": _unit}
 REPLAY_LEARNING: dict[str, Check] = {

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import torch
@@ -15,31 +12,32 @@ from torch import nn
 from rl_runner import compute, rng
 from rl_runner.agents.random import Random
 from rl_runner.build import checks, components, saved, trust
+from rl_runner.build.environments import draw_without_a_screen, environments, viewer
+from rl_runner.build.init_from import init_from
 from rl_runner.build.recipes import Learner
-from rl_runner.build.signatures import check, make, named
+from rl_runner.build.signatures import check, named
 from rl_runner.commands.eval import EvalJob
 from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
-from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
-from rl_runner.evaluate import Evaluation, evaluate
+from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.exact.measure import Exact
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.run.checkpoint import Checkpoints, Damaged, about
 from rl_runner.run.directory import RunDirectory
 from rl_runner.schedules import Every
-from rl_runner.screen.playback import playback
 from rl_runner.screen.video import ffmpeg
 from rl_runner.trainer import Plan
 from rl_runner.types import Agent, Evaluate, Loop, State, UserError, ValueAgent
 
 
-def train_job(cfg: State, run: RunDirectory) -> TrainJob:
+def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
     """Build everything that training needs.
 
     Args:
         cfg: a whole training configuration, plain.
         run: the run's directory.
+        resumed: the run goes on; only a new one begins with the weights that `init_from` names.
 
     Raises:
         UserError: a value out of range, or parts that do not fit each other.
@@ -50,9 +48,11 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
     compute.make_convolutions_repeatable()
     seed = cfg["seed"]
     envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
+    cfg["precision"] = compute.precision(cfg["precision"], device)
     cfg["num_threads"] = compute.set_threads(cfg["num_threads"], envs.observation_space)
     torch.manual_seed(rng.integer(seed, "torch"))
     learner = learner_of(cfg, envs, device)
+    begins = [] if resumed else init_from(learner.agent, cfg)
     agent, loop = learner.agent, learner.loop()
     exact, no_exact = _exact(cfg, agent, envs, device)
 
@@ -70,18 +70,22 @@ def train_job(cfg: State, run: RunDirectory) -> TrainJob:
         log=Every(cfg["log"]["every_steps"]),
         evaluate=Every(cfg["eval"]["every_steps"]),
         checkpoint=Every(cfg["checkpoint"]["every_steps"]),
+        snapshot=Every(cfg["checkpoint"].get("snapshots_every_steps", 0)),  # older runs have none
         keep_replay=cfg["checkpoint"]["replay"],
         stop_return=cfg["stop"]["return"],
         stop_window=cfg["stop"]["window"],
         stop_eval_return=cfg["stop"]["eval_return"],
     )
     facts = [
+        *_labels(cfg),
         ("environment", f"{envs.backend.name} × {envs.num_envs}  {_protocol(envs.backend)}"),
         *(("", note) for note in envs.backend.notes),
         ("observations", _observations(agent, envs)),
         ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
         ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
+        *_tuned(cfg),
         *_network_and_replay(agent, loop, cfg),
+        *begins,
         *no_exact,
         ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
         *run.facts(),
@@ -99,16 +103,16 @@ def eval_job(cfg: State) -> EvalJob:
     checks.require(cfg, checks.EVALUATION)
     if cfg["video"]:
         ffmpeg()
-        _draw_without_a_screen()
+        draw_without_a_screen()
     run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
     trained = saved.load_run_config(run, cfg["trust"])
     if cfg["sticky"] is not None:
         trained["env"]["sticky"] = cfg["sticky"]
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
     num_envs = min(cfg["num_envs"], cfg["episodes"])
-    viewer = _viewer(trained["env"]) if cfg["video"] else None
+    drawing = viewer(trained["env"]) if cfg["video"] else None
     envs = environments(trained["env"], num_envs, cfg["seed"], "test")
-    agent, checkpoint, step = _saved_agent(trained, envs, run, cfg)
+    agent, checkpoint, step = saved_agent(trained, envs, *_named(cfg, run))
     return EvalJob(
         run=run,
         checkpoint=checkpoint,
@@ -120,7 +124,7 @@ def eval_job(cfg: State) -> EvalJob:
         seed=cfg["seed"],
         protocol={**envs.backend.protocol, "eval_epsilon": epsilon, "num_envs": num_envs},
         name="".join(f"_{k}_{cfg[k]:g}" for k in ("sticky", "epsilon") if cfg[k] is not None),
-        viewer=viewer,
+        viewer=drawing,
         videos=cfg["video_episodes"],
     )
 
@@ -135,43 +139,23 @@ def play_job(cfg: State) -> PlayJob:
     video = Path(cfg["video"]) if cfg["video"] else None
     if video:
         ffmpeg()
-        _draw_without_a_screen()
+        draw_without_a_screen()
     random = cfg["checkpoint"] is None
     if random == (cfg.get("env") is None):
         wanted = "a run to watch (rlrun play outputs/...), or env=NAME for a random agent"
         raise UserError(f"checkpoint: name {wanted}" if random else f"env: name {wanted}, not both")
     if random:
-        envs = EpisodicVectorEnv(_viewer(cfg["env"]), cfg["seed"], "play")
+        envs = EpisodicVectorEnv(viewer(cfg["env"]), cfg["seed"], "play")
         policy = Random(envs.action_space, rng.integer(cfg["seed"], "play"))
         mode = Evaluate(rng.generator(cfg["seed"], "play"))
         return PlayJob(envs, policy, mode, cfg["episodes"], video, f"{envs.backend.name}, a random agent")
     run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
     trained = saved.load_run_config(run, cfg["trust"])
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
-    envs = EpisodicVectorEnv(_viewer(trained["env"]), cfg["seed"], "play")
-    agent, checkpoint, _ = _saved_agent(trained, envs, run, cfg)
+    envs = EpisodicVectorEnv(viewer(trained["env"]), cfg["seed"], "play")
+    agent, checkpoint, _ = saved_agent(trained, envs, *_named(cfg, run))
     mode = Evaluate(rng.generator(cfg["seed"], "test"), epsilon)
     return PlayJob(envs, agent, mode, cfg["episodes"], video, f"{envs.backend.name}, {checkpoint.name}")
-
-
-def _backend(node: State, num_envs: int, render: bool = False) -> Backend:
-    node = {**{k: v for k, v in node.items() if k != "name"}, "num_envs": num_envs, "render": render}
-    if "wrappers" in node:
-        node["wrappers"] = [_wrapper(i, wrapper) for i, wrapper in enumerate(node["wrappers"])]
-    backend: Backend = make("env", node)
-    return backend
-
-
-def _wrapper(i: int, node: Any) -> State:
-    """Return the node of a wrapper, which the backend calls with the environment."""
-    if not isinstance(node, dict) or "_target_" not in node:
-        raise UserError(f"env.wrappers[{i}]: {{_target_: package.Wrapper, key: value}} is wanted, got {node!r}")
-    return {**node, "_partial_": True}
-
-
-def environments(node: State, num_envs: int, seed: int, stream: str) -> EpisodicVectorEnv:
-    """Build environments from the `env` group: `num_envs` of them, seeded by the run's seed and the stream's name."""
-    return EpisodicVectorEnv(_backend(node, num_envs), seed, stream)
 
 
 def learner_of(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
@@ -199,16 +183,29 @@ def _exact(
         return None, [("exact measures", f"none, {e}")]
 
 
-def _saved_agent(trained: State, envs: EpisodicVectorEnv, run: RunDirectory, cfg: State) -> tuple[Agent, Path, int]:
-    """Return the saved agent that was asked for, its checkpoint, and the step at which it was saved."""
-    device = compute.device(cfg["device"])
+def saved_agent(trained: State, envs: EpisodicVectorEnv, name: str, which: str, device: str) -> tuple[Agent, Path, int]:
+    """Return a saved agent, its checkpoint, and the step at which it was saved.
+
+    Args:
+        trained: the configuration of its run.
+        envs: environments of the kind that it was trained in.
+        name: the run's directory, or the checkpoint's.
+        which: which agent of the run.
+        device: where it computes.
+    """
+    place = compute.device(device)
     compute.set_threads(trained["num_threads"], envs.observation_space)
     if "compiled" in trained["agent"]:
         trained["agent"]["compiled"] = False  # that is for learning
-    agent = learner_of(trained, envs, device).agent
-    name = str(run.path) if cfg["checkpoint"] == "latest" else cfg["checkpoint"]
-    checkpoint, step = _load_agent(agent, name, str(cfg["which"]))
+    agent = learner_of(trained, envs, place).agent
+    checkpoint, step = _load_agent(agent, name, which)
     return agent, checkpoint, step
+
+
+def _named(cfg: State, run: RunDirectory) -> tuple[str, str, str]:
+    """Return where the agent is that a command names, which of the run it is, and the device."""
+    name = str(run.path) if cfg["checkpoint"] == "latest" else cfg["checkpoint"]
+    return name, str(cfg["which"]), cfg["device"]
 
 
 def _load_agent(agent: Agent, name: str, which: str) -> tuple[Path, int]:
@@ -230,36 +227,22 @@ def _load_agent(agent: Agent, name: str, which: str) -> tuple[Path, int]:
                 raise
 
 
-def _viewer(node: State) -> Backend:
-    """Return one environment that draws.
-
-    Raises:
-        UserError: it cannot be drawn.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*render_mode")  # said below
-            backend = _backend(node, 1, render=True)
-    except UserError as e:
-        if "unexpected keyword argument 'render_mode'" not in str(e):
-            raise
-        raise UserError(f"env: {node['id']} cannot be drawn: it takes no render_mode='rgb_array'") from e
-    if isinstance(backend, GymBackend) and "rgb_array" not in backend.render_modes:
-        modes = f"metadata['render_modes'] is {backend.render_modes}, without 'rgb_array'"
-        raise UserError(f"env: {backend.name} cannot be drawn: its {modes}")
-    try:
-        frames = next(playback(backend, 0, [])).frames
-    except (NotImplementedError, ImportError, gym.error.Error) as e:
-        why = " ".join(str(e).split()) or "its render is not implemented"
-        raise UserError(f"env: {backend.name} cannot be drawn: {why}") from e
-    if not frames:
-        raise UserError(f"env: {backend.name} cannot be drawn: it gives no frames")
-    return backend
+def _labels(cfg: State) -> list[tuple[str, str]]:
+    """Return the run's name and tags, which older runs do not have."""
+    named = [("name", str(cfg["name"]))] if cfg.get("name") is not None else []
+    return [*named, ("tags", ", ".join(map(str, cfg["tags"])))] if cfg.get("tags") else named
 
 
-def _draw_without_a_screen() -> None:
-    """Tell Gymnasium's drawing library that no screen is needed; otherwise it complains where there is none."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+def _tuned(cfg: State) -> list[tuple[str, str]]:
+    """Return which tuned values the run has. Runs from before there were any do not say."""
+    if "tuned" not in cfg:
+        return []
+    file, unused = cfg["tuned"]["file"], cfg["tuned"]["unused"]
+    if file == "none":
+        return [("tuned", "none, as asked (tuned=none)")]
+    if file is None:
+        return [("tuned", f"none for {cfg['agent']['name']} on {cfg['env']['name']}, the agent's defaults")]
+    return [("tuned", f"{file}{', without ' if unused else ''}{', '.join(unused)}")]
 
 
 def _gigabytes(n: int) -> str:

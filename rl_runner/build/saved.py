@@ -11,7 +11,15 @@ from rl_runner.build import checks, trust
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import State, UserError
 
-RESUMABLE = ("total_steps", "stop", "log", "eval", "checkpoint", "device", "replay.frames", "agent.compiled")
+RESUMABLE = (  # keys, and groups of keys, on which nothing depends that a checkpoint holds
+    *("total_steps", "stop", "log", "eval", "checkpoint", "device", "num_threads", "replay.frames", "agent.compiled"),
+    *("optimizer.lr", "optimizer.lr_end", "optimizer.lr_steps", "optimizer.eps", "optimizer.weight_decay"),
+    *("batch_size", "learn_every_steps", "updates_per_learn", "reward_clip"),
+    *("exploration.start", "exploration.end", "exploration.steps"),
+    *("sync.every_updates", "sync.every_steps", "sync.every_episodes", "sync.tau"),
+    *("agent.lr", "agent.clip_grad_norm", "agent.clip_grad_value"),
+    "tags",
+)
 RECIPES = {  # of runs from before there were recipes, by the loop that their configuration names
     "rl_runner.loops.replay.ReplayLoop": "replay_learning",
     "rl_runner.loops.online.OnlineLoop": "online",
@@ -37,7 +45,7 @@ def load_run_config(run: RunDirectory, trusted: list[str]) -> State:
     if not isinstance(cfg, dict) or not cfg:
         raise UserError(f"{run.config} cannot be read: it holds no keys")
     cfg = _from_older(cfg)
-    trust.check(cfg, trusted)
+    trust.check(cfg, [*trusted, *trust.remembered(run.config)])
     try:
         checks.require(cfg, checks.TRAINING)
     except UserError as e:
@@ -61,10 +69,18 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         key = override.partition("=")[0].lstrip("+")
         if key in ("resume", "trust"):
             continue
-        if key not in RESUMABLE and key.split(".")[0] not in RESUMABLE:
+        if not is_resumable(key):
             raise UserError(f"{key}: cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
+        group = key.rpartition(".")[0]
+        if group and OmegaConf.select(trained, group) is None:
+            raise UserError(f"{key}: this run has no {group}")
         OmegaConf.update(trained, key, OmegaConf.select(cfg, key))
     return plain(trained)
+
+
+def is_resumable(key: str) -> bool:
+    """Return whether a key may change when a run is resumed."""
+    return key in RESUMABLE or key.split(".")[0] in RESUMABLE
 
 
 def save_run_config(run: RunDirectory, cfg: State) -> None:

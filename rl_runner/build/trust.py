@@ -1,10 +1,20 @@
-"""May a run's configuration be used? It may be a stranger's, and what it names would be run."""
+"""Check the code that a run's configuration names before it is used: it may be a stranger's, and would be run.
+
+A run that this user started on this machine is trusted again without being asked: that is remembered in a file of the
+user's own, outside the run.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
+import importlib.util
 import inspect
+import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -57,6 +67,63 @@ def check(cfg: State, trust: list[str]) -> None:
 def needed(cfg: State) -> list[str]:
     """Return the packages that have to be trusted before this configuration is used."""
     return sorted(set(map(_package, [*_foreign(cfg), *_elsewhere(cfg)])))
+
+
+def remember(config: Path, packages: list[str]) -> bool:
+    """Remember that this user trusts packages for a run; return whether they need not be named again.
+
+    Args:
+        config: the run's config.yaml, as it was just written.
+        packages: what `needed` returned for it.
+    """
+    if not packages:
+        return True
+    note = {"config": str(config.resolve()), "sha256": _hash(config), "packages": {p: _origin(p) for p in packages}}
+    file = _note(config)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(file)
+    except OSError:  # then the user is asked, as for a stranger's run
+        return False
+    return True
+
+
+def remembered(config: Path) -> list[str]:
+    """Return the packages that this user trusts for a run.
+
+    None if the run stands elsewhere or its config.yaml is another one: it may be a stranger's. A package counts only if
+    its name still means the same file, so that one in a stranger's directory does not take its place.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        note = json.loads(_note(config).read_text(encoding="utf-8"))
+        if (note["config"], note["sha256"]) == (str(config.resolve()), _hash(config)):
+            return [package for package, origin in note["packages"].items() if origin and origin == _origin(package)]
+    return []
+
+
+def _note(config: Path) -> Path:
+    """Return the file that remembers a run: $XDG_STATE_HOME/rlrun/trusted/<hash of the path>.json."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    state = Path(given) if given.startswith("/") else Path.home() / ".local/state"  # relative ones are to be ignored
+    name = hashlib.sha256(os.fsencode(config.resolve())).hexdigest()[:32]
+    return state / "rlrun" / "trusted" / f"{name}.json"
+
+
+def _hash(config: Path) -> str:
+    return hashlib.sha256(config.read_bytes()).hexdigest()
+
+
+def _origin(package: str) -> str | None:
+    """Return the file that a package would be imported from; nothing is imported."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    return spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or []), None)
 
 
 def _not_covered(names: list[str], trust: list[str]) -> list[str]:
@@ -117,7 +184,7 @@ def _is_code(found: Any) -> bool:
 
 
 def _nodes(node: Any) -> Iterator[Any]:
-    """Yield a node and all that is in it."""
+    """Yield a node and everything in it."""
     yield node
     for child in [*node, *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []:
         yield from _nodes(child)
@@ -133,10 +200,10 @@ def _modules(node: State) -> Iterator[str]:
 
 
 def _ours(group: str, target: str) -> bool:
-    """Say whether a dotted path names a public class or function of the part of rlrun that its group configures.
+    """Return whether a dotted path names a public class or function of the part of rlrun that its group configures.
 
-    Where it is defined is what counts: a path such as rl_runner.networks.torsos.np.load begins well and ends elsewhere.
-    Other parts would be too much: `rl_runner.cli.main.run` runs whatever it is told.
+    The place of the definition counts: rl_runner.networks.torsos.np.load begins as ours and ends in NumPy. Other parts
+    are not allowed: `rl_runner.cli.main.run` runs any command line.
     """
     module, _, name = target.rpartition(".")
     if group == "env" and module == "gymnasium.wrappers":

@@ -1,4 +1,4 @@
-"""The evaluations of one command line, shown as one table at its end."""
+"""Collect the evaluations of one command line and show them as one table at its end."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def add(words: list[str], score: Score) -> None:
     """Add an evaluation to the table.
 
     Args:
-        words: the run and the keys that it was evaluated with.
-        score: what it gave.
+        words: the run, and the keys that it was evaluated with.
+        score: its result.
     """
     _done.append((words, score))
 
 
 @contextlib.contextmanager
 def shown_at_the_end() -> Iterator[None]:
-    """Show the returns of several evaluations as one table, also if one of them fails."""
+    """Show the returns of several evaluations as one table at the end, also if one of them fails."""
     _done.clear()
     try:
         yield

@@ -1,11 +1,14 @@
-"""Errors as one line that names the key and the fix."""
+"""Turn errors into one line that names the key and the fix."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+import sys
+import traceback
+from typing import TYPE_CHECKING
 
-from rl_runner import catalogue
+from rl_runner.cli import hints
+from rl_runner.cli.table import Verb
 
 if TYPE_CHECKING:
     from rl_runner.run.notes import Failure
@@ -22,15 +25,30 @@ PLUGINS = {  # that Hydra's launchers and sweepers come with
 }
 
 
-def failure(verb: str, args: list[str], e: Exception) -> Failure:
-    """Return an exception as one line and, for a bug, its traceback."""
-    from rl_runner.launch.task import failure_of
+def failure(verb: Verb, args: list[str], e: Exception) -> Failure:
+    """Return an exception as one line and, for a bug, its traceback.
 
-    return failure_of(e, explain(verb, args, e))
+    Its frames are cleared, so that the memory of the job is released.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from rl_runner.run.notes import Failure
+    from rl_runner.types import UserError
+
+    line, trace = explain(verb, args, e), "".join(traceback.format_exception(e))
+    traceback.clear_frames(e.__traceback__)
+    if "torch" in sys.modules and isinstance(e, sys.modules["torch"].OutOfMemoryError):
+        needed = ". ".join(line.split(". ")[1:3])  # "Tried to allocate ...", "GPU 0 has ...", then advice on allocators
+        remedy = "a smaller batch_size or network is wanted, or replay.frames=host"
+        return Failure(f"device: the GPU's memory is full: {needed}; {remedy}", exit_code=2)
+    if isinstance(e, (UserError, HydraException, OmegaConfBaseException)):
+        return Failure(line, getattr(e, "trace", None), exit_code=getattr(e, "exit_code", 2))
+    return Failure(f"{type(e).__name__}: {line}", trace, exit_code=1)
 
 
-def explain(verb: str, args: list[str], e: Exception) -> str:
-    """Return a Hydra error as one line that names the key and the fix."""
+def explain(verb: Verb, args: list[str], e: Exception) -> str:
+    """Turn a Hydra error into one line that names the key and the fix."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
     text = re.sub(r" See https://hydra\.cc.*", "", " ".join(str(e).split()))
@@ -40,34 +58,28 @@ def explain(verb: str, args: list[str], e: Exception) -> str:
         group, _, option = e.missing_cfg_file.rpartition("/")
         if package := PLUGINS.get(f"{group}={option}"):
             return f"{group}={option} is not installed: pip install {package}"
-        return f"{group}: there is no {option!r}; {catalogue.did_you_mean(option, list(e.options or []))}"
+        return hints.unknown_choice(group, option, list(e.options or []))
     if isinstance(e, OverrideParseException):
         return f"{e.override!r} cannot be read: {text}"
     if several := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
         return f"{several[1]}: one run for each of {several[2]} needs -m; a list is written [{several[2]}]"
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{missing[1]}: a value is needed"
-    group_of_others = re.search(r"Could not override '([^']+)'\. No match in the defaults list", text)
-    if group_of_others and verb == "train":
-        return f"{group_of_others[1]}: the chosen agent has none; leave it out"
+    if absent := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
+        return _no_group(verb, args, absent[1])
     if key := re.search(r"Could not override '([^']+)'", text):
-        if key[1].startswith("network.torso."):
-            return f"there is no key {key[1]!r} in this torso; choose one that has it, such as network/torso=mlp"
-        return f"there is no key {key[1]!r}; {catalogue.did_you_mean(key[1], _known_keys(verb, args))}"
+        return _no_key(verb, args, key[1])
     return text
 
 
-def _known_keys(verb: str, args: list[str]) -> list[str]:
-    """Return what a user may have meant: groups, and keys of the configuration that the chosen groups make."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+def _no_group(verb: Verb, args: list[str], group: str) -> str:
+    if verb.groups is None:
+        return f"{group}: the chosen agent has none; leave it out"
+    return _no_key(verb, args, group)
 
-    from rl_runner.commands.train import flatten
 
-    groups = {"train": catalogue.groups(), "eval": [], "play": ["env"]}[verb]
-    ours = {f"{group}={option}" for group in groups for option in catalogue.options(group).split()}
-    chosen = [arg for arg in args if arg in ours]
-    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        node: Any = OmegaConf.to_container(compose(verb, chosen), resolve=False)
-    leaves = [key for key, _ in flatten(node) if "._" not in key]
-    return sorted({*leaves, *groups, *(leaf.rpartition(".")[0] for leaf in leaves)} - {""})
+def _no_key(verb: Verb, args: list[str], key: str) -> str:
+    from rl_runner.cli import composing
+
+    value = next((word.partition("=")[2] for word in args if word.startswith(f"{key}=")), "")
+    return hints.unknown_key(verb, key, value, composing.known_keys(verb, args))

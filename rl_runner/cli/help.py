@@ -1,19 +1,18 @@
-"""What the command line shows: help, groups with their options, hints. Nothing heavy is imported here."""
+"""Help texts: the overview, each verb, and each group or key. Nothing heavy is imported."""
 
 from __future__ import annotations
 
-import re
 import textwrap
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-from rl_runner import __version__
-from rl_runner.catalogue import conf_dir, groups, options
+from rl_runner import catalogue
+from rl_runner.cli import hints, keys
+from rl_runner.cli.keys import Key
+from rl_runner.cli.table import VERBS, Verb
+from rl_runner.cli.words import WrongLine
+from rl_runner.version import __version__
 
-VERBS = {
-    "train": "train an agent, or go on with an interrupted run (resume=RUN)",
-    "eval": "play episodes with a saved agent and count",
-    "play": "watch an agent, in a window or as a video",
-}
+WIDTH = 110
 EXAMPLES = """\
   rlrun train env=cartpole                                  learns in about a minute
   rlrun train env=pong                                      learns Pong from pixels
@@ -22,7 +21,7 @@ EXAMPLES = """\
   rlrun eval latest                                         100 episodes of the newest run's best agent"""
 
 STOPPING_HELP = (
-    "stopping: Ctrl-C (SIGINT), SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the step, save, and say how to resume;",
+    "stopping: Ctrl-C (SIGINT), SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the step, save, and print how to resume;",
     "          a second Ctrl-C stops at once, unsaved; SIGHUP stays ignored under nohup",
     "exit code: 0 finished, 128 + the signal's number after a signal, 2 for bad input, 1 for any other failure",
 )
@@ -30,43 +29,127 @@ STOPPING_HELP = (
 
 def overview() -> str:
     """Return what `rlrun --help` shows."""
-    verbs = "\n".join(f"  rlrun {verb:6} {what}" for verb, what in VERBS.items())
+    verbs = "\n".join(f"  rlrun {verb.name:6} {verb.summary}" for verb in VERBS.values())
     return (
         f"rlrun {__version__}: an experiment runner for deep Q-learning\n\n{verbs}\n\n"
-        f"groups of `rlrun train`, with their options\n{_table()}\n\n"
-        f"examples\n{EXAMPLES}\n\n`rlrun VERB --help` shows the keys that can be set."
+        f"groups of `rlrun train`, with their options\n{_table(VERBS['train'])}\n\n"
+        f"examples\n{EXAMPLES}\n\n"
+        f"`rlrun VERB --help` lists the keys; `rlrun train --help optimizer` those of a group."
     )
 
 
-def verb_help(verb: str) -> str:
-    """Return what `rlrun VERB --help` shows."""
-    lines = [f"rlrun {verb}: {VERBS[verb]}", ""]
-    if verb != "train":
-        runs = "RUN [RUN ...]" if verb == "eval" else "RUN"
-        lines += [f"usage: rlrun {verb} {runs} [key=value ...]   RUN: a run's directory, a checkpoint's, or latest", ""]
-        lines += ["keys", *_body(conf_dir() / f"{verb}.yaml")]
-        if verb == "play":
-            lines += ["", f"env (for a random agent): {options('env')}"]
-        return "\n".join(lines)
-    lines += ["usage: rlrun train [group=option ...] [key=value ...]   several values and -m: one run for each", ""]
-    lines += ["groups", _table(), ""]
-    lines += ["keys (an environment or an experiment sets its own; see them all with --cfg job)"]
-    lines += [*_body(conf_dir() / "train.yaml"), "", "examples", EXAMPLES, ""]
-    lines += [*STOPPING_HELP, ""]
-    lines += ["your own configuration: --config-dir ./my_conf env=mine"]
-    lines += ['tab completion: eval "$(rlrun -sc install=bash)"']
-    return "\n".join(lines)
+def verb_help(verb: Verb, topics: Sequence[str] = ()) -> str:
+    """Return what `rlrun VERB --help [TOPIC ...]` shows. A topic is a group, group=option, or a key.
+
+    Raises:
+        WrongLine: there is no such topic.
+    """
+    if topics:
+        return "\n\n".join("\n".join(_topic(verb, topic)) for topic in topics)
+    lines = [f"rlrun {verb.name}: {verb.summary}", "", f"usage: rlrun {verb.name} {verb.usage}", ""]
+    if verb.all_groups():
+        lines += ["groups", _table(verb), ""]
+    lines += [f"keys and what they mean (rlrun {verb.name} [...] --cfg job shows what a run would use)"]
+    lines += [*_rows(keys.of_verb(verb)), ""]
+    for group in verb.all_groups():
+        if names := [name for name in keys.of_group(group) if "._" not in name]:
+            lines += [f"keys of {group}: rlrun {verb.name} --help {group}", *_wrapped(" ".join(names)), ""]
+    if verb.name == "train":
+        lines += ["examples", EXAMPLES, "", *STOPPING_HELP, ""]
+        lines += ["your own configuration: --config-dir ./my_conf env=mine"]
+        lines += ['tab completion: eval "$(rlrun -sc install=bash)"']
+    return "\n".join(lines).rstrip()
 
 
-def _table() -> str:
+def _topic(verb: Verb, topic: str) -> Iterable[str]:
+    """Return the lines on a group, an option of a group, or the keys of a name."""
+    topic = topic.rstrip("=.")
+    group, equals, option = topic.partition("=")
+    for known in verb.all_groups():
+        if known.replace("/", ".") == group.replace("/", "."):
+            return _option(known, option) if equals else _group(verb, known)
+    found = [key for key in keys.of_verb(verb) if _covers(topic, key.name)]
+    lines = _rows(found)
+    for known in verb.all_groups():
+        lines += _union({name: had for name, had in keys.of_group(known).items() if _covers(topic, name)}, known)
+    if not lines:
+        meant = hints.meant_key(topic, keys.names(verb))
+        raise WrongLine(f"no help on {topic!r}; " + (f"did you mean {meant}?" if meant else "a group or key is wanted"))
+    return lines
+
+
+def _covers(topic: str, name: str) -> bool:
+    return name == topic or name.startswith(f"{topic}.")
+
+
+def _option(group: str, option: str) -> list[str]:
+    options = catalogue.options(group).split()
+    if option not in options:
+        raise WrongLine(hints.unknown_choice(group, option, options))
+    return [f"{group}={option}: {keys.described(group, option)}".rstrip(": "), *_rows(keys.of_option(group, option))]
+
+
+def _group(verb: Verb, group: str) -> list[str]:
+    lines = [f"options of {group} (rlrun {verb.name} --help {group}=OPTION shows all that one sets)"]
+    options = catalogue.options(group).split()
+    width = max(map(len, options), default=0)
+    for option in options:
+        first, *more = textwrap.wrap(keys.described(group, option), WIDTH - width - 4) or [""]
+        lines += [f"  {option:{width}}  {first}".rstrip(), *(" " * (width + 4) + line for line in more)]
+    rows = _union({name: had for name, had in keys.of_group(group).items() if not _hidden(name)}, group)
+    lines += ["", "keys", *rows] if rows else []
+    inner = [other for other in verb.all_groups() if other.startswith(f"{group}/")]
+    return [*lines, *([f"see also: {', '.join(inner)}"] if inner else [])]
+
+
+def _hidden(name: str) -> bool:
+    leaf = name.rpartition(".")[2]
+    return leaf.startswith("_") and leaf != "_target_"
+
+
+def _union(found: dict[str, dict[str, Key]], group: str) -> list[str]:
+    """Return the rows of keys that several options of a group have, each with the options that say otherwise."""
+    every = catalogue.options(group).split()
+    merged = []
+    for name, had in found.items():
+        values: dict[str, list[str]] = {}
+        for option, key in had.items():
+            values.setdefault(key.value, []).append(option)
+        if len(values) == 1 and len(had) == len(every):
+            value = next(iter(values))
+        elif len(values) > 4:
+            value = "(each option its own)"
+        else:
+            value = ", ".join(f"{value} ({', '.join(options)})" for value, options in values.items())
+        comment = next((key.comment for key in had.values() if key.comment), "")
+        merged.append(Key(name, value, comment))
+    return _rows(merged)
+
+
+def _rows(found: Iterable[Key]) -> list[str]:
+    """Return one row for each key: name, value, comment."""
+    shown = [(f"{key.name}: {key.value}".rstrip(), key.comment) for key in found if not _hidden(key.name)]
+    width = min(max((len(text) for text, comment in shown if comment), default=0), 40)
     rows = []
-    for group in groups():
-        lines = textwrap.wrap(options(group), 100)
+    for text, comment in shown:
+        if len(text) > width and comment:
+            rows += [*_wrapped(text), f"  {'':{width}}  # {comment}"]
+        elif comment:
+            rows.append(f"  {text:{width}}  # {comment}")
+        else:
+            rows += _wrapped(text)
+    return rows
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _table(verb: Verb) -> str:
+    rows = []
+    for group in verb.all_groups():
+        lines = textwrap.wrap(catalogue.options(group), 100)
         rows += [f"  {group if i == 0 else '':14} {line}" for i, line in enumerate(lines)]
     return "\n".join(rows)
-
-
-def _body(file: Path) -> list[str]:
-    """Return the keys of a configuration file as they are written, without what is Hydra's own."""
-    text = re.sub(r"(?m)^(defaults|hydra):\n([ -].*\n|\n)*", "", file.read_text(encoding="utf-8"))
-    return [f"  {line}" if line else "" for line in text.strip().splitlines() if not line.startswith("#")]

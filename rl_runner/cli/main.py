@@ -1,19 +1,19 @@
-"""`rlrun VERB ...`: the only reader of sys.argv. Hydra does the rest, after the verb was taken away."""
+"""`rlrun VERB ...`: the only reader of sys.argv. It takes the verb away and leaves the rest to Hydra."""
 
 from __future__ import annotations
 
 import functools
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from rl_runner import __version__, catalogue, launch, streams
-from rl_runner.cli import evaluations, help
+from rl_runner import catalogue, launch, streams
+from rl_runner.cli import evaluations, help, hints
 from rl_runner.cli.completion import complete
 from rl_runner.cli.failures import failure
-from rl_runner.cli.words import WrongLine, prepare, short_names
+from rl_runner.cli.table import VERBS, Verb
+from rl_runner.cli.words import MULTIRUN, WrongLine, prepare
+from rl_runner.version import __version__
 
 # Heavy imports (hydra, torch) are inside the functions that need them, so that help answers at once.
 
@@ -29,34 +29,38 @@ def main() -> None:
 
 
 def run(args: list[str]) -> int:
-    """Run one command line, without the program's name; give the exit status."""
+    """Run one command line, without the program's name; return the exit status."""
     if "--shell-completion" in args or "-sc" in args:
         return complete(args)
+    if args[:1] == ["help"]:  # rlrun help train optimizer = rlrun train --help optimizer
+        args = [*args[1:2], "--help", *args[2:]]
     if not args or args[0] in ("-h", "--help"):
         print(help.overview())
         return 0
-    if args[0] in ("-V", "--version"):
+    if {"-V", "--version"} & set(args) or args == ["version"]:
         print(f"rlrun {__version__}")
         return 0
-    verb, *rest = args
-    if verb not in help.VERBS:
-        return _complain(f"unknown verb {verb!r}; {catalogue.did_you_mean(verb, list(help.VERBS))}")
-    if "-h" in rest or "--help" in rest:
-        print(help.verb_help(verb))
-        return 0
+    name, *rest = args
+    if name not in VERBS:
+        return _complain(hints.unknown_verb(name, rest))
+    verb = VERBS[name]
     try:
+        if asked := [i for i, word in enumerate(rest) if word in ("-h", "--help")]:
+            print(help.verb_help(verb, rest[asked[0] + 1 :]))
+            return 0
         prepared = prepare(verb, rest)
     except WrongLine as e:
         return _complain(str(e))
     # Like `python -m`, so that a module in the current directory can be named as a network or an environment.
     sys.path.append(os.getcwd())
-    return _run_verb(verb, prepared)
+    return _run_verb(verb, prepared, typed=rest)
 
 
-def _run_verb(verb: str, args: list[str]) -> int:
+def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
     import hydra
 
-    from rl_runner.launch import sweep
+    from rl_runner.cli import composing
+    from rl_runner.launch import sweep, tuned
     from rl_runner.launch.task import Task
 
     plugins = str(Path(launch.__file__).parent / "plugins")  # Hydra finds hydra/launcher=processes there
@@ -64,23 +68,16 @@ def _run_verb(verb: str, args: list[str]) -> int:
         sys.path.append(plugins)
         # The processes of a launcher, wherever it starts them, unpickle what Hydra knows of it.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), plugins]))
-    task = Task(functools.partial(_work, verb), functools.partial(failure, verb, args), noted=verb == "train")
+    task = Task(verb.work, functools.partial(failure, verb, args), noted=verb.noted)
 
     def start() -> None:
-        sys.argv = ["rlrun", *args, *short_names(args)]
-        with evaluations.shown_at_the_end():
-            hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name=verb)(task)()
+        settled = composing.settle(verb, args, typed)
+        sys.argv = ["rlrun", *settled, *composing.short_names(verb, settled)]
+        with evaluations.shown_at_the_end(), tuned.found():
+            hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name=verb.name)(task)()
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
-    return sweep.run(start, task, multirun=bool({"-m", "--multirun"} & set(args)))
-
-
-def _work(verb: str, cfg: Any) -> float | None:
-    """Run a job of a verb. A function of this module, because launchers send it to other processes."""
-    from rl_runner.cli import verbs
-
-    work: Callable[[Any], float | None] = {"train": verbs.train, "eval": verbs.eval, "play": verbs.play}[verb]
-    return work(cfg)
+    return sweep.run(start, task, multirun=bool(MULTIRUN & set(args)))
 
 
 def _complain(line: str) -> int:

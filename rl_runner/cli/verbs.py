@@ -1,31 +1,28 @@
-"""What each verb does with the configuration that Hydra made."""
+"""Run a verb with the configuration that Hydra composed."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from rl_runner.build import jobs as build
-from rl_runner.build import saved, trust
+from rl_runner.build import runs, saved, trust
+from rl_runner.build.theirs import naming_their_code
 from rl_runner.cli import evaluations
 from rl_runner.cli.failures import failure
+from rl_runner.cli.table import VERBS
 from rl_runner.commands import eval as evaluation
 from rl_runner.commands import play as playing
-from rl_runner.commands import train as training
-from rl_runner.commands.train import TrainJob
 from rl_runner.launch.task import in_sweep, overrides, shortest
 from rl_runner.report.curves import last_return
 from rl_runner.run import notes
 from rl_runner.run.directory import RunDirectory
-from rl_runner.types import UserError
+from rl_runner.types import State, UserError
 
 
 def _refuse_chdir() -> None:
@@ -42,56 +39,19 @@ def _refuse_chdir() -> None:
 
 
 def train(cfg: Any) -> float:
-    """Train; return the mean return of the last evaluation, for a sweeper that looks for the best."""
+    """Train; return the mean return of the last evaluation, which a sweeper may maximise."""
     _refuse_chdir()
     fresh = RunDirectory(shortest(Path(HydraConfig.get().runtime.output_dir)))
-    if cfg.resume is not None:
+    if in_sweep():
+        return last_return(_train_in_sweep(cfg, fresh).path)
+    if cfg.resume is not None or cfg.name is not None:
         fresh.discard()  # Hydra has made it
-        with RunDirectory.resumed(cfg.resume) as run:
-            _train_on(cfg, run, overrides(), notes.resumed(run.path))
-    elif in_sweep():
-        run = _train_in_sweep(cfg, fresh)
-    else:
-        with RunDirectory.new(fresh.path) as run:
-            _train_anew(cfg, run)
-    return last_return(run.path)
-
-
-@contextlib.contextmanager
-def _kept(job: TrainJob) -> Iterator[None]:
-    """Write a run's configuration again where its directory was moved or deleted, and checkpoints were written since.
-
-    Without it they could be neither resumed nor evaluated.
-    """
-    try:
-        yield
-    finally:
-        run = job.run
-        if run.checkpoints.is_dir() and not run.config.exists():
-            saved.save_run_config(run, job.config)
-            print(f"{run.path} was moved or deleted meanwhile; it now holds what was written since, and config.yaml")
-
-
-def _train_anew(cfg: Any, run: RunDirectory) -> None:
-    try:
-        job = build.train_job(saved.plain(cfg), run)
-        saved.save_run_config(run, job.config)
-    except BaseException:
-        run.discard()
-        raise
-    with _kept(job):
-        training.train(job)
-
-
-def _train_on(cfg: Any, run: RunDirectory, changes: list[str], noted: AbstractContextManager[None]) -> None:
-    job = build.train_job(saved.resumed_config(run, cfg, changes), run)
-    saved.save_run_config(run, job.config)
-    with noted, _kept(job):
-        training.train(job, resume=True)
+    chosen = any(word.lstrip("+").startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra)
+    return last_return(runs.train(cfg, fresh.path, overrides(), chosen).run)
 
 
 def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
-    """Train a job of a sweep, from where an earlier attempt in the same sweep directory left it."""
+    """Train a job of a sweep; resume it if an earlier attempt in the same sweep directory was interrupted."""
     told = overrides()
     path, state = notes.find(Path(HydraConfig.get().sweep.dir), fresh.path, told)
     if path != fresh.path:
@@ -99,19 +59,19 @@ def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
     if state == notes.FINISHED:
         print(f"{path}: finished already, nothing to do", flush=True)
         return RunDirectory(path)
-    explain = functools.partial(failure, "train", [])
+    explain = functools.partial(failure, VERBS["train"], [])
     with notes.claim(path, known=bool(state)) as run, notes.noted(run.path, told, explain):
         if notes.has_checkpoint(run):
             cfg.trust = [*cfg.trust, *trust.needed(saved.plain(cfg))]  # the same words were just typed
-            _train_on(cfg, run, [], contextlib.nullcontext())
+            runs.resume(cfg, run, told, changes=[])
         else:
             notes.clear(run)
-            _train_anew(cfg, run)
+            runs.begin(saved.plain(cfg), run, told)
     return run
 
 
 def eval(cfg: Any) -> None:
-    """Evaluate the run that is named, or each of several. One that cannot be evaluated does not lose the others."""
+    """Evaluate one run or several. One that cannot be evaluated does not stop the others."""
     _refuse_chdir()
     settings = saved.plain(cfg)
     named = settings["checkpoint"]
@@ -123,17 +83,18 @@ def eval(cfg: Any) -> None:
         try:
             _eval_one({**settings, "checkpoint": name})
         except Exception as e:
-            line, trace, _ = failure("eval", [], e)
+            line, trace, _ = failure(VERBS["eval"], [], e)
             failed.append(line if line.startswith((f"{name}:", f"{name}/")) else f"{name}: {line}")
             if trace:
-                print(trace, file=sys.stderr)
+                print(f"rlrun: {line}\n{trace}", file=sys.stderr)
     if failed:
         raise UserError(f"{len(failed)} of {len(named)} runs failed: {'; '.join(failed)}")
 
 
 def _eval_one(settings: dict[str, Any]) -> None:
-    job = build.eval_job(settings)
-    score = evaluation.score(job)
+    with naming_their_code(lambda: _config_of(settings)):
+        job = build.eval_job(settings)
+        score = evaluation.score(job)
     told = overrides() if in_sweep() else []
     words = [word for word in told if not word.startswith("checkpoint=")]
     evaluations.add([str(job.run.path), *words], score)
@@ -143,4 +104,14 @@ def _eval_one(settings: dict[str, Any]) -> None:
 def play(cfg: Any) -> None:
     """Play a few episodes on the screen or into a file."""
     _refuse_chdir()
-    playing.run(build.play_job(saved.plain(cfg)))
+    settings = saved.plain(cfg)
+    with naming_their_code(lambda: _config_of(settings)):
+        playing.run(build.play_job(settings))
+
+
+def _config_of(settings: State) -> State:
+    """Return the configuration of the run that is evaluated or watched, or that of a random agent."""
+    if settings["checkpoint"] is None:
+        return settings
+    run, _ = RunDirectory.find(settings["checkpoint"], str(settings["which"]))
+    return saved.load_run_config(run, settings["trust"])

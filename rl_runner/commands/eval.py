@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
-from rl_runner.evaluate import Evaluation, evaluate
+from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.terminal import make_console
 from rl_runner.screen.playback import playback
@@ -80,6 +80,7 @@ def score(job: EvalJob) -> Score:
         "environment": job.envs.backend.name,
         "protocol": job.protocol,
         "deterministic": deterministic,
+        "per_episode": evaluation.rows(),
     }
     _show(job, result)
     return Score(evaluation, result)

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import re
-import shlex
+import csv
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rl_runner import signals
-from rl_runner.evaluate import Evaluation
+from rl_runner.commands.closing import closing_lines, finished_line
+from rl_runner.evaluation import Evaluation
 from rl_runner.exact.measure import Exact
+from rl_runner.report.curves import Unreadable, read_table, series
+from rl_runner.report.results import setting
+from rl_runner.results import EvalResult, TrainResult
+from rl_runner.run.best import BestAgent
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.metrics import MetricsLog
+from rl_runner.run.records import EpisodeRecords
 from rl_runner.run.terminal import Terminal
 from rl_runner.trainer import Plan, Trainer
 from rl_runner.types import Loop, State, UserError
+
+MAIN = ("agent.name", "env.name", "seed", "total_steps", "optimizer.lr", "batch_size", "agent.gamma", "agent.n_step")
+UNRANKED = ("agent=", "env=", "hydra.", "hydra/", "trust=", "name=", "tags=", "log.", "eval.", "checkpoint.", "device=")
+# Named by the main keys, or without influence on what is learned.
 
 
 @dataclass
@@ -37,6 +46,7 @@ class TrainJob:
         facts: what was built, to show.
         config: the whole configuration, plain.
         trust: packages of the user's own that it names.
+        changes: of a resume: the keys that changed, each with the value before and after.
     """
 
     run: RunDirectory
@@ -48,6 +58,7 @@ class TrainJob:
     facts: list[tuple[str, str]]
     config: State
     trust: list[str]
+    changes: list[tuple[str, Any, Any]] = field(default_factory=list)
 
 
 class Interrupted(SystemExit):
@@ -60,12 +71,13 @@ class NotSaved(UserError):
     exit_code = 1
 
 
-def train(job: TrainJob, resume: bool = False) -> None:
-    """Run a training job to its end.
+def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> TrainResult:
+    """Run a training job to its end; return where it stands then.
 
     Args:
         job: what to run.
-        resume: go on from the newest checkpoint.
+        resume: continue from the newest checkpoint.
+        words: what the user changed in the configuration, for TensorBoard's page of hyperparameters.
 
     Raises:
         UserError: nothing to resume, or a checkpoint that does not fit.
@@ -75,19 +87,29 @@ def train(job: TrainJob, resume: bool = False) -> None:
     saved = job.run.load_newest() if resume else None
     with (
         contextlib.closing(job.loop.envs),
-        Terminal(job.plan.total_steps, job.run.log) as terminal,
+        Terminal(job.plan.total_steps, job.run.log, job.loop.agent.metrics) as terminal,
         _signals() as received,
     ):
         terminal.block(job.facts)
         resumed = _load(job, terminal, *saved) if saved else None
         saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
+        if resumed and _is_finished(job):
+            done, steps = job.loop.done, job.loop.clock.steps
+            terminal.say(finished_line(job.run, steps, None if done else job.plan.total_steps, job.trust))
+            return _finished_result(job, resumed)
+        if resumed:
+            _record_changes(job, terminal)
         files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
-        with contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log:
+        with (
+            contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log,
+            contextlib.closing(EpisodeRecords(job.run.path, files, step, terminal.say)) as records,
+        ):
             trainer = Trainer(
                 job.loop,
                 lambda step: job.evaluation(step, lambda: bool(received)),
                 job.checkpoints,
                 log,
+                records,
                 terminal,
                 job.plan,
                 stopped=lambda: bool(received),
@@ -96,14 +118,51 @@ def train(job: TrainJob, resume: bool = False) -> None:
             if resumed:
                 trainer.load_state_dict(resumed)
             else:
-                log.hyperparameters(dict(flatten(job.config)), metric="eval/return_mean")
+                log.hyperparameters(hyperparameters(job.config, words), metric="eval/return_mean")
+                log.text("config", "\n".join(f"{key}: {value}" for key, value in flatten(job.config)))
             trainer.run()
-            _closing_words(job, trainer, terminal, bool(received))
+            for line in closing_lines(trainer, job.run, job.trust, job.exact, bool(received)):
+                terminal.say(line)
     job.run.release()
     if received:
         raise Interrupted(128 + received[0])
     if trainer.saved != trainer.loop.clock:
         raise NotSaved(f"{job.run.path}: the agent at the end of the run is not saved: {trainer.save_error}")
+    return _result(job.run.path, trainer)
+
+
+def _finished_result(job: TrainJob, resumed: State) -> TrainResult:
+    """Return where a run stands that was finished before: only its last evaluation is not played again."""
+    clock, best = job.loop.clock, BestAgent(job.checkpoints, lambda line: None)
+    best.load_state_dict(resumed, clock.steps)
+    if best.awaited:
+        best.adopt()
+    return TrainResult(
+        run=job.run.path,
+        steps=clock.steps,
+        episodes=clock.episodes,
+        updates=clock.updates,
+        seconds=resumed["seconds"],
+        solved=best.reached(job.plan.stop_eval_return, clock.steps),
+        best=best.score,
+        best_step=None if best.score is None else best.step,
+        last=None,
+    )
+
+
+def _result(run: Path, trainer: Trainer) -> TrainResult:
+    clock, best, last = trainer.loop.clock, trainer.best, trainer.evaluated
+    return TrainResult(
+        run=run,
+        steps=clock.steps,
+        episodes=clock.episodes,
+        updates=clock.updates,
+        seconds=trainer.progress.seconds,
+        solved=trainer.solved,
+        best=best.score,
+        best_step=None if best.score is None else best.step,
+        last=None if last is None else EvalResult.of(last["steps"], last["return"], last["per_episode"]),
+    )
 
 
 def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_over: list[str]) -> State:
@@ -123,40 +182,37 @@ def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_ov
     return trainer
 
 
-def _closing_words(job: TrainJob, trainer: Trainer, terminal: Terminal, interrupted: bool) -> None:
-    clock, progress, run = trainer.loop.clock, trainer.progress, job.run.path
-    took = datetime.timedelta(seconds=int(trainer.seconds))
-    recent = progress.recent
-    training = f", mean return of the last {len(recent)} episodes {sum(recent) / len(recent):.2f}" if recent else ""
-    path = _word(run)
-    trust = " " + shlex.quote(f"trust=[{','.join(job.trust)}]") if job.trust else ""
-    if trainer.solved:
-        terminal.say(f"solved after {clock.steps:,} steps")
-    terminal.say(f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}")
-    if progress.best is not None:
-        terminal.say(f"best evaluation: {progress.best:.2f} at step {progress.best_step:,}")
-    if job.exact:
-        for line in job.exact.report():
-            terminal.say(line)
-    resume = f"rlrun train {shlex.quote(f'resume={path}')}{trust}"
-    evaluate = f"rlrun eval {shlex.quote(path)}{trust}"
-    if trainer.saved != clock:
-        terminal.say(f"the agent at step {clock.steps:,} is not saved: {trainer.save_error}")
-        if newest := next(job.checkpoints.newest(), None):
-            terminal.say(f"go on from {newest.name} with:  {resume}")
-        if job.checkpoints.best():
-            terminal.say(f"evaluate the best agent:  {evaluate}")
-    elif interrupted:
-        terminal.say(f"stopped and saved; go on with:  {resume}")
-    else:
-        terminal.say(f"evaluate it:  {evaluate}")
-        terminal.say(f"watch it:     rlrun play {shlex.quote(path)}{trust}")
+def _is_finished(job: TrainJob) -> bool:
+    """Return whether a run that was loaded has nothing left to do, its closing evaluation included."""
+    if job.loop.clock.steps < job.plan.total_steps and not job.loop.done:
+        return False
+    try:
+        evaluated = series(read_table(job.run.path), "eval/return_mean").steps
+    except Unreadable:
+        return False
+    return bool(len(evaluated)) and int(evaluated[-1]) >= job.loop.clock.steps
 
 
-def _word(run: Path) -> str:
-    """Return a run's directory as a command line takes it: `./` before what would be an option, null or latest."""
-    text = str(run)
-    return text if re.match(r"[\w/.]", text) and text not in ("latest", "null") else f"./{text}"
+def _record_changes(job: TrainJob, terminal: Terminal) -> None:
+    """Show what changed at this resume, and add it to the run's table of changes."""
+    step, path = job.loop.clock.steps, job.run.path / "changes.csv"
+    for key, before, after in job.changes:
+        terminal.say(f"changed at step {step:,}: {key}: {before} -> {after}")
+    if not job.changes:
+        return
+    try:
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            if not file.tell():
+                csv.writer(file).writerow(["step", "key", "before", "after"])
+            csv.writer(file).writerows([step, *change] for change in job.changes)
+    except OSError as e:
+        terminal.say(f"{path} cannot be written ({e.strerror or e}); the run continues")
+
+
+def differences(before: State, after: State) -> list[tuple[str, Any, Any]]:
+    """Return the keys of two flat configurations that differ, each with both values."""
+    keys = dict.fromkeys([*before, *after])
+    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
 
 
 @contextlib.contextmanager
@@ -182,6 +238,18 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def hyperparameters(config: State, words: Sequence[str]) -> dict[str, object]:
+    """Return what tells a run from others: the main keys, and those that the user changed, as they are or were typed.
+
+    Args:
+        config: the whole configuration.
+        words: what the user typed, such as "network=dueling".
+    """
+    values = dict(flatten(config))
+    changed = dict(setting(word) for word in words if not word.lstrip("+").startswith(UNRANKED))
+    return {key: values.get(key, changed.get(key)) for key in (*MAIN, *changed) if key in values or key in changed}
 
 
 def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, object]]:

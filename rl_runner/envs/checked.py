@@ -5,6 +5,7 @@ Whether observations and rewards are finite, and states in their space, is check
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -77,8 +78,9 @@ class FiveValues(gym.Wrapper[Any, Any, Any, Any]):
 class Checked(gym.Wrapper[Any, Any, Any, Any]):
     """Checks what an environment returns, and converts it to plain numbers.
 
-    Rewards become floats, and the end flags bools. Only the `action_mask` of `info` is kept, as an array of bools (A,).
-    The shape and type of each observation are checked, and the range of integers.
+    Rewards become floats, and the end flags bools. Of `info` only the `action_mask` is kept, as an array of bools (A,),
+    and at an episode's end the finite numbers and flags, `success` for example, as floats. The shape and type of each
+    observation are checked, and the range of integers.
 
     Args:
         env: the environment.
@@ -125,7 +127,10 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             terminated = self._flag("terminated", terminated)
         if type(truncated) is not bool:
             truncated = self._flag("truncated", truncated)
-        return self._observation(obs), reward, terminated, truncated, self._info(info)
+        passed_on = self._info(info)
+        if (terminated or truncated) and info:
+            passed_on |= _numbers(info)
+        return self._observation(obs), reward, terminated, truncated, passed_on
 
     def _reward(self, reward: Any) -> float:
         if isinstance(reward, (int, float)):
@@ -182,3 +187,15 @@ def _kind(answer: Any) -> str:
 
 def _shown(value: Any) -> str:
     return " ".join(repr(value).split())[:80]
+
+
+def _numbers(info: dict[str, Any]) -> dict[str, float]:
+    """Return the finite numbers and flags of an info, by names that suit a curve."""
+    numbers = {
+        name: value for name, value in info.items() if isinstance(value, (bool, int, float, np.number, np.bool_))
+    }
+    return {
+        name: float(value)
+        for name, value in numbers.items()
+        if isinstance(name, str) and re.fullmatch(r"[A-Za-z][\w. /-]*", name) and np.isfinite(value)
+    }

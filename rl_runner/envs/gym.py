@@ -64,7 +64,7 @@ class GymBackend:
         render: bool = False,
     ) -> None:
         for module in imports:
-            _import(module)
+            import_module(module)
         if sticky:
             raise UserError("env.sticky: sticky actions are for Atari games only; leave it at 0 here")
         if max_steps is not None and max_steps < 1:
@@ -139,7 +139,8 @@ class GymBackend:
         no_bootstrap = np.zeros(self.num_envs, dtype=np.bool_)
         # Copies, because the library's buffers are written to in the next step.
         kept = self._push(np.array(obs, dtype=self._space.dtype))
-        return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, no_bootstrap)
+        info = [_numbers(infos, i) for i in range(self.num_envs)] if (terminated | truncated).any() else ()
+        return Step(kept, np.array(reward, dtype=np.float64), terminated, truncated, no_bootstrap, info)
 
     def frames(self) -> list[Array]:
         """See `Backend`: one frame per step."""
@@ -232,7 +233,7 @@ def _stacked(space: gym.Space[Any], stack: int) -> gym.Space[Any]:
     return Box(np.repeat(low[None], stack, axis=0), np.repeat(high[None], stack, axis=0), dtype=space.dtype.type)
 
 
-def _import(module: str) -> None:
+def import_module(module: str) -> None:
     """Import a module, so that it can register its environments.
 
     Raises:
@@ -258,3 +259,9 @@ def _spec(id: str) -> Any:
         return gym.spec(id)
     except gym.error.Error as e:
         raise UserError(f"env.id: {id!r} is not a registered environment; {ids.hint(id)}") from e
+
+
+def _numbers(infos: Mapping[str, Any], i: int) -> dict[str, float]:
+    """Return the numbers that environment i reported, as gymnasium's vector environments hand them on."""
+    names = [name for name in infos if f"_{name}" in infos and name != MASK]
+    return {name: float(infos[name][i]) for name in names if infos[f"_{name}"][i]}

@@ -8,7 +8,7 @@ restore any environment in the middle of its episode, which makes exact resume c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -31,6 +31,7 @@ class Step(NamedTuple):
     terminated: BoolArray  # (N,)
     truncated: BoolArray  # (N,)
     no_bootstrap: BoolArray  # (N,)
+    info: Sequence[Mapping[str, float]] = ()  # N, numbers that the environments report; empty: none does
 
 
 class Backend(Protocol):
@@ -79,6 +80,7 @@ class EpisodicVectorEnv:
         self.num_envs = backend.num_envs
         self.observation_space, self.action_space = backend.observation_space, backend.action_space
         self.stack, self.normalized = backend.stack, backend.normalized
+        self.frame_skip: int | None = backend.protocol.get("frame_skip")  # emulator frames per step; None: no emulator
         self.action_mask: BoolArray | None = None  # (N, A) actions allowed in the current observations; None: all
         self._discrete = not isinstance(self.observation_space, Box)
         self.finished: list[Episode] = []  # the episodes that ended in the last step
@@ -124,7 +126,7 @@ class EpisodicVectorEnv:
         flags = (step.terminated, step.truncated, step.no_bootstrap)
         tr = Transition(self._obs, self._action, step.reward, *flags, step.obs, before, self.action_mask)
         self._obs = step.obs
-        self.finished = [self._finished(int(i)) for i in np.flatnonzero(ended)] if ended.any() else []
+        self.finished = [self._finished(int(i), step.info) for i in np.flatnonzero(ended)] if ended.any() else []
         return tr
 
     def repeats(self, episode: Episode) -> bool:
@@ -261,9 +263,10 @@ class EpisodicVectorEnv:
     def _seeds(self) -> list[int]:
         return [rng.integer(self.seed, self.stream, i, max(int(k), 0)) for i, k in enumerate(self._episode)]
 
-    def _finished(self, i: int) -> Episode:
+    def _finished(self, i: int, info: Sequence[Mapping[str, float]]) -> Episode:
         seed = rng.integer(self.seed, self.stream, i, int(self._episode[i]))
-        return Episode(i, seed, float(self._return[i]), len(self._log[i]), self._log[i], _digest(self._obs[i]))
+        done = float(self._return[i]), len(self._log[i]), self._log[i], _digest(self._obs[i])
+        return Episode(i, seed, *done, info[i] if info else {})
 
 
 def _digest(obs: Array) -> str:

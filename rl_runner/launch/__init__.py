@@ -1,1 +1,1 @@
-"""Jobs as Hydra runs them: in this process, or in others, which may fail, die or be stopped."""
+"""Run jobs for Hydra, in this process or in others that may fail, die or be stopped."""

@@ -19,10 +19,10 @@ from hydra.core.utils import JobReturn, JobStatus
 Stop = Callable[[int], bool]  # sends a signal to the processes of jobs; returns whether there are any
 
 BROKEN = (
-    "the process of a job died, and joblib has ended the others; the same command with hydra.sweep.dir={} takes up "
-    "what is missing; with hydra/launcher=processes the others go on"
+    "the process of a job died, and joblib has ended the others; the same command with hydra.sweep.dir={} runs what is "
+    "missing; with hydra/launcher=processes the others continue"
 )
-received: list[int] = []  # signals that told this command to stop: no further job begins
+received: list[int] = []  # signals that stop this command: no further job starts
 
 
 def is_broken(e: Exception) -> bool:
@@ -75,7 +75,7 @@ def _send(pid: int | None, number: int) -> None:
 
 
 def say_died(job: int, log: object) -> None:
-    """Say that the process of a job died, unless this command was told to stop."""
+    """Report that the process of a job died, unless this command is being stopped."""
     if not received:
         print(f"rlrun: job {job}: its process died; its output: {log}", file=sys.stderr)
 

@@ -1,6 +1,6 @@
-"""`hydra/launcher=processes`: each job in a process of its own, some of them side by side.
+"""`hydra/launcher=processes`: run each job in its own process, several at the same time.
 
-A job that fails, or dies, is one failed job. When this process is told to stop, or dies, the jobs save and end.
+A job that fails or dies does not affect the others. When this process is stopped or dies, the jobs save and end.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Processes(Launcher):
         self.n_jobs = n_jobs if n_jobs > 0 else os.cpu_count() or 1
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what the jobs need."""
+        """Store what the jobs need."""
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Run the jobs; return what they returned, and a value for those that died or never began."""
+        """Run the jobs; return their results, and a failed one for each job that died or never started."""
         setup_globals()
         logs = Path(self.config.hydra.sweep.dir) / "logs"
         logs.mkdir(parents=True, exist_ok=True)
@@ -72,14 +72,14 @@ class Processes(Launcher):
 
 
 class Job:
-    """A job in a process of its own, begun.
+    """A job that was started in its own process.
 
     Args:
-        number: the job's.
+        number: the number of the job.
         log: file that all output is appended to.
         context: Hydra's.
-        config: what the job is to do.
-        task: does it.
+        config: the job's configuration.
+        task: runs the job.
     """
 
     def __init__(self, number: int, log: Path, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
@@ -91,11 +91,11 @@ class Job:
         theirs.close()
 
     def ended(self) -> bool:
-        """Return whether it has answered, or died."""
+        """Return whether the job has returned or died."""
         return self.answer.poll() or not self.process.is_alive()
 
     def result(self) -> JobReturn | None:
-        """Return what it answered, once its process is gone; None if it died."""
+        """Wait for the process to end; return the job's result, None if it died."""
         try:
             result: JobReturn | None = self.answer.recv()
         except (EOFError, OSError):
@@ -106,7 +106,7 @@ class Job:
 
 
 def _run_job(log: str, context: HydraContext, config: DictConfig, task: TaskFunction, answer: Any) -> None:
-    """Run a job: the whole life of its process."""
+    """Run a job; this is the main function of its process."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -118,7 +118,7 @@ def _run_job(log: str, context: HydraContext, config: DictConfig, task: TaskFunc
 
 
 def _end_with_the_sweep() -> None:
-    """Save and end when the process that began this one dies."""
+    """End this process, saved, when its parent process dies."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

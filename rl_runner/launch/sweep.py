@@ -1,7 +1,7 @@
-"""Sweeps as Hydra runs them, by whatever launcher.
+"""Run sweeps with any of Hydra's launchers.
 
-No job ends the sweep by failing, a signal is passed on to the processes that run jobs, and the table is shown however
-the sweep ends.
+A failing job does not end the sweep, signals are forwarded to the processes that run jobs, and the table of results is
+shown however the sweep ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rl_runner.run.notes import Failure
 
 
 class Sweep(NamedTuple):
-    """A sweep that Hydra has begun."""
+    """A sweep that Hydra has started."""
 
     directory: Path
     planned: list[list[str]]  # the overrides of its jobs; none where the sweeper finds them as it goes
@@ -35,10 +35,10 @@ _open = contextlib.ExitStack()  # what lasts as long as the sweep
 
 
 class SweepCallback(Callback):
-    """What Hydra tells that a sweep begins (conf/train.yaml). Of its end it does not tell if a job has failed."""
+    """Hydra calls this at the start of a sweep (conf/train.yaml). At its end it calls nothing if a job has failed."""
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        """Take note of the sweep, and prepare for signals and for jobs that die."""
+        """Record the sweep, and prepare for signals and for jobs that die."""
         sweep = Sweep(shortest(Path(config.hydra.sweep.dir).absolute()), _planned(config.hydra))
         _sweeps.append(sweep)
         done = [note for _, note in notes.of_sweep(sweep.directory) if note and note.state == notes.FINISHED]
@@ -96,11 +96,11 @@ def _passing_on_signals(stop: Callable[[int], bool]) -> Iterator[None]:
 
 
 def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
-    """Run one job or a sweep; show what a sweep gave, however it ends; say what failed.
+    """Run one job or a sweep; show a sweep's results, however it ends, and report what failed.
 
     Args:
-        start: enters Hydra, which calls the task.
-        task: what it calls.
+        start: starts Hydra, which calls the task.
+        task: runs a job.
         multirun: whether a sweep was asked for.
 
     Returns:
@@ -136,7 +136,7 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
 
 
 def _refused(task: Task, e: Exception) -> Failure:
-    """Return why Hydra, or a launcher, ran no job or did not go on."""
+    """Return why Hydra or a launcher ran no job, or stopped."""
     if launchers.is_broken(e):
         return Failure(launchers.BROKEN.format(_sweeps[0].directory), exit_code=1)
     failure = task.explain(e)
@@ -149,9 +149,9 @@ def _failures(task: Task, sweep: Sweep | None, stopped: bool) -> list[tuple[str,
     """Return each job that failed or whose process died: its name, why, and its log.
 
     Args:
-        task: what ran them.
-        sweep: their sweep, if they are of one.
-        stopped: the sweep was stopped, so that some never began.
+        task: ran them.
+        sweep: their sweep, if they are part of one.
+        stopped: the sweep was stopped, so that some jobs never started.
     """
     here = {tuple(sorted(words)): failure for words, failure in task.failed}
     planned = {tuple(sorted(words)): words for words in sweep.planned} if sweep else {}
@@ -182,7 +182,7 @@ def _say(failures: list[tuple[str, Failure, Path | None]], refused: Failure | No
     shown = [failure for _, failure, _ in failures] + ([refused] if refused else [])
     for failure in shown:
         if failure.trace:
-            print(failure.trace, file=sys.stderr)
+            print(f"rlrun: {failure.line}\n{failure.trace}", file=sys.stderr)
     if failures and multirun:
         print(f"\nrlrun: {len(failures)} job(s) failed:", file=sys.stderr)
         for name, failure, log in failures:

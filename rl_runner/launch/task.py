@@ -1,4 +1,4 @@
-"""A job as Hydra calls it, in this process or in one of a launcher's."""
+"""Run a job when Hydra calls it, in this process or in a launcher's."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner import streams
 from rl_runner.launch import launchers
@@ -26,12 +23,12 @@ from rl_runner.types import UserError
 
 
 def overrides() -> list[str]:
-    """Return the words that the running job was configured with, as they were typed."""
+    """Return the overrides of the running job, as they were typed."""
     return [str(word) for word in OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False) or []]
 
 
 def in_sweep() -> bool:
-    """Return whether the running job is one of several."""
+    """Return whether the running job is part of a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
@@ -40,34 +37,21 @@ def shortest(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def failure_of(e: Exception, line: str) -> Failure:
-    """Return an exception as text; its frames are cleared, so that the memory of the job is released."""
-    trace = "".join(traceback.format_exception(e))
-    traceback.clear_frames(e.__traceback__)
-    if "torch" in sys.modules and isinstance(e, sys.modules["torch"].OutOfMemoryError):
-        needed = ". ".join(line.split(". ")[1:3])  # "Tried to allocate ...", "GPU 0 has ...", then advice on allocators
-        remedy = "a smaller batch_size or network is wanted, or replay.frames=host"
-        return Failure(f"device: the GPU's memory is full: {needed}; {remedy}", exit_code=2)
-    if isinstance(e, (UserError, HydraException, OmegaConfBaseException)):
-        return Failure(line, exit_code=getattr(e, "exit_code", 2))
-    return Failure(f"{type(e).__name__}: {line}", trace, exit_code=1)
-
-
 def _here() -> tuple[str, int]:
     return socket.gethostname(), os.getpid()
 
 
 @dataclass
 class Task:
-    """What Hydra calls for each job. Launchers send it to other processes, so it is small and can be pickled.
+    """Hydra calls this for each job. Launchers send it to other processes, so it is small and can be pickled.
 
     A job that fails returns no value instead of raising: an exception would end most launchers and sweepers.
 
     Attributes:
         work: runs a job, given its configuration; returns what a sweeper may optimise.
-        explain: says why a job failed.
-        noted: jobs of a sweep note how they ended, so that the sweep's process learns of it.
-        failed: what failed in the process that made this, with the words that the job was told.
+        explain: returns why a job failed.
+        noted: jobs of a sweep note how they ended, so that the sweep's process can read it.
+        failed: the overrides and the failure of each job that failed in this process.
     """
 
     work: Callable[[Any], float | None]
@@ -88,7 +72,7 @@ class Task:
             return _no_value()
 
     def _elsewhere(self, cfg: Any) -> float | None:
-        """Run a job in a process of a launcher's; once that was told to stop, no further one begins in it."""
+        """Run a job in a launcher's process; once that is being stopped, no further job starts in it."""
         streams.protect()
         with _obeying_signals() as stopped:
             if stopped:
@@ -100,7 +84,9 @@ class Task:
                 return self.work(cfg)
             except Exception as e:
                 failure = self.explain(e)
-                print(f"{failure.trace or ''}rlrun: {', '.join(overrides())}: {failure.line}", file=sys.stderr)
+                print(
+                    f"rlrun: {', '.join(overrides())}: {failure.line}\n{failure.trace or ''}", end="", file=sys.stderr
+                )
                 if self.noted:
                     return _no_value()
                 raise UserError(failure.line) from None  # the launcher brings the first one back
@@ -118,7 +104,7 @@ def _announce() -> None:
         print(f"\njob {HydraConfig.get().job.num}: {', '.join(overrides())}", flush=True)
 
 
-_stopped: list[int] = []  # signals that told this process, one of a launcher's, to stop
+_stopped: list[int] = []  # signals that stop this process, one of a launcher's: its state, from one job to the next
 
 
 @contextlib.contextmanager

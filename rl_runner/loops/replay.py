@@ -93,6 +93,8 @@ class ReplayLoop:
             UserError: a loss that is not finite; nothing that is learned after it is worth having.
         """
         learned = {**self.meter.drain(), "updates": self.clock.updates, **self.replay.metrics()}
+        if optimizer := getattr(self.agent, "optimizer", None):  # an agent of the user's own may have none
+            learned["lr"] = float(optimizer.param_groups[0]["lr"])
         if not math.isfinite(learned.get("loss", 0.0)):
             raise UserError("optimizer.lr: the network has diverged (the loss is not finite); a smaller one is wanted")
         return grouped(learn=learned, explore=self.agent.metrics(self.clock.steps))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rl_runner.report.stats import mean_and_ci
+from rl_runner.report.stats import BAND_RUNS, mean_and_band
 from rl_runner.run.files import TABLE
 
 UNITS = ("steps", "frames", "minutes")  # of the horizontal axis
@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One line of a picture."""
+    """One line of a picture: the mean over runs, or one of these runs."""
 
     label: str
     kind: str  # TRAIN or EVAL
@@ -60,29 +60,32 @@ class Curve(NamedTuple):
     low: Array
     high: Array
     runs: int
+    run: int | None = None  # which of them; None: their mean
 
 
 # Reading.
 
 
-def read_run(directory: Path, unit: str = "steps", smooth: int = 1) -> Run:
+def read_run(directory: Path, unit: str = "steps", smooth: int = 1, metric: str | None = None) -> Run:
     """Read what a run has logged.
 
     Args:
         directory: the run's.
         unit: of the horizontal axis; one of UNITS.
         smooth: training returns are means of this many logged points.
+        metric: the name of another curve, read in place of training returns and without evaluations.
 
     Raises:
-        Unreadable: it is no run, or has no curve yet.
+        Unreadable: it is no run, or has no such curve yet.
     """
     table = read_table(directory)
-    run = Run(
-        train=series(table, "train/return", smooth),
-        mean=series(table, "eval/return_mean"),
-        std=series(table, "eval/return_std"),
-        x=horizontal(directory, unit, series(table, "time/seconds")),
-    )
+    x = horizontal(directory, unit, series(table, "time/seconds"))
+    if metric:
+        if metric not in table:
+            raise Unreadable(f"{directory}/{TABLE} has no {metric}; it has {', '.join(sorted(table)) or 'no rows'}")
+        return Run(series(table, metric, smooth), series({}, ""), series({}, ""), x)
+    mean, std = series(table, "eval/return_mean"), series(table, "eval/return_std")
+    run = Run(series(table, "train/return", smooth), mean, std, x)
     if not len(run.train.steps) and not len(run.mean.steps):
         raise Unreadable(f"{directory}/{TABLE} has neither train/return nor eval/return_mean yet")
     return run
@@ -100,7 +103,7 @@ def read_table(directory: Path) -> Table:
             for row in csv.DictReader(file):
                 table.setdefault(row["name"], []).append((int(row["step"]), float(row["value"])))
     except OSError as e:
-        raise Unreadable(f"{directory} is no run: {e.strerror}: {TABLE}") from e
+        raise Unreadable(f"{directory} is no run: it holds no readable {TABLE} ({e.strerror})") from e
     except (KeyError, TypeError, ValueError) as e:
         raise Unreadable(f"{directory}/{TABLE} has a line that is not step,name,value") from e
     return table
@@ -155,31 +158,46 @@ def horizontal(directory: Path, unit: str, seconds: Series) -> Callable[[Array],
 
 
 def merge(label: str, runs: list[Run]) -> list[Curve]:
-    """Return the curves of the runs that share a label."""
-    return [curve for curve in (merge_training(label, runs), merge_evaluation(label, runs)) if len(curve.x)]
+    """Return the curves of the runs that share a label: training and evaluation.
+
+    Of few runs each one's line is added to their mean, for evaluation or, without any, for training.
+    """
+    evaluation = merge_evaluation(label, [run.mean for run in runs], lambda steps: position(runs, steps))
+    if evaluation and len(runs) == 1 and len(runs[0].std.steps):
+        (curve,), std = evaluation, runs[0].std.at(shared([runs[0].mean])[0])
+        evaluation = [curve._replace(low=curve.mean - std, high=curve.mean + std)]
+    training = merge_training(label, runs)
+    return [*(training[:1] if evaluation else training), *evaluation]
 
 
-def merge_training(label: str, runs: list[Run]) -> Curve:
+def merge_training(label: str, runs: list[Run]) -> list[Curve]:
     """Merge at every step that some run logged, from where all have begun to where the first ends."""
     logged = [run.train for run in runs]
-    steps: Array = np.empty(0, dtype=int)
-    if all(len(s.steps) for s in logged):
-        first, last = max(s.steps[0] for s in logged), min(s.steps[-1] for s in logged)
-        steps = np.unique(np.concatenate([s.steps for s in logged]))
-        steps = steps[(steps >= first) & (steps <= last)]
+    if not all(len(s.steps) for s in logged):
+        return []
+    first, last = max(s.steps[0] for s in logged), min(s.steps[-1] for s in logged)
+    steps = np.unique(np.concatenate([s.steps for s in logged]))
+    steps = steps[(steps >= first) & (steps <= last)]
     if len(steps) > MAX_POINTS:
         steps = steps[np.linspace(0, len(steps) - 1, MAX_POINTS).round().astype(int)]
-    mean, half = mean_and_ci([s.at(steps) if len(steps) else steps for s in logged])
-    return Curve(label, TRAIN, position(runs, steps), mean, mean - half, mean + half, len(runs))
+    return _lines(label, TRAIN, position(runs, steps), [s.at(steps) for s in logged])
 
 
-def merge_evaluation(label: str, runs: list[Run]) -> Curve:
+def merge_evaluation(
+    label: str, evaluations: Sequence[Series], x: Callable[[Array], Array] = lambda steps: steps
+) -> list[Curve]:
     """Merge at the steps where all runs were evaluated; nothing is interpolated."""
-    steps, values = shared([run.mean for run in runs])
-    mean, half = mean_and_ci(values)
-    if len(runs) == 1 and len(steps) and len(runs[0].std.steps):
-        half = runs[0].std.at(steps)
-    return Curve(label, EVAL, position(runs, steps), mean, mean - half, mean + half, len(runs))
+    steps, values = shared(evaluations)
+    return _lines(label, EVAL, x(steps), values)
+
+
+def _lines(label: str, kind: str, x: Array, values: Sequence[Array]) -> list[Curve]:
+    """Return the mean over runs and, of few runs, each one's own line."""
+    if not len(x):
+        return []
+    runs = len(values)
+    each = [Curve(label, kind, x, v, v, v, runs, i) for i, v in enumerate(values)] if 1 < runs < BAND_RUNS else []
+    return [Curve(label, kind, x, *mean_and_band(values), runs), *each]
 
 
 def shared(evaluations: Sequence[Series]) -> tuple[Array, list[Array]]:
@@ -203,14 +221,15 @@ def write_merged(path: Path, unit: str, curves: Sequence[Curve]) -> None:
     """Write the numbers of a picture; the third column is named after the unit of its horizontal axis."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["label", "curve", unit, "mean", "low", "high", "runs"])
+        table.writerow(["label", "curve", unit, "mean", "low", "high", "runs", "run"])
         for c in curves:
+            run = "" if c.run is None else c.run
             for x, *y in zip(c.x, c.mean, c.low, c.high, strict=True):
-                table.writerow([c.label, c.kind, f"{x:.10g}", *(f"{v:.6g}" for v in y), c.runs])
+                table.writerow([c.label, c.kind, f"{x:.10g}", *(f"{v:.6g}" for v in y), c.runs, run])
 
 
 def read_merged(path: Path) -> tuple[str, list[Curve]]:
-    """Read what `write_merged` wrote: the unit and the curves.
+    """Read what `write_merged` wrote: the unit and the curves. Older files lack the lines of single runs.
 
     Raises:
         Unreadable: it is no such file.
@@ -218,13 +237,14 @@ def read_merged(path: Path) -> tuple[str, list[Curve]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             (_, _, unit, *_), *rows = csv.reader(file)
-        grouped: dict[tuple[str, str, int], list[list[float]]] = {}
-        for label, kind, *numbers, n in rows:
-            grouped.setdefault((label, kind, int(n)), []).append([float(number) for number in numbers])
+        grouped: dict[tuple[str, str, int, int | None], list[list[float]]] = {}
+        for label, kind, *numbers, n, run in (row if len(row) == 8 else [*row, ""] for row in rows):
+            key = (label, kind, int(n), int(run) if run else None)
+            grouped.setdefault(key, []).append([float(number) for number in numbers])
         curves = []
-        for (label, kind, runs), points in grouped.items():
+        for (label, kind, runs, index), points in grouped.items():
             x, mean, low, high = np.array(points).T
-            curves.append(Curve(label, kind, x, mean, low, high, runs))
+            curves.append(Curve(label, kind, x, mean, low, high, runs, index))
         return UNITS[UNITS.index(unit)], curves
     except OSError as e:
         raise Unreadable(f"{path}: {e.strerror}") from e

@@ -18,13 +18,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from rl_runner.report.curves import EVAL, TRAIN, Curve
-from rl_runner.report.stats import mean_and_ci
+from rl_runner.report.stats import BAND_RUNS, mean_and_band
 
 AXIS = {"steps": "Steps", "frames": "Emulator frames", "minutes": "Minutes"}
 # Told apart by the colour-blind too.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#222222", "#8c564b"]
 STYLE: dict[Any, Any] = {
     "font.size": 10,
+    "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#888888",
@@ -39,11 +40,19 @@ STYLE: dict[Any, Any] = {
 }
 
 
+PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.9}  # no line through the words
+LEGEND: dict[str, Any] = {"fontsize": 8.5, "title_fontsize": 8.5, "labelcolor": "#333333", **PAPER}
+
+
 @contextmanager
-def picture(path: Path, width: float, height: float, columns: Sequence[float] = (1,)) -> Iterator[list[Axes]]:
+def picture(
+    path: Path, width: float, height: float, columns: Sequence[float] = (1,), title: str = ""
+) -> Iterator[list[Axes]]:
     """Return axes side by side, of these relative widths, and write them as a picture at the end."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
+        if title:
+            figure.suptitle(textwrap.fill(title, round(12 * width)), fontsize=10, color="#333333", parse_math=False)
         yield list(figure.subplots(1, len(columns), squeeze=False, width_ratios=columns)[0])
         figure.savefig(path, dpi=200, facecolor="white")
 
@@ -79,50 +88,79 @@ def draw(
             handles.append(aim)
         axes.set(ylabel=ylabel, title=title)
         draw_axis(axes, unit, max(c.x[-1] for c in curves))
-        paper = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.9}  # no line through the words
-        axes.legend(handles=handles, fontsize=8.5, loc="best", labelcolor="#333333", **paper)
+        axes.legend(handles=handles, loc="best", **LEGEND)
 
 
-def compare(path: Path, curves: Sequence[Curve], scores: Mapping[str, Sequence[float]], xlabel: str) -> None:
-    """Draw configurations beside each other: a point for each seed, and their mean with its confidence interval.
+def compare(
+    path: Path, curves: Sequence[Curve], scores: Mapping[str, Sequence[float]], title: str, heading: str
+) -> None:
+    """Draw configurations beside each other: learning curves on the left, the last evaluations on the right.
 
     Args:
         path: the picture.
-        curves: of evaluation, one per configuration, drawn on the left; none where there would be too many to read.
-        scores: by configuration, one number per seed.
-        xlabel: what the numbers are.
+        curves: of evaluation; none where there would be too many to read.
+        scores: the last evaluation's mean return by configuration, one number per seed; the first one stands on top.
+        title: of the picture.
+        heading: what tells the configurations apart, such as the key that was swept.
     """
     names = list(scores)
-    height = 1.1 + sum(0.16 + 0.17 * len(_wrapped(name).splitlines()) for name in names)
-    size = (10.4, max(3.6, height)) if curves else (7.2, max(2.4, height))
-    with picture(path, *size, columns=(5, 4) if curves else (1,)) as (*left, right):
+    height = 1.9 + sum(0.16 + 0.17 * len(_wrapped(name).splitlines()) for name in names)
+    legend = 0.17 * sum(len(_wrapped(name).splitlines()) for name in names)
+    size = (10.4, max(4.2, height, 3.2 + legend)) if curves else (7.2, max(3.0, height))
+    below = -0.6 / (size[1] - 1.5)  # where legends stand, in heights of the axes
+    with picture(path, *size, columns=(5, 4) if curves else (1,), title=title) as (*left, right):
         for axes in left:
-            for curve in curves:
-                draw_curve(axes, curve, COLOURS[names.index(curve.label)], EVAL, shade=min(0.16, 0.5 / len(curves)))
-            axes.set_ylabel("Return in evaluation\nmean over seeds, 95 % CI")
-            draw_axis(axes, "steps", max(c.x[-1] for c in curves))
+            draw_curves(axes, curves, names, heading, below)
         for row, name in enumerate(names):
             draw_scores(right, row, scores[name], COLOURS[row] if curves else COLOURS[0])
+        right.set(title="Last evaluation", xlabel="Return", ylabel=None if curves else heading)
         right.set_yticks(range(len(names)), labels=[_wrapped(name) for name in names])
         for i, label in enumerate(right.get_yticklabels()):
-            label.set_color(COLOURS[i] if curves else "#333333")  # so that the curves need no legend
+            label.set_color(COLOURS[i] if curves else "#333333")
             label.set_parse_math(False)  # a $ is a $
         right.set_ylim(len(names) - 0.5, -0.5)  # the first on top
         right.grid(visible=True, axis="x")
         right.tick_params(length=0, axis="y")
         right.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        right.set_xlabel(f"{xlabel}\nmean, 95 % CI, each seed (pale)")
+        right.legend(handles=_score_handles(scores), ncols=3, loc="upper right", bbox_to_anchor=(1, below), **LEGEND)
+
+
+def draw_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str], heading: str, below: float) -> None:
+    """Draw the learning curves of configurations, and a legend of their names below."""
+    for curve in curves:
+        draw_curve(axes, curve, COLOURS[names.index(curve.label)], EVAL, shade=min(0.16, 0.5 / len(names)))
+    axes.set(title="Evaluations while training", ylabel="Return")
+    draw_axis(axes, "steps", max(c.x[-1] for c in curves))
+    handles = [Line2D([], [], color=COLOURS[i], label=_wrapped(name)) for i, name in enumerate(names)]
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, below), **LEGEND}
+    columns = 2 if max(map(len, names)) < 20 else 1
+    legend = axes.legend(handles=handles, title=heading + shade_means(curves), ncols=columns, **place)
+    for text in (*legend.get_texts(), legend.get_title()):
+        text.set_parse_math(False)
 
 
 def draw_scores(axes: Axes, row: int, values: Sequence[float], colour: str) -> None:
-    """Draw the mean of one configuration with its confidence interval, and its seeds as pale points below."""
+    """Draw the mean of one configuration, with its confidence interval if that says something, and its seeds."""
     if not values:
         return
-    mean, half = mean_and_ci(values)
+    mean, low, high = mean_and_band(values)
     if len(values) > 1:
         axes.scatter(values, [row + 0.2] * len(values), s=14, color=colour, alpha=0.4, linewidths=0, zorder=2)
-        axes.errorbar(mean, row, xerr=half, color=colour, capsize=3, linewidth=1.4, zorder=3)
+    if len(values) >= BAND_RUNS:
+        axes.errorbar(mean, row, xerr=[[mean - low], [high - mean]], color=colour, capsize=3, linewidth=1.4, zorder=3)
     axes.scatter([mean], [row], s=36, color=colour, edgecolors="white", linewidths=0.8, zorder=4)
+
+
+def _score_handles(scores: Mapping[str, Sequence[float]]) -> list[Line2D]:
+    """Return the legend of the last evaluations: what is drawn of any configuration."""
+    counts = [len(values) for values in scores.values()]
+    dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": "#777777"}
+    handles = [Line2D([], [], markersize=6, label="mean over seeds", **dot)]
+    if max(counts) >= BAND_RUNS:
+        handles.append(Line2D([], [], color="#777777", label="its 95 % CI"))
+    if max(counts) > 1:
+        handles.append(Line2D([], [], markersize=4, alpha=0.5, label="each seed", **dot))
+    return handles
 
 
 def _wrapped(name: str) -> str:
@@ -145,18 +183,22 @@ def main_kind(curves: Sequence[Curve], label: str) -> str:
 
 
 def draw_curve(axes: Axes, curve: Curve, colour: str, main: str, shade: float = 0.16) -> None:
-    """Draw one line, and its shade, as dark as said, if it is the main one."""
+    """Draw one line, and its shade, as dark as said, if it is the main one and the shade says something."""
+    if curve.run is not None:
+        axes.plot(curve.x, curve.mean, color=colour, linewidth=0.8, alpha=0.4, zorder=2)
+        return
     if curve.kind != main:  # training beside evaluation
         axes.plot(curve.x, curve.mean, color=colour, linewidth=0.9, alpha=0.45, zorder=2)
         return
     (line,) = axes.plot(curve.x, curve.mean, color=colour, linewidth=1.6, zorder=4)
     if main == EVAL:
         line.set(marker="o", markersize=3.5, markeredgecolor="white", markeredgewidth=0.5)
-    axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=shade, linewidth=0, zorder=1)
+    if curve.runs == 1 or curve.runs >= BAND_RUNS:
+        axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=shade, linewidth=0, zorder=1)
 
 
 def legend_handles(curves: Sequence[Curve], labels: Sequence[str]) -> list[Line2D]:
-    """Say which colour is which label, which line is what, and what the shade means."""
+    """Return the legend: a colour for each label, a line for each kind of curve, and what the shade means."""
     handles: list[Line2D] = []
     colour = COLOURS[0]
     if len(labels) > 1:
@@ -174,12 +216,15 @@ def legend_handles(curves: Sequence[Curve], labels: Sequence[str]) -> list[Line2
 
 
 def shade_means(curves: Sequence[Curve]) -> str:
-    """Say what the shade means."""
-    main = [c for c in curves if c.kind == main_kind(curves, c.label)]
+    """Return in words what is drawn about the main lines: a shade, or thin lines."""
+    main = [c for c in curves if c.kind == main_kind(curves, c.label) and c.run is None]
     meanings = []
-    if any(c.runs == 1 and c.kind == EVAL for c in main):
-        meanings.append("± 1 std over episodes")
-    counts = sorted({c.runs for c in main if c.runs > 1})
-    if counts:
-        meanings.append(f"95% CI over {' or '.join(map(str, counts))} runs")
+    if any(c.runs == 1 and c.kind == EVAL and (c.high > c.low).any() for c in main):
+        meanings.append("shade: ± 1 std over episodes")
+    few = sorted({c.runs for c in main if 1 < c.runs < BAND_RUNS})
+    if few:
+        meanings.append(f"mean of {' or '.join(map(str, few))} runs, thin: each")
+    many = sorted({c.runs for c in main if c.runs >= BAND_RUNS})
+    if many:
+        meanings.append(f"mean of {' or '.join(map(str, many))} runs, shade: its 95 % CI")
     return f" ({', '.join(meanings)})" if meanings else ""

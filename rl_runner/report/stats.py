@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 Array = npt.NDArray[Any]
-# Student's t, 97.5 % quantile, for 1 to 30 degrees of freedom.
-T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131]
-T += [2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042]
+BAND_RUNS = 5  # the confidence interval of fewer runs is so wide that it says nothing
 
 
 def mean_and_ci(values: Sequence[Any]) -> tuple[Array, Array]:
@@ -22,9 +21,19 @@ def mean_and_ci(values: Sequence[Any]) -> tuple[Array, Array]:
     return stacked.mean(axis=0), t_quantile(n - 1) * stacked.std(axis=0, ddof=1) / np.sqrt(n)
 
 
+def mean_and_band(values: Sequence[Any]) -> tuple[Array, Array, Array]:
+    """Return the mean over runs, and the lower and the upper edge of the band to draw about it.
+
+    From BAND_RUNS runs on the band is the mean's 95 % confidence interval, cut to the range of the runs. For fewer runs
+    it is that range.
+    """
+    mean, half = mean_and_ci(values)
+    lowest, highest = np.min(np.stack(values), axis=0), np.max(np.stack(values), axis=0)
+    if len(values) < BAND_RUNS:
+        return mean, lowest, highest
+    return mean, np.maximum(mean - half, lowest), np.minimum(mean + half, highest)
+
+
 def t_quantile(freedom: int) -> float:
-    """Return Student's t, 97.5 % quantile: from the table, then by its expansion about the normal quantile."""
-    if freedom <= len(T):
-        return T[freedom - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    """Return the 97.5 % quantile of Student's t with so many degrees of freedom."""
+    return float(stdtrit(freedom, 0.975))

@@ -1,118 +1,34 @@
 """The end of `rlrun train -m`: what each configuration gave over its seeds, as a table, a CSV file and a picture.
 
-A configuration is what its jobs were told, without the seed. Only runs that came to their end are counted, all others
-are named. A seed that ran again, in the same directory, counts once: its last finished run does.
+Runs that did not come to their end are not in the numbers; each of them is named.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from rl_runner.report.curves import EVAL, Curve, Series, Unreadable, read_table, series, shared
+from rl_runner.report.curves import Curve, merge_evaluation
+from rl_runner.report.results import MEASURES, NEVER_BEGAN, Row, names, summarise, swept
 from rl_runner.report.stats import mean_and_ci
+from rl_runner.report.tables import Column, fitted, stacked
 from rl_runner.run import notes
 from rl_runner.run.files import NOTE
 from rl_runner.run.terminal import make_console
 
-NEVER_BEGAN = "never began"
 MAX_CURVES = 8  # in one picture; more could not be told apart
-MEASURES: dict[str, Callable[[Series], float]] = {
-    "last": lambda evaluations: float(evaluations.values[-1]),
-    "best": lambda evaluations: float(evaluations.values.max()),
-    "area": lambda evaluations: float(evaluations.values.mean()),
-    "steps": lambda evaluations: float(evaluations.steps[-1]),
-}
 RETURNS = ("last", "best", "area")
+EXPENDABLE = ("steps", "best", "area")  # columns that a narrow terminal does without, the first one first
 CAPTION = """\
-raw returns: mean over seeds ± its 95 % confidence interval (Student's t)
+raw returns; ±: 95 % confidence interval of the mean over seeds (Student's t)
 last: the evaluation at a run's end, the number to trust, unless stop.eval_return ended the run
 best: a run's highest evaluation, picked afterwards, so it flatters
 area: mean of a run's evaluations (area under its curve): how fast it learned"""
-
-
-# What a sweep gave.
-
-
-class Job(NamedTuple):
-    """One run of a sweep."""
-
-    overrides: list[str]
-    state: str  # how it ended
-    evaluations: Series | None = None  # of a run that finished
-
-    @property
-    def seed(self) -> str:
-        """The seed as it was typed; empty: the default one."""
-        return next((word.partition("=")[2] for word in reversed(self.overrides) if _is_seed(word)), "")
-
-    @property
-    def configuration(self) -> list[str]:
-        """What it was told, without the seed."""
-        return [word for word in self.overrides if not _is_seed(word)]
-
-
-class Row(NamedTuple):
-    """One configuration."""
-
-    label: str  # what tells it from the other configurations
-    overrides: list[str]  # all that its jobs were told
-    jobs: dict[str, Job]  # by seed
-
-    @property
-    def evaluations(self) -> list[Series]:
-        """Those of each finished run."""
-        return [job.evaluations for job in self.jobs.values() if job.evaluations is not None]
-
-    def measured(self, name: str) -> list[float]:
-        """Return one of MEASURES for each finished run."""
-        return [MEASURES[name](evaluations) for evaluations in self.evaluations]
-
-
-def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
-    """Return the configurations of a sweep, in the order in which they were planned or begun.
-
-    Args:
-        directory: the sweep's.
-        planned: the overrides of all its jobs, so that those that never began are seen too.
-    """
-    found: dict[frozenset[str], dict[str, Job]] = {}
-    begun = [_job(run, note) for run, note in notes.of_sweep(directory) if note]
-    for job in [*(Job(overrides, NEVER_BEGAN) for overrides in planned), *begun]:
-        seeds = found.setdefault(frozenset(job.configuration), {})
-        if job.seed not in seeds or job.evaluations is not None or seeds[job.seed].evaluations is None:
-            seeds[job.seed] = job
-    common = frozenset.intersection(*found) if len(found) > 1 else frozenset()
-    rows = []
-    for seeds in found.values():
-        words = next(iter(seeds.values())).configuration
-        rows.append(Row(" ".join(word for word in words if word not in common) or "defaults", words, seeds))
-    return rows
-
-
-def _job(run: Path, note: notes.Note) -> Job:
-    job = Job(note.overrides, note.state)
-    if job.state != notes.FINISHED:
-        return job
-    try:
-        evaluations = series(read_table(run), "eval/return_mean")
-    except Unreadable:
-        return job._replace(state="left no readable table")
-    return job._replace(evaluations=evaluations) if len(evaluations.steps) else job._replace(state="left no evaluation")
-
-
-def _is_seed(word: str) -> bool:
-    return word.lstrip("+").startswith("seed=")
-
-
-# What is shown.
 
 
 def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:
@@ -126,7 +42,7 @@ def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:
     said = f"written to {directory}/results.csv"
     if any(row.evaluations for row in rows):
         try:
-            draw(directory / "results.png", rows)
+            draw(directory / "results.png", rows, f"{directory.name}: {_common(rows)}")
             said += " and results.png"
         except ImportError:
             said += "; for a picture too: pip install 'rlrun[plot]'"
@@ -137,11 +53,8 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     planned = sum(len(row.jobs) for row in rows)
     finished = sum(len(row.evaluations) for row in rows)
     console.print(f"\n{directory}: {finished} of {planned} runs finished", markup=False)
-    if len(rows) > 1:
-        same = [word for word in rows[0].overrides if all(word in row.overrides for row in rows)]
-        console.print(f"all with {' '.join(same) or 'the defaults'}", markup=False)
-    # Wide enough that no number is cut short.
-    make_console(width=1000, soft_wrap=False).print(_table(rows, console.width))
+    console.print(f"all with {_common(rows)}", markup=False)
+    _show_table(console, rows)
     for row in rows:
         for line in _missing(row):
             console.print(Text(f"{row.label}: {line}" if len(rows) > 1 else line, style="red"))
@@ -151,29 +64,25 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     console.print(CAPTION, markup=False, style="dim")
 
 
-def _table(rows: Sequence[Row], width: int) -> Table:
-    """Return the table; labels fold where the width is too small for it."""
-    key, labels = _short([row.label for row in rows])
-    names = ("seeds", *MEASURES)
+def _common(rows: Sequence[Row]) -> str:
+    """Return what all jobs were told, except for the seed."""
+    return " ".join(word for word in rows[0].overrides if all(word in row.overrides for row in rows)) or "the defaults"
+
+
+def _show_table(console: Console, rows: Sequence[Row]) -> None:
+    """Print a table with one column for each swept key, as far as the width allows."""
+    keys = [Column(key, [row.settings.get(key, "default") for row in rows]) for key in swept(rows)]
     largest = max(map(_largest, rows))
-    columns = [_aligned(column) for column in zip(*(_cells(row, largest) for row in rows), strict=True)]
-    taken = sum(3 + max(len(name), *map(len, column)) for name, column in zip(names, columns, strict=True))
-    room = max(width - taken - 4, 12)
-    table = Table(show_lines=max(map(len, labels)) > room)
-    table.add_column(Text(key), overflow="fold", max_width=room)
-    for name in names:
-        table.add_column(name, justify="right")
-    for label, *cells in zip(labels, *columns, strict=True):
-        table.add_row(Text(label), *cells)
-    return table
-
-
-def _short(labels: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return a heading and the labels: where one key alone differs, it is the heading and its values are the labels."""
-    keys = {label.partition("=")[0] for label in labels}
-    if len(labels) == 1 or len(keys) > 1 or any(" " in label for label in labels):
-        return "configuration", labels
-    return keys.pop(), [label.partition("=")[2] for label in labels]
+    cells = zip(*(_cells(row, largest) for row in rows), strict=True)
+    numbers = [Column(name, _aligned(column)) for name, column in zip(("seeds", *MEASURES), cells, strict=True)]
+    table, left_out = fitted(keys, numbers, console.width, EXPENDABLE)
+    if table is None:
+        for line in stacked(keys, numbers):
+            console.print(line, markup=False)
+        return
+    console.print(table)
+    if left_out:
+        console.print(f"too narrow here for {', '.join(left_out)}: see results.csv", markup=False)
 
 
 def _aligned(cells: Sequence[str]) -> list[str]:
@@ -229,20 +138,23 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
             table.writerow([row.label, " ".join(row.overrides), seeds, len(row.jobs) - seeds, *cells])
 
 
-def draw(path: Path, rows: Sequence[Row]) -> None:
-    """Draw the last evaluations, and the learning curves where they can be told apart.
+def draw(path: Path, rows: Sequence[Row], title: str) -> None:
+    """Draw the last evaluations, the best configuration first, and the learning curves where they can be told apart.
 
     Raises:
         ImportError: there is no matplotlib.
     """
     from rl_runner.report import pictures
 
-    curves = [_curve(row) for row in rows if row.evaluations] if len(rows) <= MAX_CURVES else []
-    scores = {row.label: row.measured("last") for row in rows}
-    pictures.compare(path, [curve for curve in curves if len(curve.x)], scores, "Return in the last evaluation")
+    keys, scores, curves = swept(rows), dict[str, list[float]](), list[Curve]()
+    for row, name in sorted(zip(rows, names(rows), strict=True), key=lambda pair: _last(pair[0]), reverse=True):
+        scores[name] = row.measured("last")
+        if row.evaluations and len(rows) <= MAX_CURVES:
+            curves += merge_evaluation(name, row.evaluations)
+    pictures.compare(path, curves, scores, title, keys[0] if len(keys) == 1 else "configuration")
 
 
-def _curve(row: Row) -> Curve:
-    steps, values = shared(row.evaluations)
-    mean, half = mean_and_ci(values)
-    return Curve(row.label, EVAL, steps, mean, mean - half, mean + half, len(values))
+def _last(row: Row) -> float:
+    """Return the mean of the last evaluations, by which rows are sorted; those without any come last."""
+    values = row.measured("last")
+    return sum(values) / len(values) if values else -math.inf

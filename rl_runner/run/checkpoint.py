@@ -1,9 +1,10 @@
 """One state tree <-> one directory, atomically, and never a pickle.
 
 A state is a tree of dicts, lists and tuples over tensors, arrays, numbers, strings and None. On disk it is a
-`manifest.json` (the tree, with a reference for each array, and every file's size and SHA-256), one `.npz` per component
-and, so that gigabytes can be memory-mapped, one `.npy` per large array. Reading needs JSON and `numpy.load` without
-pickles: a stranger's checkpoint cannot run code.
+`manifest.json` (the tree, with the name of each array, and every file's size and SHA-256), one `.npz` per component
+and, so that gigabytes can be memory-mapped, one `.npy` per large array. An array is named by its path in the tree, such
+as `agent/online/torso.0.weight`. Reading needs JSON and `numpy.load` without pickles: a stranger's checkpoint cannot
+run code.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_runner import __version__
+from rl_runner.run.encoding import decode, encode
 from rl_runner.types import Array, State, UserError
+from rl_runner.version import __version__
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # format 1 numbered the arrays, format 2 names them
 LARGE = 16 * 2**20  # bytes from which an array gets a file of its own
 MANIFEST = "manifest.json"
+SNAPSHOTS = "snapshots"
 
 
 class Damaged(UserError):
@@ -46,8 +50,12 @@ def save(path: Path, state: State, about: State) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        tree = {name: _write_component(temporary, name, part) for name, part in state.items()}
-        files = {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in sorted(temporary.iterdir())}
+        tree: State = {}
+        names: dict[str, str] = {}  # of the large arrays, by their files
+        for name, part in state.items():
+            tree[name], large = _write_component(temporary, name, part)
+            names |= large
+        files = {f.name: _entry(f, names.get(f.name)) for f in sorted(temporary.iterdir())}
         versions = {"rlrun": __version__, "torch": torch.__version__, "numpy": np.__version__}
         manifest = {"format": FORMAT, "about": about, "versions": versions, "files": files, "state": tree}
         with open(temporary / MANIFEST, "w", encoding="utf-8") as f:
@@ -103,9 +111,15 @@ def _manifest(path: Path) -> Any:
         version, _ = manifest["format"], dict(manifest["about"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise Damaged(f"checkpoint {path} has no readable {MANIFEST}: {e}") from e
-    if version != FORMAT:
-        raise Damaged(f"checkpoint {path} has format {version}; this version reads format {FORMAT}")
+    if version not in READABLE:
+        raise Damaged(f"checkpoint {path} has format {version}; this version of rlrun reads 1 to {FORMAT}")
     return manifest
+
+
+def _entry(file: Path, array: str | None) -> State:
+    """Return what the manifest says of a file: size, hash and, of a large array, the name."""
+    entry = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+    return entry if array is None else {**entry, "array": array}
 
 
 def _check(file: Path, expected: Any) -> None:
@@ -123,19 +137,27 @@ def _check(file: Path, expected: Any) -> None:
 # A component: its arrays in files, and its tree with references to them.
 
 
-def _write_component(directory: Path, name: str, part: Any) -> Any:
-    arrays: list[Array] = []
-    tree = _encode(part, arrays)
-    small = {str(i): a for i, a in enumerate(arrays) if a.nbytes < LARGE}
+def _write_component(directory: Path, name: str, part: Any) -> tuple[Any, dict[str, str]]:
+    """Write the arrays of a component.
+
+    Returns:
+        its tree as JSON, and the names of the large arrays by the files that were made for them.
+    """
+    arrays: dict[str, Array] = {}
+    tree = encode(part, name, arrays)
+    small = {key: array for key, array in arrays.items() if array.nbytes < LARGE}
     with open(directory / f"{name}.npz", "wb") as f:
         np.savez(f, **small)  # type: ignore[arg-type]
         _sync(f)
-    for i, array in enumerate(arrays):
-        if array.nbytes >= LARGE:
-            with open(directory / f"{name}.{i}.npy", "wb") as f:
-                np.save(f, array, allow_pickle=False)
-                _sync(f)
-    return tree
+    large = {}
+    for i, key in enumerate(key for key in arrays if key not in small):
+        words = re.sub(r"[^\w.-]", ".", key.removeprefix(f"{name}/"))
+        file = f"{name}.{i}.{words}.npy"  # the number keeps it apart from others, on any file system
+        with open(directory / file, "wb") as f:
+            np.save(f, arrays[key], allow_pickle=False)
+            _sync(f)
+        large[file] = key
+    return tree, large
 
 
 def _read_component(directory: Path, name: str, tree: Any, files: dict[str, Any]) -> Any:
@@ -144,55 +166,13 @@ def _read_component(directory: Path, name: str, tree: Any, files: dict[str, Any]
         raise Damaged(f"checkpoint {directory} is damaged: {name!r} cannot be a component's name")
     _check(directory / f"{name}.npz", files[f"{name}.npz"])
     with np.load(directory / f"{name}.npz", allow_pickle=False) as small:
-        arrays = {int(i): small[i] for i in small.files}
-    for file in files:
-        if large := re.fullmatch(rf"{name}\.(\d+)\.npy", file):
-            _check(directory / file, files[file])
-            arrays[int(large[1])] = np.load(directory / file, mmap_mode="r", allow_pickle=False)
-    return _decode(tree, arrays)
-
-
-def _encode(node: Any, arrays: list[Array]) -> Any:
-    """Return JSON for a tree, its arrays moved to the list. Keys starting with "$" are ours."""
-    if isinstance(node, dict):
-        if all(isinstance(k, str) and not k.startswith("$") for k in node):
-            return {k: _encode(v, arrays) for k, v in node.items()}
-        if not all(k is None or isinstance(k, (bool, int, float, str)) for k in node):
-            raise TypeError("a state's dicts can have only plain keys")
-        return {"$items": [[k, _encode(v, arrays)] for k, v in node.items()]}
-    if isinstance(node, (list, tuple)):
-        items = [_encode(v, arrays) for v in node]
-        return items if isinstance(node, list) else {"$tuple": items}
-    if isinstance(node, torch.Tensor):
-        flat = node.detach().cpu().contiguous()
-        dtype = str(flat.dtype).removeprefix("torch.")
-        arrays.append((flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy())
-        return {"$tensor": len(arrays) - 1, "dtype": dtype}
-    if isinstance(node, np.ndarray) and not node.dtype.hasobject:  # objects would be pickled
-        arrays.append(node)
-        return {"$array": len(arrays) - 1}
-    if isinstance(node, np.generic):
-        return node.item()
-    if node is None or isinstance(node, (bool, int, float, str)):
-        return node
-    raise TypeError(f"a state cannot hold {type(node).__name__}")
-
-
-def _decode(node: Any, arrays: dict[int, Array]) -> Any:
-    if isinstance(node, list):
-        return [_decode(v, arrays) for v in node]
-    if not isinstance(node, dict):
-        return node
-    if "$tuple" in node:
-        return tuple(_decode(v, arrays) for v in node["$tuple"])
-    if "$items" in node:
-        return {k: _decode(v, arrays) for k, v in node["$items"]}
-    if "$array" in node:
-        return arrays[node["$array"]]
-    if "$tensor" in node:
-        tensor = torch.from_numpy(np.array(arrays[node["$tensor"]]))
-        return tensor.view(torch.bfloat16) if node["dtype"] == "bfloat16" else tensor
-    return {k: _decode(v, arrays) for k, v in node.items()}
+        arrays = {key: small[f"{key}.npy"] for key in small.files}
+    for file, entry in files.items():
+        if large := re.fullmatch(rf"{name}\.(\d+)(\.[\w.-]*)?\.npy", file, re.ASCII):
+            _check(directory / file, entry)
+            array = np.load(directory / file, mmap_mode="r", allow_pickle=False)
+            arrays[entry.get("array", large[1])] = array  # format 1 has the array's number in the file's name
+    return decode(tree, arrays)
 
 
 def _sha256(file: Path) -> str:
@@ -214,7 +194,10 @@ def _sync_directory(path: Path) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one run: `step_000250000/` whole ones, `best_.../` the best agent, and links to both.
+    """The checkpoints of one run.
+
+    `step_000250000/` whole ones, `best_000200000/` the best agent, `latest` and `best` links to them, and
+    `snapshots/30000/` weights alone.
 
     Args:
         directory: of the checkpoints.
@@ -242,6 +225,12 @@ class Checkpoints:
                 _discard(old)
         return path
 
+    def save_snapshot(self, step: int, state: State, about: State) -> Path:
+        """Write weights; none of them is ever deleted."""
+        path = self.directory / SNAPSHOTS / str(step)
+        save(path, state, about)
+        return path
+
     def newest(self) -> Iterator[Path]:
         """Return whole checkpoints, newest first."""
         yield from reversed(self._named("step_"))
@@ -251,21 +240,20 @@ class Checkpoints:
         return max(self._named("best_"), key=lambda path: (_score(path), _step(path)), default=None)
 
     def find(self, which: str) -> Path:
-        """Return the checkpoint called "best", "last" or by its step.
+        """Return the checkpoint called "best", "last" or by its step; of several at one step the whole one.
 
         Raises:
             UserError: there is none by that name.
         """
-        best, whole = self._named("best_"), self._named("step_")
+        whole = self._named("step_")
         if which == "best" and (found := self.best()):
             return found
         if which in ("best", "last") and whole:
             return whole[-1]
-        if which.isdigit():
-            for path in whole + best:
-                if _step(path) == int(which):
-                    return path
-        steps = ", ".join(str(_step(p)) for p in whole + best) or "none"
+        by_step = {_step(path): path for prefix in (f"{SNAPSHOTS}/", "best_", "step_") for path in self._named(prefix)}
+        if which.isdigit() and int(which) in by_step:
+            return by_step[int(which)]
+        steps = ", ".join(map(str, sorted(by_step))) or "none"
         raise UserError(f"which: no checkpoint {which!r} in {self.directory}; best, last or one of the steps: {steps}")
 
     def _write(self, name: str, link: str, state: State, about: State) -> Path:
@@ -296,7 +284,7 @@ def _score(path: Path) -> float:
 
 
 def _step(path: Path) -> int:
-    return int(path.name.split("_")[1])
+    return int(path.name.rpartition("_")[2])
 
 
 def _link(link: Path, target: str) -> None:

@@ -1,6 +1,7 @@
 """A run's directory: where things are in it, and that only one process writes to it.
 
-config.yaml  train.log  metrics.csv  tensorboard/  checkpoints/  eval/  videos/
+config.yaml  provenance.json  train.log  metrics.csv  episodes.csv  evaluations.jsonl
+tensorboard/  checkpoints/  eval/  videos/
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 from pathlib import Path
 from typing import IO, Any, Self
 
-from rl_runner.run.checkpoint import MANIFEST, Checkpoints, Damaged, load
+from rl_runner.run.checkpoint import MANIFEST, SNAPSHOTS, Checkpoints, Damaged, about, load
+from rl_runner.run.weights import load_agent_state
 from rl_runner.types import Agent, State, UserError
 
 try:
@@ -88,7 +90,8 @@ class RunDirectory:
         path = Path(name)
         if (path / MANIFEST).is_file():
             path = path.resolve()
-            run = cls(path.parent.parent)
+            levels = 3 if path.parent.name == SNAPSHOTS else 2
+            run = cls(path.parents[levels - 1])
             if not run.config.is_file():
                 raise UserError(f"checkpoint: {run.config}, the configuration of {path}, is missing")
             return run, path
@@ -118,9 +121,30 @@ class RunDirectory:
         """
         state = load(checkpoint, only=["agent"])
         try:
-            agent.load_state_dict(state["agent"])
+            load_agent_state(agent, state["agent"], about(checkpoint))
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
             raise UserError(f"checkpoint {checkpoint} does not fit its configuration: {_first_lines(e)}") from e
+
+    @classmethod
+    def read_agent(cls, name: str, which: str) -> tuple[Path, State, State]:
+        """Read a saved agent; look again where the run, which may still be training, has replaced it meanwhile.
+
+        Args:
+            name: as for `find`.
+            which: as for `find`.
+
+        Returns:
+            its checkpoint, the facts about it (`about`), and its state.
+        """
+        _, checkpoint = cls.find(name, which)
+        while True:
+            try:
+                return checkpoint, about(checkpoint), load(checkpoint, only=["agent"])["agent"]
+            except Damaged:
+                before = checkpoint
+                _, checkpoint = cls.find(name, which)
+                if checkpoint == before:
+                    raise
 
     def load_newest(self) -> tuple[Path, State, list[str]]:
         """Load the newest checkpoint that is whole.

@@ -7,23 +7,28 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard.summary import hparams, scalar
+from torch.utils.tensorboard.summary import hparams, scalar, text
 
 from rl_runner.run.files import CURVES, TABLE
+from rl_runner.run.rows import cut_rows
 from rl_runner.streams import AppendedFile
-from rl_runner.types import State, UserError
+from rl_runner.types import Episode, State, UserError
 
+MAX_EPISODES = 100  # that TensorBoard gets between two log lines
 HEADER = "step,name,value\n"
+ROW = rb"\d+,.*,[^,\n]+\n"  # a regular expression
 
 
 class MetricsLog:
     """Writes scalars to `metrics.csv` (step,name,value) and to TensorBoard, the same to both.
+
+    TensorBoard alone gets single episodes (run/records.py has them all), hyperparameters and texts.
 
     A resumed run goes on exactly where its checkpoint stood: what was written after it is cut off first. Where a file
     is shorter than it was then, or missing, the log says which steps are lost. A file that cannot be written, as on a
@@ -56,6 +61,7 @@ class MetricsLog:
         if self._table.size == 0:
             self._table.append(HEADER.encode())
         self._curves = _EventFile(run / CURVES, say)
+        self._episodes: list[tuple[int, float, int]] = []  # (step, return, length), of those not written yet
         if sizes is not None:
             self._curves.purge(step + 1)
 
@@ -63,6 +69,25 @@ class MetricsLog:
         """Write scalars at an environment step."""
         self._table.append("".join(f"{step},{name},{value}\n" for name, value in scalars.items()).encode())
         self._curves.add(*(Event(step=step, summary=scalar(name, value)) for name, value in scalars.items()))
+        self._write_episodes()
+
+    def episodes(self, step: int, episodes: Iterable[Episode]) -> None:
+        """Note training episodes that ended at a step. TensorBoard gets them with the next scalars."""
+        self._episodes += [(step, e.total_reward, e.length) for e in episodes]
+
+    def _write_episodes(self) -> None:
+        """Write return and length of each noted episode; of very many every n-th, because writing takes its time."""
+        noted, self._episodes = self._episodes, []
+        for step, total, length in noted[:: -(-len(noted) // MAX_EPISODES) or 1]:
+            self._curves.add(
+                Event(step=step, summary=scalar("episode/return", total)),
+                Event(step=step, summary=scalar("episode/length", length)),
+            )
+
+    def text(self, name: str, words: str) -> None:
+        """Write a text for TensorBoard's TEXT page, set as it is."""
+        lines = "\n".join(f"    {line}" for line in words.splitlines())  # Markdown for a block of code
+        self._curves.add(Event(summary=text(name, lines)))
 
     def hyperparameters(self, values: Mapping[str, Any], metric: str) -> None:
         """Tell TensorBoard's HPARAMS page what this run was made with and which curve to rank it by."""
@@ -71,12 +96,14 @@ class MetricsLog:
 
     def state_dict(self) -> State:
         """Return each file's size, with what could not be written yet."""
+        self._write_episodes()
         sizes = {_name(self._run, file): file.stat().st_size for file in _files(self._run)}
         written = {_name(self._run, file.path): file.size for file in (self._table, self._curves.file)}
         return sizes | written
 
     def close(self) -> None:
-        """Close the files."""
+        """Write what was noted, and close the files."""
+        self._write_episodes()
         self._table.close()
         self._curves.file.close()
 
@@ -121,7 +148,7 @@ def _cut_back(run: Path, sizes: Mapping[str, int], step: int, say: Callable[[str
             file.unlink()
     for name, size in sizes.items():
         if name == TABLE:
-            _cut_table(run / TABLE, size, step, say)
+            cut_rows(run / TABLE, HEADER.encode(), ROW, size, step, say)
         elif not re.fullmatch(rf"{CURVES}/events\.[^/]+", name):  # a stranger's checkpoint may name any file
             continue
         elif not (run / name).is_file():
@@ -130,18 +157,3 @@ def _cut_back(run: Path, sizes: Mapping[str, int], step: int, say: Callable[[str
             say(f"{run / name} is shorter than at the checkpoint: TensorBoard lacks a part of the curves")
         else:
             os.truncate(run / name, size)
-
-
-def _cut_table(table: Path, size: int, step: int, say: Callable[[str], object]) -> None:
-    """Cut metrics.csv to a checkpoint's size and to whole rows; say which steps it lacks."""
-    if not table.is_file():
-        say(f"{table} is missing: it starts again, without the rows up to step {step:,}")
-        return
-    rows = table.read_bytes()[:size]
-    whole = re.match(rb"(?:%b(?:\d+,.*,[^,\n]+\n)*+)?" % HEADER.encode(), rows)
-    assert whole is not None
-    os.truncate(table, whole.end())
-    if whole.end() < size:
-        last = re.findall(rb"(?m)^\d+", whole[0])
-        kept = f"its last row is of step {int(last[-1]):,}" if last else "it holds no row"
-        say(f"{table} is shorter than at the checkpoint: {kept}, what followed up to step {step:,} is missing")

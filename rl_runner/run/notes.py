@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rl_runner.run.files import CURVES, LOG, NOTE, TABLE
+from rl_runner.run.files import CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE
 from rl_runner.types import UserError
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ def has_checkpoint(run: RunDirectory) -> bool:
 
 def clear(run: RunDirectory) -> None:
     """Remove what a run wrote that begins again, since it left no checkpoint; its log stays."""
-    (run.path / TABLE).unlink(missing_ok=True)
+    for file in (TABLE, EPISODES, EVALUATIONS):
+        (run.path / file).unlink(missing_ok=True)
     for directory in (run.path / CURVES, run.checkpoints):
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,23 +1,29 @@
-"""What the person in front of a run sees: a progress bar on a terminal, plain lines elsewhere."""
+"""What the person in front of a run sees: progress on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from rl_runner.streams import AppendedFile, plain
 from rl_runner.types import Clock
 
-SECONDS_BETWEEN_MOVES = 0.2  # of the progress bar
+RECENT = 10  # episodes: the window of the return that is shown; enough to smooth it, few enough to tell the present
+REDRAWS = 4  # per second
+RATE_WINDOW = 60  # redraws, over which steps per second are measured
+LEAST_BAR = 10  # characters; without room for them there is no bar
 
 
 class _Console(Console):
@@ -37,59 +43,81 @@ def make_console(width: int | None = None, soft_wrap: bool = True) -> Console:
     return _Console(soft_wrap=soft_wrap, highlight=False, emoji=False, width=width)
 
 
-class Terminal:
-    """Shows a run's progress and keeps every line in `train.log` as well.
+def recent_return(returns: Sequence[float]) -> str:
+    """Return the mean return of the last few episodes, and their number, in words. There must be one at least."""
+    recent = list(returns)[-RECENT:]
+    count = "last episode" if len(recent) == 1 else f"last {len(recent)} episodes"
+    return f"return {sum(recent) / len(recent):.2f} ({count})"
 
-    A log that cannot be written is said once, and the run goes on.
+
+class Terminal:
+    """Shows a run's progress, and keeps every line in `train.log` as well.
+
+    On a terminal two lines are redrawn several times a second: how far the run is, and how it is doing. Elsewhere a
+    plain line is printed each time that scalars are written. If the log cannot be written, that is reported once and
+    the run continues.
 
     Args:
         total_steps: the run's length.
         log: file that lines are appended to.
+        exploration: returns where exploration stands at a step, epsilon for example; called from the redrawing thread.
     """
 
-    def __init__(self, total_steps: int, log: Path) -> None:
-        self._total = total_steps
+    def __init__(
+        self, total_steps: int, log: Path, exploration: Callable[[int], Mapping[str, float]] = lambda step: {}
+    ) -> None:
+        self._total, self._exploration = total_steps, exploration
         self._console = make_console()
         self._log = AppendedFile(log, self._show)
-        self._bar: Progress | None = None
-        self._moved = 0.0
+        self._clock = Clock()
+        self._returns: Sequence[float] = ()
+        self._loss: float | None = None
+        self._speed: _Speed | None = None  # from the first step on
+        self._live: Live | None = None
         if sys.stdout.isatty():
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=self._console,
-                expand=True,
-                transient=True,
+            self._live = Live(
+                console=self._console, get_renderable=self._progress, refresh_per_second=REDRAWS, transient=True
             )
 
     def __enter__(self) -> Terminal:
-        if self._bar:
-            self._bar.start()
-            self._task = self._bar.add_task("starting", total=self._total)
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar:
-            self._bar.stop()
+        if self._live:
+            self._live.stop()
         self._log.close()
 
-    def update(self, clock: Clock, scalars: Mapping[str, float]) -> None:
-        """Show where the run stands."""
-        line = _status(scalars)
-        if self._bar:
-            self._bar.update(self._task, completed=clock.steps, description=plain(line, self._console.encoding))
-        else:
-            print(f"step {clock.steps:,}/{self._total:,}  {line}", flush=True)
-        self._write(f"step {clock.steps:,}/{self._total:,}  {line}")
+    def advance(self, clock: Clock, returns: Sequence[float]) -> None:
+        """Note where the run stands; called at every step.
 
-    def advance(self, clock: Clock) -> None:
-        """Move the bar on, between status lines; may be called at every step."""
-        if self._bar and time.monotonic() - self._moved > SECONDS_BETWEEN_MOVES:
-            self._moved = time.monotonic()
-            self._bar.update(self._task, completed=clock.steps)
+        Args:
+            clock: after the step.
+            returns: of the episodes so far, of which the last ones are shown.
+        """
+        self._clock, self._returns = clock, returns
+        if self._speed is None:
+            self._speed = _Speed(clock.steps)
+
+    @contextlib.contextmanager
+    def pause(self, doing: str) -> Iterator[None]:
+        """Show what is being done while no steps are taken, such as "evaluating"; steps/s do not count that time."""
+        if self._speed is None:
+            self._speed = _Speed(self._clock.steps)
+        with self._speed.pause(doing):
+            yield
+
+    def update(self, clock: Clock, scalars: Mapping[str, float]) -> None:
+        """Note the scalars that were written, and show them where there is no terminal."""
+        self._loss = scalars.get("learn/loss")
+        line = "  ".join(
+            _status(self._returns, scalars.get("explore/epsilon"), scalars.get("time/steps_per_s"), self._loss)
+        )
+        line = f"step {clock.steps:,}/{self._total:,}  {line}"
+        if not self._live:
+            print(line, flush=True)
+        self._write(line)
 
     def say(self, line: str) -> None:
         """Show one line that stays."""
@@ -106,6 +134,27 @@ class Terminal:
             self._write(f"{name:15}{fact}")
         self._console.print(table)
 
+    def _progress(self) -> Table:
+        """Return the two lines, in as many parts as the width has room for: no part is cut."""
+        steps, width = self._clock.steps, self._console.width
+        rate = left = None
+        if self._speed:
+            rate, left = self._speed.measure(steps, self._total - steps)
+        share = steps / self._total if self._total else 1.0
+        parts = [f"{steps:,}/{self._total:,} steps", f"{_duration(left)} left", f"{share:.0%}"]
+        counts = _fitted(parts, width)
+        doing = self._speed.doing if self._speed else "starting"
+        epsilon = self._exploration(steps).get("epsilon")
+        status = _fitted([*([doing] if doing else []), *_status(self._returns, epsilon, rate, self._loss)], width)
+        table = Table.grid()
+        room = width - len(counts) - 2
+        bar = ProgressBar(total=self._total, completed=steps, width=room)
+        line = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+        line.add_row(*([bar] if room >= LEAST_BAR else []), counts)
+        table.add_row(line)
+        table.add_row(plain(status, self._console.encoding))
+        return table
+
     def _show(self, line: str) -> None:
         self._console.print(line, markup=False)
 
@@ -113,17 +162,78 @@ class Terminal:
         self._log.append((line + "\n").encode("utf-8", "backslashreplace"))
 
 
-def _status(scalars: Mapping[str, float]) -> str:
-    """Return the few numbers that say how a run is doing."""
-    recent = next((v for k, v in scalars.items() if k.startswith("train/return_last")), None)
-    parts = [
-        None if recent is None else f"return {recent:.2f}",
-        _part(scalars, "explore/epsilon", "ε {:.3f}"),
-        _part(scalars, "learn/loss", "loss {:.4f}"),
-        _part(scalars, "time/steps_per_s", "{:,.0f} steps/s"),
+class _Pause(NamedTuple):
+    """Where the clock of training stands still. Replaced as a whole, because another thread reads it."""
+
+    doing: str = ""  # what is done meanwhile; empty: training
+    began: float = 0.0
+    before: float = 0.0  # seconds of all earlier pauses
+
+
+class _Speed:
+    """Measures how fast a run goes, as often as it is asked."""
+
+    def __init__(self, steps: int) -> None:
+        self._started, self._pause = monotonic(), _Pause()
+        self._measured = deque([(0.0, steps)], maxlen=RATE_WINDOW)  # (seconds of training, steps)
+
+    @property
+    def doing(self) -> str:
+        """What is done while no steps are taken; empty: training."""
+        return self._pause.doing
+
+    @contextlib.contextmanager
+    def pause(self, doing: str) -> Iterator[None]:
+        """Stop the clock."""
+        began, before = monotonic(), self._pause.before
+        self._pause = _Pause(doing, began, before)
+        try:
+            yield
+        finally:
+            self._pause = _Pause(before=before + monotonic() - began)
+
+    def measure(self, steps: int, remaining: int) -> tuple[float | None, float | None]:
+        """Return steps per second of training, and how many seconds are left; None: not known yet.
+
+        What is left is meant with evaluations and checkpoints, in the proportion that they have had so far.
+        """
+        now, pause = monotonic(), self._pause
+        paused = pause.before + (now - pause.began if pause.doing else 0.0)
+        training = now - self._started - paused
+        if not pause.doing:
+            self._measured.append((training, steps))
+        (since, before), (until, after) = self._measured[0], self._measured[-1]
+        if after <= before or until <= since or training <= 0:
+            return None, None
+        rate = (after - before) / (until - since)
+        return rate, remaining / rate * (training + paused) / training
+
+
+def _status(
+    returns: Sequence[float], epsilon: float | None, steps_per_s: float | None, loss: float | None
+) -> list[str]:
+    """Return the few numbers that say how a run is doing, as far as they are known; the most important one first."""
+    return [
+        *([recent_return(returns)] if returns else []),
+        *([] if epsilon is None else [f"ε {epsilon:.3f}"]),
+        *([] if steps_per_s is None else [f"{steps_per_s:,.0f} steps/s"]),
+        *([] if loss is None else [f"loss {loss:.4f}"]),
     ]
-    return "  ".join(p for p in parts if p)
 
 
-def _part(scalars: Mapping[str, float], name: str, form: str) -> str | None:
-    return form.format(scalars[name]) if name in scalars else None
+def _fitted(parts: Sequence[str], width: int) -> str:
+    """Return the first parts as one line, as many as have room."""
+    line = parts[0]
+    for part in parts[1:]:
+        if len(line) + 2 + len(part) > width:
+            break
+        line += f"  {part}"
+    return line
+
+
+def _duration(seconds: float | None) -> str:
+    """Return a time in hours, minutes and seconds."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

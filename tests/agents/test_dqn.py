@@ -86,6 +86,8 @@ def test_loss_by_hand(loss: str, double: bool, weight: list[float] | None, wante
     error = 2.6 if double else 8.0
     assert out.metrics["loss"].item() == pytest.approx(wanted)
     assert out.metrics["q_mean"].item() == pytest.approx(2.5)
+    assert out.metrics["q_max"].item() == 3.0
+    assert out.metrics["target_mean"].item() == pytest.approx(((error + 2) - 2) / 2)  # the targets are Q + error
     assert out.metrics["td_error"].item() == pytest.approx((error + 5) / 2)
     assert out.priority is not None
     assert out.priority.tolist() == pytest.approx([error, 5.0])  # not weighted

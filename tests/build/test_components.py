@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
-from rl_runner import catalogue, compute, memory
+from rl_runner import compute, memory
 from rl_runner.build import components, jobs, saved
 from rl_runner.build.recipes import Learner
 from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.launch import tuned
 from rl_runner.replay.frames import DeviceFrames
 from rl_runner.replay.replay import Replay
 from rl_runner.types import State, UserError
@@ -19,8 +19,7 @@ CPU = torch.device("cpu")
 
 
 def configuration(*words: str) -> State:
-    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        return saved.plain(compose("train", list(words)))
+    return saved.plain(tuned.compose(list(words)))
 
 
 def environments(cfg: State) -> EpisodicVectorEnv:
@@ -45,7 +44,7 @@ def test_each_frame_is_counted_once_and_lies_where_it_should(monkeypatch: pytest
         return torch.device("meta")
 
     monkeypatch.setattr(compute, "frames_device", place)
-    memory = replay("env=pong", "replay.capacity=5000", "replay.frames=device", "agent=dqn")
+    memory = replay("experiment=pong_84", "replay.capacity=5000", "replay.frames=device", "agent=dqn")
     assert asked == [("device", CPU, 5000, 84 * 84)]  # of the four frames in an observation, one
     assert isinstance(memory.storage.frames, DeviceFrames)
     assert memory.storage.nbytes == 5000 * (84 * 84 + 8 + 4 + 1 + 1 + 4)

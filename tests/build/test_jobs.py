@@ -13,13 +13,13 @@ from rl_runner import catalogue
 from rl_runner.build import jobs as build
 from rl_runner.build import saved
 from rl_runner.commands.train import TrainJob
+from rl_runner.launch import tuned
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import UserError
 
 
 def config(*words: str) -> dict[str, Any]:
-    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        return saved.plain(compose("train", list(words)))
+    return saved.plain(tuned.compose(list(words)))
 
 
 def job(*words: str) -> TrainJob:
@@ -67,7 +67,7 @@ def test_evaluations_do_not_touch_training(workdir: Path) -> None:
 
 def test_the_least_replay_capacity() -> None:
     with pytest.raises(UserError, match=r"replay.capacity: 31 rows are too few for 4 environment.* at least 40"):
-        job("env=pong", "replay.capacity=31")
+        job("experiment=pong_84", "replay.capacity=31")
     with pytest.raises(UserError, match="at least 12"):
         job("env.num_envs=2", "agent.n_step=4", "replay.capacity=11")
     job("env.num_envs=2", "agent.n_step=4", "replay.capacity=12")

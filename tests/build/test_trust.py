@@ -1,6 +1,7 @@
 """A stranger's run cannot run code: what its configuration names is looked at before anything is built."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,66 @@ def test_gymnasiums_wrappers_that_change_numbers_need_no_trust(trained: Path) ->
     done = rlrun("eval", str(trained), "episodes=1")
     assert done.code == 0, done
     assert "wrappers ReshapeObservation" in done.out
+
+
+# What is remembered.
+
+
+@pytest.fixture
+def config(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run's configuration beside a package that it names."""
+    monkeypatch.syspath_prepend(workdir)
+    (workdir / "trusted_pkg.py").write_text("")
+    (workdir / "run").mkdir()
+    (workdir / "run/config.yaml").write_text("seed: 0\n")
+    return workdir / "run/config.yaml"
+
+
+def test_what_this_user_started_is_remembered(config: Path, state_home: Path) -> None:
+    assert trust.remembered(config) == []
+    assert trust.remember(config, ["trusted_pkg"])
+    assert trust.remembered(config) == ["trusted_pkg"]
+    (note,) = state_home.glob("rlrun/trusted/*")
+    assert (note.parent.stat().st_mode & 0o077) == 0
+
+
+def test_another_run_in_its_place_is_not_trusted(config: Path) -> None:
+    trust.remember(config, ["trusted_pkg"])
+    config.write_text("seed: 1\n")
+    assert trust.remembered(config) == []
+    config.write_text("seed: 0\n")
+    assert trust.remembered(config) == ["trusted_pkg"]
+    copy = config.parent.parent / "copy"
+    shutil.copytree(config.parent, copy)
+    assert trust.remembered(copy / "config.yaml") == []
+
+
+def test_another_package_of_that_name_is_not_trusted(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trust.remember(config, ["trusted_pkg"])
+    (config.parent / "trusted_pkg.py").write_text("")
+    monkeypatch.syspath_prepend(config.parent)
+    assert trust.remembered(config) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"config": 1}', "\x00"])
+def test_a_broken_note_trusts_nothing(config: Path, state_home: Path, text: str) -> None:
+    trust.remember(config, ["trusted_pkg"])
+    (note,) = state_home.glob("rlrun/trusted/*")
+    note.write_text(text)
+    assert trust.remembered(config) == []
+
+
+def test_a_state_directory_that_cannot_be_written(config: Path, state_home: Path) -> None:
+    (state_home / "rlrun").write_text("a file in its place")
+    assert not trust.remember(config, ["trusted_pkg"])
+    assert trust.remembered(config) == []
+    assert trust.remember(config, [])  # nothing to remember
+
+
+def test_the_state_directory_is_the_users(config: Path, monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
+    monkeypatch.setenv("HOME", str(workdir / "home"))
+    for value in ("", "relative/state"):  # which the specification says to ignore
+        monkeypatch.setenv("XDG_STATE_HOME", value)
+        assert trust.remember(config, ["trusted_pkg"])
+        assert len(list(workdir.glob("home/.local/state/rlrun/trusted/*.json"))) == 1
+    assert not (workdir / "relative").exists()

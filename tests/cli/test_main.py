@@ -22,6 +22,7 @@ from hydra.errors import MissingConfigException
 
 from rl_runner import __version__, catalogue
 from rl_runner.cli import failures, help, verbs
+from rl_runner.cli.table import VERBS
 from rl_runner.commands import train
 from rl_runner.launch import task as launching
 from rl_runner.run.directory import RunDirectory
@@ -73,13 +74,13 @@ def test_each_verbs_help() -> None:
         row = re.search(rf"\n  {group} +(.*(?:\n {{10,}}.*)*)", train)  # long ones go on in the next line
         assert row
         assert set(row[1].split()) == {p.stem for p in (catalogue.conf_dir() / group).glob("*.yaml")}
-    for key in ("seed:", "total_steps:", "batch_size:", "resume:", "stop:"):
+    for key in ("seed:", "total_steps:", "batch_size:", "resume:", "stop.return:"):
         assert f"\n  {key}" in train
     assert "\n  checkpoint:" in rlrun("eval", "--help").out
     assert "\n  video:" in rlrun("play", "--help").out
     assert "SIGHUP, SIGUSR1 and SIGUSR2" in train
     assert "128 + the signal's number" in train
-    for verb in help.VERBS:
+    for verb in VERBS:
         out = rlrun(verb, "--help").out
         assert "hydra" not in out
         assert "defaults" not in out
@@ -87,7 +88,7 @@ def test_each_verbs_help() -> None:
 
 @pytest.mark.parametrize("example", [line.split()[1:] for line in help.EXAMPLES.splitlines()])
 def test_the_examples_work(example: list[str], workdir: Path) -> None:
-    words = [word for word in example if "=" in word or word in help.VERBS or word.startswith("-")]
+    words = [word for word in example if "=" in word or word in VERBS or word.startswith("-")]
     if example[0] == "eval":
         words = ["eval", "latest"]
     jobs = {word.replace("mlp,dueling", "mlp").replace("1,2,3", "1"): None for word in words if word != "-m"}
@@ -122,28 +123,18 @@ def test_options_may_stand_anywhere(workdir: Path) -> None:
     assert "did you mean batch_size?" in refused("train", "--config-dir", "mine", "env=mine", "bach_size=3")
 
 
-@pytest.mark.parametrize(
-    ("line", "answer"),
-    [
-        ("rlrun train env=car", ["env=cartpole"]),
-        ("rlrun train env=cartpole exp", ["experiment=", "exploration=", "exploration."]),
-        ("rlrun tra", ["train"]),
-        ("rlrun ", ["train", "eval", "play"]),
-        ("rlrun train network/torso=ni", ["network/torso=nips_cnn"]),
-        ("rlrun eval episo", ["episodes="]),
-        ("rlrun play env=po", ["env=pong"]),
-    ],
-)
-def test_completion(line: str, answer: list[str], monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
-    monkeypatch.setenv("COMP_LINE", line)
-    done = rlrun("-sc", "query=bash")
-    assert done.code == 0
-    assert set(answer) <= set(done.out.split())
-    assert all(word.startswith(line.split(" ")[-1]) for word in done.out.split())
+def test_completion(monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
+    monkeypatch.setenv("COMP_LINE", "rlrun train env=cart seed=3")
+    assert rlrun("-sc", "query=bash") == (0, "\n", "")
+    monkeypatch.setenv("COMP_POINT", str(len("rlrun train env=cart")))
+    assert rlrun("-sc", "query=bash") == (0, "env=cartpole\n", "")
 
 
 def test_completion_can_be_installed(workdir: Path) -> None:
-    assert "complete -o nospace" in rlrun("-sc", "install=bash").out
+    for shell in ("bash", "zsh", "fish"):
+        assert "rlrun -sc query=" in rlrun("-sc", f"install={shell}").out
+        assert rlrun("-sc", f"uninstall={shell}").out.startswith("complete -")
+    assert "install=SHELL or uninstall=SHELL is wanted" in refused("-sc", "install=tcsh")
 
 
 # Bad input: one line, exit code 2, nothing left behind.
@@ -154,7 +145,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
     [
         # what is unknown, with the nearest match
         (["trian"], "unknown verb 'trian'; did you mean train?"),
-        (["--foo"], "--foo"),
+        (["--foo"], "unknown verb '--foo'; there is train, eval, play"),
         (["train", "--multrun"], "no option '--multrun'; did you mean --multirun?"),
         (["train", "--cfg", "jobb"], "--cfg: job or hydra or all is wanted, got 'jobb'"),
         (["train", "--config-dir"], "--config-dir: DIRECTORY is wanted"),
@@ -221,11 +212,11 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "env.imports=[no_such_pkg]"], "env.imports: cannot import 'no_such_pkg'"),
         (["train", "env=gym", "env.id=Pendulum-v1"], "env: Pendulum-v1 has actions Box.*Discrete"),
         (["train", "network=nature_cnn"], "network.torso: NatureCNN needs images.*use network=mlp"),
-        (["train", "env=pong", "env.screen_size=10"], "network.torso: images of 10x10 are too small for NipsCNN"),
+        (["train", "env=pong", "env.screen_size=10"], "network.torso: images of 10x10 are too small for CNN"),
         (["train", "device=cuda:77"], "device: 'cuda:77' is not here; there is cpu"),
         (["train", "device=tpu"], "device: 'tpu' is not here; there is cpu"),
         (["train", "device=meta"], "device: 'meta' is not here; there is cpu"),
-        (["train", "env=pong", "replay.capacity=10_000_000_000"], r"replay.capacity: .* 70\d\d\d.\d\d GB, but .* GB"),
+        (["train", "env=pong", "replay.capacity=10_000_000_000"], r"replay.capacity: .* 17\d\d\d.\d\d GB, but .* GB"),
         (
             ["train", "env=gym", "env.id=CartPole-v2"],
             "env.id: 'CartPole-v2' is not .*; the newest version is CartPole-v1",
@@ -266,7 +257,10 @@ def test_a_bug_is_no_bad_input(workdir: Path) -> None:
     (workdir / "broken_pkg.py").write_text("class Net:\n    def __init__(self, space):\n        1 / 0\n")
     done = rlrun("train", *SHORT, "network/torso._target_=broken_pkg.Net")
     assert done.code == 1
-    assert done.err.startswith("Traceback")
+    first, second, third, *_ = done.err.splitlines()
+    assert first == "rlrun: network.torso: broken_pkg.Net raised ZeroDivisionError: division by zero"
+    assert second == "Traceback (most recent call last):"
+    assert third.startswith(f'  File "{workdir}/broken_pkg.py", line 3')
     assert done.err.strip().endswith("ZeroDivisionError: division by zero")
     assert not (workdir / "outputs").exists()
 
@@ -302,7 +296,7 @@ def test_a_sweep(workdir: Path) -> None:
     assert (row["seeds"], row["seeds_missing"]) == ("2", "0")
     assert row["configuration"] == " ".join(["env=cartpole", "network=mlp", *SHORT])
     assert float(row["last_mean"]) == sum(returns) / 2
-    assert float(row["last_ci95"]) == pytest.approx(12.706 * abs(returns[0] - returns[1]) / 2)
+    assert float(row["last_ci95"]) == pytest.approx(12.706205 * abs(returns[0] - returns[1]) / 2)
     assert f"{sweep.relative_to(workdir)}: 2 of 2 runs finished\n" in done.out
     done = rlrun("eval", str(sweep / "1_seed=2"), "episodes=1")  # its name holds a "="
     assert done.code == 0, done
@@ -355,19 +349,33 @@ def test_a_sweep_that_cannot_be_composed_runs_nothing(workdir: Path) -> None:
     assert not list(workdir.glob("outputs/**/config.yaml"))
 
 
-@pytest.mark.parametrize("words", [[], ["-m"]])
-def test_a_sweep_that_an_experiment_asks_for(words: list[str], workdir: Path) -> None:
+def sweep_file(workdir: Path) -> list[str]:
     (workdir / "mine/experiment").mkdir(parents=True)
     (workdir / "mine/experiment/many.yaml").write_text(
         "# @package _global_\nhydra:\n  mode: MULTIRUN\n"
         "  sweeper:\n    params:\n      optimizer: glob(adam*)\n      seed: 1,2\n"
     )
-    done = rlrun("train", *words, "--config-dir", "mine", "experiment=many", "seed=5", *SHORT)
+    return ["--config-dir", "mine", "experiment=many"]
+
+
+def test_a_sweep_that_an_experiment_describes(workdir: Path) -> None:
+    done = rlrun("train", "-m", *sweep_file(workdir), "seed=5", *SHORT)
     assert (done.code, done.err) == (0, "")
     (sweep,) = (workdir / "outputs/sweeps").iterdir()
     assert {p.name for p in sweep.glob("*_*")} == {"0_optimizer=adam", "1_optimizer=adamw"}
     assert [row["configuration"] for row in results_of(sweep)] == ["optimizer=adam", "optimizer=adamw"]
     assert "2 of 2 runs finished" in done.out
+
+
+def test_nothing_but_m_starts_more_than_one_run(workdir: Path) -> None:
+    line = "rlrun: this configuration is a sweep (hydra.mode=MULTIRUN), which needs -m: rlrun "
+    words = sweep_file(workdir)
+    assert refused("train", *words) == f"{line}train -m --config-dir mine experiment=many"
+    assert refused("train", "experiment=ablation", "seed=3") == f"{line}train -m experiment=ablation seed=3"
+    assert refused("train", "hydra.mode=MULTIRUN", "seed=3") == f"{line}train -m seed=3"
+    assert refused("eval", "latest", "hydra.mode=MULTIRUN") == f"{line}eval -m latest"
+    shown = yaml.safe_load(rlrun("train", "experiment=ablation", "--cfg", "job").out)  # which runs nothing
+    assert shown["seed"] == 0
 
 
 def test_a_sweep_that_is_interrupted_shows_what_there_is(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,7 +446,7 @@ def test_a_broken_note_does_not_hide_the_table(workdir: Path) -> None:
     [("launcher/joblib", "'rlrun[sweep]'"), ("launcher/ray", "hydra-ray-launcher"), ("sweeper/ax", "hydra-ax-sweeper")],
 )
 def test_a_plugin_that_is_not_installed(missing: str, package: str) -> None:
-    line = failures.explain("train", [], MissingConfigException("", f"hydra/{missing}", ["basic"]))
+    line = failures.explain(VERBS["train"], [], MissingConfigException("", f"hydra/{missing}", ["basic"]))
     assert line == f"hydra/{missing.replace('/', '=')} is not installed: pip install {package}"
 
 
@@ -508,20 +516,30 @@ def test_an_environment_and_a_network_of_the_users_own(package: str, workdir: Pa
     done = rlrun("train", *SHORT, *words, "hydra.run.dir=outputs/mine")
     assert done.code == 0, done
     assert "MyNet + SingleStream, 57 parameters" in done.out  # 2·9 + 9 + 9·3 + 3
-    assert done.out.splitlines()[-2] == "evaluate it:  rlrun eval outputs/mine 'trust=[my_pkg]'"  # a glob unquoted
+    assert done.out.splitlines()[-2] == "evaluate it:  rlrun eval outputs/mine"
     config = yaml.safe_load((workdir / "outputs/mine/config.yaml").read_text())
     assert config["optimizer"]["_target_"] == "torch.optim.SGD"
 
-    line = refused("eval", "outputs/mine", "episodes=2")
-    assert "my_pkg.MyNet" in line or "my_pkg" in line
-    assert "trust=[my_pkg]" in line
-    done = rlrun("eval", "outputs/mine", "episodes=2", "trust=[my_pkg]", "video=true")
+    done = rlrun("eval", "outputs/mine", "episodes=2", "video=true")  # trusted: this user started it here
     assert done.code == 0, done
     assert json.loads(next((workdir / "outputs/mine/eval").iterdir()).read_text())["environment"] == "RoboParking-v0"
-    done = rlrun("train", "resume=outputs/mine", "total_steps=50", "trust=[my_pkg]")
+    done = rlrun("train", "resume=outputs/mine", "total_steps=50")
     assert done.code == 0, done
-    assert "trust=[my_pkg]" in refused("train", "resume=outputs/mine", "total_steps=60")
-    assert "trust=[my_pkg]" in refused("play", "outputs/mine", "video=x.mp4")
+    assert rlrun("eval", "outputs/mine", "episodes=2").code == 0  # with the configuration that the resume changed
+
+
+def test_the_run_of_somebody_else_asks_for_trust(package: str, workdir: Path) -> None:
+    words = [*ENV, "network/torso._target_=my_pkg.MyNet", "hydra.run.dir=outputs/mine"]
+    assert rlrun("train", *SHORT, *words).code == 0
+    (workdir / "outputs/mine").rename("outputs/theirs")
+    for command in (["eval", "outputs/theirs"], ["play", "outputs/theirs", "video=x.mp4"]):
+        assert "names code outside rlrun: my_pkg.MyNet, my_pkg; if you trust it: trust=[my_pkg]" in refused(*command)
+    assert "trust=[my_pkg]" in refused("train", "resume=outputs/theirs", "total_steps=60")
+    done = rlrun("train", "resume=outputs/theirs", "total_steps=50", "trust=[my_pkg]")
+    assert done.code == 0, done
+    assert done.out.splitlines()[-2] == "evaluate it:  rlrun eval outputs/theirs 'trust=[my_pkg]'"  # a glob unquoted
+    assert "trust=[my_pkg]" in refused("eval", "outputs/theirs")  # trusted once, not from now on
+    assert rlrun("eval", "outputs/theirs", "episodes=1", "trust=[my_pkg]").code == 0
 
 
 def test_the_users_configuration_directory(package: str, workdir: Path) -> None:

@@ -5,11 +5,13 @@ import json
 import os
 import re
 import shutil
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
+import numpy as np
 import pytest
 import yaml
 
@@ -36,6 +38,10 @@ def test_the_file_holds_what_the_issue_lists(trained: Path) -> None:
     assert held["checkpoint"] == str(trained / "checkpoints/best_000000040")
     assert held["environment"] == "CartPole-v1"
     assert held["protocol"]["eval_epsilon"] == 0.0
+    each = held["per_episode"]
+    assert statistics.fmean(e["return"] for e in each) == pytest.approx(held["return"]["mean"])
+    assert [e["return"] for e in each] == [e["length"] for e in each]
+    assert len({e["seed"] for e in each}) == 12
     table = done.out
     for word in ("mean", "95 % CI", "std", "median", "min", "max", "return", "length"):
         assert word in table
@@ -70,6 +76,27 @@ def test_which_agent_is_meant(words: list[str], checkpoint: str, trained: Path) 
     done = rlrun("eval", *words, "episodes=1")
     assert done.code == 0, done
     assert [p.name for p in (trained / "eval").iterdir()] == [f"{checkpoint}_seed0.json"]
+
+
+def test_snapshots_are_evaluated_as_the_whole_checkpoint_of_their_step(workdir: Path) -> None:
+    run = Path("outputs/run")
+    done = rlrun("train", *SHORT, "checkpoint.snapshots_every_steps=20", "agent.double=true", f"hydra.run.dir={run}")
+    assert done.code == 0, done
+    weights = np.load(run / "checkpoints/snapshots/20/agent.npz").files
+    assert weights
+    assert all(name.startswith("agent/online/") for name in weights)
+    scores = []
+    snapshot = f"{run}/checkpoints/snapshots/40"
+    for words in ([str(run), "which=last"], [snapshot], [f"{run}/checkpoints/snapshots/20"], [str(run), "which=20"]):
+        done = rlrun("eval", *words, "episodes=3")
+        assert done.code == 0, done
+        scores.append(done.out.splitlines()[1:-1])  # without the names
+    assert scores[0] == scores[1]
+    assert scores[2] == scores[3]
+    assert {p.name for p in (run / "eval").iterdir()} == {f"{n}_seed0.json" for n in ("step_000000040", "40", "20")}
+    line = refused("eval", str(run), "which=30")
+    assert line.endswith("best, last or one of the steps: 20, 40")
+    assert "checkpoint.snapshots_every_steps: a whole number" in refused("train", "checkpoint.snapshots_every_steps=-1")
 
 
 def test_which_there_is_not(trained: Path) -> None:

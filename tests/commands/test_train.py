@@ -1,7 +1,9 @@
 """`rlrun train`: what is said, what is written, how it stops."""
 
+import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from rl_runner.cli import main as cli
 from rl_runner.cli.words import quote
 from rl_runner.commands import train
-from rl_runner.run.checkpoint import Checkpoints
+from rl_runner.run.checkpoint import Checkpoints, load
 from tests.commandline import SHORT, Done, only_run, refused, rlrun
 
 
@@ -44,7 +47,8 @@ def test_what_is_said(workdir: Path) -> None:
 
 def test_what_is_written(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()} - {".lock"}
-    assert names == {"config.yaml", "train.log", "metrics.csv", "tensorboard", "checkpoints"}
+    tables = {"provenance.json", "metrics.csv", "episodes.csv", "evaluations.jsonl"}
+    assert names == {"config.yaml", "train.log", "tensorboard", "checkpoints", *tables}
     assert {p.name for p in (trained / "checkpoints").iterdir()} == {
         "step_000000040",
         "best_000000040",
@@ -68,6 +72,29 @@ def test_the_saved_configuration_is_whole_and_resolved(trained: Path) -> None:
     assert config["network"]["torso"]["_target_"].startswith("rl_runner.networks.torsos.")
     assert isinstance(config["num_threads"], int)  # part of what exact resume needs
     assert "hydra" not in config
+
+
+def test_a_name_and_tags(workdir: Path) -> None:
+    done = rlrun("train", *SHORT, "name=first-try", "tags=[paper,v1.2,7]")
+    assert done.code == 0, done
+    run = only_run()
+    assert re.fullmatch(r"[\d-]+_[\d-]+_s0_first-try", run.name)
+    assert [line.split() for line in done.out.splitlines()[:2]] == [
+        ["name", "first-try"],
+        ["tags", "paper,", "v1.2,", "7"],
+    ]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert (config["name"], config["tags"]) == ("first-try", ["paper", "v1.2", 7])
+    assert rlrun("train", *SHORT, "name=b", "hydra.run.dir=outputs/chosen").code == 0
+    assert (workdir / "outputs/chosen/config.yaml").is_file()
+
+
+@pytest.mark.parametrize("word", ["name=a/b", "name='x y'", "name=[1]", "name=''", "tags=x", "tags=[a/b]", "tags=null"])
+def test_names_and_tags_that_are_none(workdir: Path, word: str) -> None:
+    key = word.partition("=")[0]
+    assert re.match(
+        rf"rlrun: {key}: a .*letters, digits, _, - and \.(, or null)? is wanted, got ", refused("train", word)
+    )
 
 
 def test_runs_that_start_together_do_not_share_a_directory(workdir: Path) -> None:
@@ -96,10 +123,78 @@ def test_resume(trained: Path) -> None:
     assert "at step 60" in done.out
 
 
-@pytest.mark.parametrize("word", ["env=frozenlake", "seed=3", "agent.gamma=0.5", "network=dueling", "batch_size=3"])
+@pytest.mark.parametrize("word", ["env=frozenlake", "seed=3", "agent.gamma=0.5", "network=dueling", "optimizer=adamw"])
 def test_what_cannot_change_on_resume(word: str, trained: Path) -> None:
     line = refused("train", f"resume={trained}", "total_steps=50", word)
     assert f"rlrun: {word.split('=')[0]}: cannot change when a run is resumed; what can: total_steps" in line
+
+
+def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    online = load(run / f"checkpoints/step_{step:09}", only=["agent"])["agent"]["online"]
+    return {name: value.clone() for name, value in online.items()}
+
+
+@pytest.mark.parametrize("schedule", [[], ["optimizer.lr_end=1e-30", "optimizer.lr_steps=0"]])
+def test_a_changed_learning_rate_takes_effect(schedule: list[str], trained: Path) -> None:
+    """At a learning rate of almost 0 the weights stay; a schedule sets it with the first update."""
+    copy = trained.with_name("unchanged")
+    shutil.copytree(trained, copy, symlinks=True)
+    assert rlrun("train", f"resume={copy}", "total_steps=60").code == 0
+    before, unchanged = weights(trained, 40), weights(copy, 60)
+    assert any((before[name] != unchanged[name]).any() for name in before)
+
+    words = schedule or ["optimizer.lr=1e-30"]
+    done = rlrun("train", f"resume={trained}", "total_steps=44", *words)
+    assert (done.code, done.err) == (0, "")
+    begun = weights(trained, 44)
+    assert rlrun("train", f"resume={trained}", "total_steps=60").code == 0
+    after = weights(trained, 60)
+    assert all((begun[name] == after[name]).all() for name in begun)
+    assert schedule or all((before[name] == after[name]).all() for name in before)
+
+
+def test_changes_of_a_resume_are_recorded(trained: Path) -> None:
+    words = ["total_steps=60", "optimizer.lr=0.5", "batch_size=4", "exploration.end=0.5", "sync.every_updates=3"]
+    done = rlrun("train", f"resume={trained}", *words)
+    assert (done.code, done.err) == (0, "")
+    assert "\nchanged at step 40: optimizer.lr: 0.0023 -> 0.5\n" in done.out
+    assert "changed at step 40: batch_size: 8 -> 4" in (trained / "train.log").read_text()
+    assert rlrun("train", f"resume={trained}", "total_steps=80").code == 0
+    with open(trained / "changes.csv", newline="") as file:
+        rows = [tuple(row) for row in csv.reader(file)]
+    assert rows[0] == ("step", "key", "before", "after")
+    assert set(rows[1:]) == {
+        ("40", "total_steps", "40", "60"),
+        ("40", "optimizer.lr", "0.0023", "0.5"),
+        ("40", "batch_size", "8", "4"),
+        ("40", "exploration.end", "0.04", "0.5"),
+        ("40", "sync.every_updates", "128", "3"),
+        ("60", "total_steps", "60", "80"),
+    }
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert (config["optimizer"]["lr"], config["batch_size"]) == (0.5, 4)
+
+
+def test_a_key_of_the_saved_agent_may_change_though_the_default_one_has_none(workdir: Path) -> None:
+    short = ["env=frozenlake", "total_steps=40", "eval.episodes=1", "hydra.run.dir=run"]
+    assert rlrun("train", "agent=q_learning", *short).code == 0
+    done = rlrun("train", "resume=run", "total_steps=60", "agent.lr=0.5")
+    assert "changed at step 40: agent.lr: 0.2 -> 0.5" in done.out
+    assert refused("train", "resume=run", "total_steps=80", "sync.tau=0.5") == "rlrun: sync.tau: this run has no sync"
+
+
+def test_resume_of_a_finished_run(trained: Path) -> None:
+    grow = ("train.log", "provenance.json")
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file() and path.name not in grow}
+    done = rlrun("train", "resume=latest")
+    assert (done.code, done.err) == (0, "")
+    last = done.out.splitlines()[-1]
+    command = f"rlrun train resume={trained} total_steps=80"
+    assert last == f"{trained} is finished, 40 of 40 steps; to train it further:  {command}"
+    assert "steps/s" not in done.out
+    assert {path: path.read_bytes() for path in before} == before
+    done = rlrun(*command.split()[1:])
+    assert "\n80 steps, " in done.out
 
 
 def damage(checkpoint: Path) -> None:
@@ -146,7 +241,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number: int, workdir: Path) -> Non
             process.kill()
     assert (process.returncode, err) == (128 + number, "")
     last = out.splitlines()[-1]
-    assert last == "stopped and saved; go on with:  rlrun train resume=outputs/stopped"
+    assert last == "stopped and saved; resume with:  rlrun train resume=outputs/stopped"
     steps = int(re.findall(r"(?m)^([\d,]+) steps, ", out)[-1].replace(",", ""))
     done = rlrun(*last.split("rlrun ")[1].split(), f"total_steps={steps + 20}", "eval.episodes=1")
     assert done.code == 0, done
@@ -176,7 +271,7 @@ def test_an_agent_that_cannot_be_saved_at_the_end_is_a_failure(workdir: Path) ->
     assert done.err == "rlrun: outputs/run: the agent at the end of the run is not saved: No space left on device\n"
     assert done.out.splitlines()[-3:] == [
         "the agent at step 40 is not saved: No space left on device",
-        "go on from step_000000020 with:  rlrun train resume=outputs/run",
+        "resume from step_000000020 with:  rlrun train resume=outputs/run",
         "evaluate the best agent:  rlrun eval outputs/run",
     ]
     assert "the agent at step 40 is not saved" in Path("outputs/run/train.log").read_text()
@@ -269,7 +364,7 @@ def test_each_signal_saves(number: int, workdir: Path, handlers: None) -> None:
         raise_at_the_first_log(patch, number)
         done = rlrun("train", *SHORT, "log.every_steps=20", "hydra.run.dir=outputs/a")
     assert (done.code, done.err) == (128 + number, "")
-    assert done.out.splitlines()[-1] == "stopped and saved; go on with:  rlrun train resume=outputs/a"
+    assert done.out.splitlines()[-1] == "stopped and saved; resume with:  rlrun train resume=outputs/a"
     assert (workdir / "outputs/a/checkpoints/step_000000020").is_dir()
 
 
@@ -333,3 +428,23 @@ def pasted(line: str) -> list[str]:
     command = "rlrun() { printf '%s\\0' \"$@\"; }; rlrun " + line.split("  rlrun ")[1]
     shell = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     return shell.stdout.split("\0")[:-1]
+
+
+def test_hyperparameters_are_the_main_keys_and_what_was_changed() -> None:
+    config = {"seed": 3, "batch_size": 64, "agent": {"name": "dqn", "gamma": 0.9, "double": True}, "log": {"every": 5}}
+    words = ["agent.double=true", "network=dueling", "+agent.gamma=0.9", "hydra.run.dir=x", "log.every=5", "env=pong"]
+    assert train.hyperparameters(config, words) == {
+        "agent.name": "dqn",
+        "seed": 3,
+        "batch_size": 64,
+        "agent.gamma": 0.9,
+        "agent.double": True,
+        "network": "dueling",
+    }
+
+
+def test_the_learning_rate_is_logged(workdir: Path) -> None:
+    done = rlrun("train", *SHORT, "optimizer.lr=0.002", "optimizer.lr_end=0.001", "log.every_steps=20", "num_threads=1")
+    assert done.code == 0, done.err
+    rows = [line.split(",") for line in (only_run() / "metrics.csv").read_text().splitlines()]
+    assert [(step, float(v)) for step, name, v in rows if name == "learn/lr"] == [("20", 0.0015), ("40", 0.001)]

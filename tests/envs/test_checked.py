@@ -72,6 +72,14 @@ def test_masks_of_actions_become_bools(mask: Any) -> None:
     assert info["action_mask"].tolist() == [False, True]
 
 
+def test_numbers_of_an_episodes_end_are_passed_on() -> None:
+    told = {"success": np.bool_(True), "score": np.float32(0.5), "laps": 3, "nan": np.nan, "two": np.zeros(2)}
+    told |= {"name": "x", "a,b": 1.0, 7: 1.0, "more": {"deep": 1.0}}
+    assert step_of((OBS, 0.0, False, False, told))[-1] == {}
+    for ends in [(True, False), (False, True)]:
+        assert step_of((OBS, 0.0, *ends, told))[-1] == {"success": 1.0, "score": 0.5, "laps": 3.0}
+
+
 def test_of_info_only_the_mask_stays() -> None:
     """The rest may be what a vector of environments cannot stack, or what no process can send."""
     assert step_of((OBS, 0.0, False, False, {"winner": None, "path": [1, 2], "print": lambda: 1}))[4] == {}

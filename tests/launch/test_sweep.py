@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
 from rl_runner.commands import train
 from rl_runner.launch import task
@@ -56,15 +55,3 @@ def test_a_process_that_was_told_to_stop_begins_no_job() -> None:
     assert elsewhere(work)(1) is None
     os.kill(os.getpid(), signal.SIGTERM)  # while it waits for its next job
     assert begun == [1]
-
-
-def test_the_full_memory_of_a_gpu_is_told_in_one_line() -> None:
-    text = "CUDA out of memory. Tried to allocate 105.15 GiB. GPU 0 has a total capacity of 79.19 GiB of which 30.00 "
-    text += "GiB is free. Including non-PyTorch memory, this process has 49.18 GiB memory in use. See documentation"
-    failure = task.failure_of(torch.OutOfMemoryError(text), text)
-    assert failure.exit_code == 2
-    assert not failure.trace
-    assert failure.line == (
-        "device: the GPU's memory is full: Tried to allocate 105.15 GiB. GPU 0 has a total capacity of 79.19 GiB of "
-        "which 30.00 GiB is free; a smaller batch_size or network is wanted, or replay.frames=host"
-    )

@@ -15,7 +15,7 @@ from rl_runner.agents.dqn import DQN
 from rl_runner.agents.tabular import QLearning
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.evaluate import evaluate
+from rl_runner.evaluation import evaluate
 from rl_runner.exploration import EpsilonGreedy
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.replay import ReplayLoop

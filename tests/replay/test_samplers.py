@@ -204,7 +204,7 @@ def test_importance_weights(step, beta):
     assert found.dtype == np.float32
     assert found.tolist() == pytest.approx([w / max(weights) for w in weights], rel=1e-6)
     assert found.max() == 1
-    assert alone.metrics(step) == {"beta": pytest.approx(beta, abs=1e-12)}
+    assert alone.metrics(step)["beta"] == pytest.approx(beta, abs=1e-12)
 
 
 def test_weights_by_hand():
@@ -216,6 +216,16 @@ def test_weights_by_hand():
         assert sampler.weight(np.arange(3), 0).tolist() == pytest.approx(wanted)
         # The largest weight of the batch is 1, whatever other rows there are.
         assert sampler.weight(np.array([2, 1]), 0).tolist() == pytest.approx([wanted[2] / wanted[1], 1.0])
+
+
+def test_metrics_of_priorities():
+    """Priorities 1, 4, 16 with alpha 1/2 are 1, 2, 4; of the capacity two rows are not there yet."""
+    sampler = Prioritized(5, alpha=0.5, epsilon=1e-12)
+    assert sampler.metrics(0)["priority_mean"] == 0.0
+    sampler.add(np.arange(3))
+    sampler.update(np.arange(3), torch.tensor([1.0, 4.0, 16.0]))
+    assert sampler.metrics(0)["priority_mean"] == pytest.approx(7 / 3)
+    assert sampler.metrics(0)["priority_max"] == pytest.approx(4)
 
 
 def test_beta_follows_the_step_alone_and_reaches_exactly_one():

@@ -8,12 +8,13 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rl_runner.report import sweep
+from rl_runner.report import pictures, results, sweep
 from rl_runner.run import notes
 
 BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
@@ -38,7 +39,7 @@ def table(directory: Path) -> list[dict[str, str]]:
 
 
 def labels(directory: Path, planned: Sequence[list[str]] = ()) -> list[str]:
-    return [row.label for row in sweep.summarise(directory, planned)]
+    return [row.label for row in results.summarise(directory, planned)]
 
 
 def test_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,12 +51,12 @@ def test_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
     assert (mlp["configuration"], mlp["overrides"]) == ("network=mlp", "env=cartpole network=mlp")
     assert (mlp["seeds"], mlp["seeds_missing"]) == ("3", "0")
-    # t(0.975; 2) = 4.303. last: 2, 6, 10, std 4. best: 9, 6, 10, squares 2/3² + 7/3² + 5/3². area: 4, 4, 5.
+    # t(0.975; 2) = 4.302653. last: 2, 6, 10, std 4. best: 9, 6, 10, squares 2/3² + 7/3² + 5/3². area: 4, 4, 5.
     means = [float(mlp[f"{name}_mean"]) for name in ("last", "best", "area", "steps")]
     assert means == pytest.approx([6, 25 / 3, 13 / 3, 300])
-    assert float(mlp["last_ci95"]) == pytest.approx(4.303 * 4 / math.sqrt(3))
-    assert float(mlp["best_ci95"]) == pytest.approx(4.303 * math.sqrt((4 + 49 + 25) / 9 / 2) / math.sqrt(3))
-    assert float(mlp["area_ci95"]) == pytest.approx(4.303 * math.sqrt((1 + 1 + 4) / 9 / 2) / math.sqrt(3))
+    assert float(mlp["last_ci95"]) == pytest.approx(4.302653 * 4 / math.sqrt(3))
+    assert float(mlp["best_ci95"]) == pytest.approx(4.302653 * math.sqrt((4 + 49 + 25) / 9 / 2) / math.sqrt(3))
+    assert float(mlp["area_ci95"]) == pytest.approx(4.302653 * math.sqrt((1 + 1 + 4) / 9 / 2) / math.sqrt(3))
     assert float(mlp["steps_ci95"]) == 0
     assert [dueling[f"{name}_mean"] for name in ("last", "best", "area", "steps")] == ["6", "8", "7", "300"]
     assert {dueling[f"{name}_ci95"] for name in ("last", "best", "area", "steps")} == {""}  # of one seed
@@ -72,9 +73,9 @@ def test_forty_seeds(tmp_path: Path) -> None:
         a_job(tmp_path / f"{seed}", f"seed={seed}", {100: float(seed % 2)})
     sweep.report(tmp_path)
     (row,) = table(tmp_path)
-    # 20 ones and 20 zeros: std sqrt(40 / 4 / 39); t(0.975; 39) = 2.0227.
+    # 20 ones and 20 zeros: std sqrt(40 / 4 / 39); t(0.975; 39) = 2.022691.
     assert (row["seeds"], row["last_mean"]) == ("40", "0.5")
-    assert float(row["last_ci95"]) == pytest.approx(2.0227 * math.sqrt(10 / 39) / math.sqrt(40), rel=1e-4)
+    assert float(row["last_ci95"]) == pytest.approx(2.022691 * math.sqrt(10 / 39) / math.sqrt(40), rel=1e-4)
 
 
 def test_only_finished_runs_are_counted_and_the_others_named(
@@ -114,11 +115,11 @@ def test_only_finished_runs_are_counted_and_the_others_named(
 
 def test_a_run_that_goes_on_is_counted_when_it_ends(tmp_path: Path) -> None:
     job = a_job(tmp_path / "0", "network=mlp seed=0", {100: 1.0}, end=SystemExit)
-    assert sweep.summarise(tmp_path)[0].evaluations == []
+    assert results.summarise(tmp_path)[0].evaluations == []
     with notes.resumed(job):
         (job / "metrics.csv").write_text("step,name,value\n100,eval/return_mean,1.0\n200,eval/return_mean,4.0\n")
-        assert sweep.summarise(tmp_path)[0].evaluations == []
-    assert sweep.summarise(tmp_path)[0].measured("last") == [4]
+        assert results.summarise(tmp_path)[0].evaluations == []
+    assert results.summarise(tmp_path)[0].measured("last") == [4]
     with notes.resumed(tmp_path):  # a run that is no job of a sweep
         pass
     assert not (tmp_path / "job.json").exists()
@@ -130,7 +131,7 @@ def test_a_seed_that_ran_again_counts_once(tmp_path: Path) -> None:
     a_job(tmp_path / "2", "seed=1 network=mlp", {100: 6.0})
     a_job(tmp_path / "3", "network=mlp seed=0", {100: 2.0})
     a_job(tmp_path / "4", "network=mlp seed=0", {100: 9.0}, end=ValueError)
-    (row,) = sweep.summarise(tmp_path)
+    (row,) = results.summarise(tmp_path)
     assert list(row.jobs) == ["0", "1"]
     assert row.measured("last") == [2, 6]
 
@@ -160,8 +161,10 @@ def test_labels_say_what_differs(
         a_job(tmp_path / f"{number}", overrides, {100: 1.0})
     assert labels(tmp_path) == wanted
     sweep.report(tmp_path)
-    out = capsys.readouterr().out
-    assert all(label in out or label.partition("=")[2] in out for label in wanted)
+    out = re.sub(" +", " ", capsys.readouterr().out)
+    for label in wanted:
+        values = [word.rpartition("=")[2].replace("defaults", "default") for word in label.split()]
+        assert f"│ {' │ '.join(values)} │" in out or f"all with {label}" in out or f"all with the {label}" in out
 
 
 def test_rows_stand_as_they_were_planned(tmp_path: Path) -> None:
@@ -183,7 +186,7 @@ def test_lengths_that_differ_are_shown(tmp_path: Path, capsys: pytest.CaptureFix
         a_job(tmp_path / f"{seed}", f"seed={seed}", {20_000: 0.5, end: 0.8})
     sweep.report(tmp_path)
     # Mean 70,000; squares 30² + 10² + 40² = 2600 (thousands), std sqrt(1300).
-    half = 4.303 * math.sqrt(1300) * 1000 / math.sqrt(3)
+    half = 4.302653 * math.sqrt(1300) * 1000 / math.sqrt(3)
     assert f"70,000 ± {half:,.0f}" in capsys.readouterr().out
     assert float(table(tmp_path)[0]["steps_ci95"]) == pytest.approx(half)
 
@@ -214,17 +217,58 @@ def test_a_large_sweep_reads_well_in_100_columns(
     assert rows[0][2].strip() == "218.0 ± 17.7"  # 200, 209, ... 236: std 9 sqrt(2.5); t(0.975; 4) = 2.776
 
 
-def test_a_narrow_terminal_cuts_no_number(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def two_keys(tmp_path: Path) -> Path:
+    """A sweep over two keys, one of which is long; one configuration is told nothing."""
+    for network, lr in [("network=mlp", ""), ("network=dueling", "optimizer.lr=0.0001")]:
+        for seed in range(2):
+            job = f"env=pong {network} {lr} seed={seed}"
+            a_job(tmp_path / f"{network}_{seed}", job, {1_000_000: -10.5, 2_000_000 + seed: -12.5 - seed})
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("width", "heading", "left_out"),
+    [
+        (98, "network optimizer.lr seeds last best area steps", []),
+        (93, "network lr seeds last best area steps", []),
+        (80, "network lr seeds last best area", ["steps"]),
+        (61, "network lr seeds last area", ["steps", "best"]),
+        (45, "network lr seeds last", ["steps", "best", "area"]),
+    ],
+)
+def test_a_column_for_each_swept_key_and_no_word_or_number_cut(
+    width: int,
+    heading: str,
+    left_out: list[str],
+    two_keys: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    for seed in range(2):
-        a_job(tmp_path / f"{seed}", f"seed={seed}", {1_000_000 + seed: -1234.5 - seed})
-    sweep.report(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(width))
+    sweep.report(two_keys)
     out = capsys.readouterr().out
-    assert "…" not in out
-    assert out.count("│ -1,235 ± 6 ") == 3  # half the distance, times t(0.975; 1) = 12.706
-    assert "│ 1,000,000 ± 6 │" in out
+    lines = [line for line in out.splitlines() if line[:1] in "┃│"]
+    assert max(map(len, lines)) <= width
+    (head,) = [line for line in lines if line.startswith("┃")]
+    assert head.replace("┃", " ").split() == heading.split()
+    # -12.5 and -13.5: half the distance is 0.5, times t(0.975; 1) = 12.706.
+    cells = [line.replace("│", " ").split()[:6] for line in lines if line.startswith("│")]
+    assert cells == [["mlp", "default", "2", "-13.00", "±", "6.35"], ["dueling", "0.0001", "2", "-13.00", "±", "6.35"]]
+    narrow = [line for line in out.splitlines() if line.startswith("too narrow here for ")]
+    assert narrow == ([f"too narrow here for {', '.join(left_out)}: see results.csv"] if left_out else [])
+
+
+def test_rows_are_stacked_where_no_table_fits(
+    two_keys: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    sweep.report(two_keys)
+    lines = capsys.readouterr().out.splitlines()
+    i = lines.index("network=dueling  optimizer.lr=0.0001")
+    # The mean of -10.5 and -12.5, and of -10.5 and -13.5, is -11.5 and -12.
+    assert lines[i + 1 : i + 4] == ["  seeds 2", "  last -13.00 ± 6.35", "  best -10.50 ± 0.00"]
+    assert lines[i + 4] == "  area -11.75 ± 3.18"
 
 
 def shows(picture: Path, colour: tuple[int, int, int]) -> bool:
@@ -240,8 +284,25 @@ def test_the_picture(configurations: int, curves: bool, tmp_path: Path) -> None:
             a_job(tmp_path / f"{i}_{seed}", f"network=n{i} seed={seed}", {100: 1.0, 200: 2.0 + i + seed})
     a_job(tmp_path / "x", "network=none seed=0", {}, end=ValueError)
     sweep.report(tmp_path)
-    assert shows(tmp_path / "results.png", BLUE)
+    assert shows(tmp_path / "results.png", BLUE)  # the best one
     assert shows(tmp_path / "results.png", VERMILION) == curves
+
+
+def test_the_picture_has_the_best_first_and_no_band_of_few_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(pictures, "compare", lambda *args: drawn.extend(args))
+    for name, last in [("dqn", 2.0), ("none", None), ("rainbow", 9.0), ("noisy", 5.0)]:
+        for seed in range(2):
+            evaluations = {} if last is None else {100: 0.0, 200: last + seed}
+            a_job(tmp_path / f"{name}_{seed}", f"env=pong ablation={name} seed={seed}", evaluations)
+    sweep.report(tmp_path)
+    path, curves, scores, title, heading = drawn
+    assert (path.name, title, heading) == ("results.png", f"{tmp_path.name}: env=pong", "ablation")
+    assert list(scores.items()) == [("rainbow", [9, 10]), ("noisy", [5, 6]), ("dqn", [2, 3]), ("none", [])]
+    lines = [(c.label, c.run, c.mean.tolist()) for c in curves if c.label == "noisy"]
+    assert lines == [("noisy", None, [0, 5.5]), ("noisy", 0, [0, 5]), ("noisy", 1, [0, 6])]
 
 
 def test_without_matplotlib(

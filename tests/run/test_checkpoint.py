@@ -134,7 +134,7 @@ def test_large_arrays_are_mapped_and_small_ones_are_not(tmp_path: Path, monkeypa
     monkeypatch.setattr(checkpoint, "LARGE", 80)
     big, small, tensor = np.arange(10.0), np.arange(9.0), torch.arange(20.0)
     save(tmp_path / "c", {"r": {"big": big, "small": small, "tensor": tensor}}, {})
-    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == [MANIFEST, "r.0.npy", "r.2.npy", "r.npz"]
+    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == [MANIFEST, "r.0.big.npy", "r.1.tensor.npy", "r.npz"]
     got = load(tmp_path / "c")["r"]
     assert isinstance(got["big"], np.memmap)
     assert not got["big"].flags.writeable
@@ -180,6 +180,85 @@ def test_only_reads_and_checks_nothing_else(tmp_path: Path) -> None:
         load(tmp_path / "c")
 
 
+def test_arrays_are_named_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy alone reads them."""
+    monkeypatch.setattr(checkpoint, "LARGE", 400)
+    torso = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1, bias=False))
+    rows = [np.arange(100.0), np.arange(3)]
+    save(tmp_path / "c", {"agent": {"online": torso.state_dict()}, "replay": {"storage": {"rows": rows}}}, {})
+    with np.load(tmp_path / "c" / "agent.npz") as agent:
+        assert agent.files == ["agent/online/0.weight", "agent/online/0.bias", "agent/online/1.weight"]
+        np.testing.assert_array_equal(agent["agent/online/1.weight"], torso[1].weight.detach())
+    with np.load(tmp_path / "c" / "replay.npz") as replay:
+        assert replay.files == ["replay/storage/rows/1"]
+    np.testing.assert_array_equal(np.load(tmp_path / "c" / "replay.0.storage.rows.0.npy"), rows[0])
+    manifest = json.loads((tmp_path / "c" / MANIFEST).read_text())
+    assert manifest["files"]["replay.0.storage.rows.0.npy"]["array"] == "replay/storage/rows/0"
+    assert manifest["state"]["replay"]["storage"]["rows"][1] == {"$array": "replay/storage/rows/1"}
+
+
+@pytest.mark.parametrize("large", [16 * 2**20, 0], ids=["small arrays", "every array in a file of its own"])
+def test_names_that_are_alike_or_no_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    keys: list[Any] = [1, "1", "a/b", "a", "x", "x.npy", "X", "", "..", "/etc/x", "\\", "a\0b", "a\0c", "ü", "\ud800"]
+    keys += ["long" * 100, "long" * 100 + "er", None, "$array", "../../up", "C:\\x", "con", "*?", "new\nline", True + 1]
+    monkeypatch.setattr(checkpoint, "LARGE", large)
+    state = {key: {"b": np.array([i])} if key == "a" else np.array([i]) for i, key in enumerate(keys)}
+    save(tmp_path / "c", {"part": state}, {})
+    assert same(load(tmp_path / "c")["part"], state)
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+def in_format_1(path: Path) -> None:
+    """Turn a checkpoint into the first format: arrays numbered in the order of the tree, from 0 in each part."""
+    manifest = json.loads((path / MANIFEST).read_text())
+    for component, tree in manifest["state"].items():
+        numbers: dict[str, int] = {}
+
+        def number(node: Any, numbers: dict[str, int] = numbers) -> Any:
+            if isinstance(node, list):
+                return [number(v) for v in node]
+            if isinstance(node, dict):
+                for ref in {"$array", "$tensor"} & node.keys():
+                    return {**node, ref: numbers.setdefault(node[ref], len(numbers))}
+                return {k: number(v) for k, v in node.items()}
+            return node
+
+        manifest["state"][component] = number(tree)
+        with np.load(path / f"{component}.npz") as small:
+            arrays = {str(numbers[key]): small[key] for key in small.files}
+        np.savez(path / f"{component}.npz", **arrays)  # type: ignore[arg-type]
+        for name, entry in list(manifest["files"].items()):
+            if name.startswith(f"{component}.") and "array" in entry:
+                os.rename(path / name, path / f"{component}.{numbers[entry['array']]}.npy")
+                manifest["files"][f"{component}.{numbers[entry['array']]}.npy"] = {}
+                del manifest["files"][name]
+    (path / MANIFEST).write_text(json.dumps({**manifest, "format": 1}))
+    forged(path, lambda m: None)
+
+
+@pytest.mark.parametrize("large", [16 * 2**20, 0], ids=["small arrays", "every array in a file of its own"])
+def test_checkpoints_of_the_first_format_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    monkeypatch.setattr(checkpoint, "LARGE", large)
+    save(tmp_path / "c", {"part": LEAVES, "other": {"x": np.arange(3)}}, {"steps": 7})
+    in_format_1(tmp_path / "c")
+    names = {p.name for p in (tmp_path / "c").iterdir()}
+    assert ("part.3.npy" in names) == (large == 0)
+    assert same(load(tmp_path / "c"), {"part": LEAVES, "other": {"x": np.arange(3)}})
+    assert about(tmp_path / "c") == {"steps": 7}
+
+
+def test_a_checkpoint_that_the_first_format_wrote() -> None:
+    """Weights, an optimizer's state, a random stream, one array in its own file."""
+    path = Path(__file__).parent / "format_1"
+    assert about(path) == {"steps": 3}
+    got = load(path)
+    assert same(got["agent"]["online"]["weight"], torch.arange(6.0).reshape(2, 3))
+    assert same(got["agent"]["online"]["bias"], torch.tensor([0.5, -1.0], dtype=torch.bfloat16))
+    assert same(got["agent"]["optimizer"]["state"], {0: {"exp_avg": torch.full((2, 3), 0.25), "step": 3}})
+    assert same(got["replay"]["rows"], np.arange(40, dtype=np.uint8).reshape(10, 4))
+    assert same(got["rng"], generator_state(np.random.default_rng(5)))
+
+
 # Damage
 
 
@@ -190,7 +269,7 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "c"
 
 
-@pytest.mark.parametrize("name", ["agent.npz", "replay.npz", "replay.0.npy"])
+@pytest.mark.parametrize("name", ["agent.npz", "replay.npz", "replay.0.rows.npy"])
 @pytest.mark.parametrize("harm", ["cut", "grown", "flipped", "gone", "a directory"])
 def test_every_file_is_checked(whole: Path, name: str, harm: str) -> None:
     load(whole)
@@ -223,7 +302,7 @@ def forged(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a list": lambda m: [m],
-    "another format": lambda m: {**m, "format": 2},
+    "another format": lambda m: {**m, "format": 3},
     "no format": lambda m: {k: v for k, v in m.items() if k != "format"},
     "no about": lambda m: {k: v for k, v in m.items() if k != "about"},
     "about a number": lambda m: {**m, "about": 3},
@@ -238,6 +317,9 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "an index of another kind": lambda m: {**m, "state": {"agent": {"$array": [1]}}},
     "a tensor without dtype": lambda m: {**m, "state": {"agent": {"$tensor": 0}}},
     "items that are no pairs": lambda m: {**m, "state": {"agent": {"$items": [1]}}},
+    "a name of another kind": lambda m: {**m, "state": {"agent": {"$array": {}}}},
+    "a large array under another name": lambda m: {**m, "files": {**m["files"], "replay.0.rows.npy": {"array": "x"}}},
+    "a large array without a name": lambda m: {**m, "files": {**m["files"], "replay.0.rows.npy": {"array": None}}},
     "keys that cannot be keys": lambda m: {**m, "state": {"agent": {"$items": [[[], 1]]}}},
     "a tuple of nothing": lambda m: {**m, "state": {"agent": {"$tuple": None}}},
     "a component nobody wrote": lambda m: {**m, "state": {**m["state"], "more": 1}},
@@ -294,7 +376,7 @@ def test_names_cannot_lead_out_of_the_directory(whole: Path, name: str) -> None:
 
 
 def test_files_that_the_manifest_does_not_list_are_not_read(whole: Path) -> None:
-    np.save(whole / "agent.0.npy", np.zeros(5, dtype=np.float32))  # would take the place of array 0
+    np.save(whole / "agent.0.w.npy", np.zeros(5, dtype=np.float32))
     np.save(whole / "replay.99.npy", np.zeros(3))
     (whole / "replay.x.npy").write_bytes(b"junk")
     assert same(load(whole)["agent"], {"w": torch.ones(5)})
@@ -315,10 +397,10 @@ class Bomb:
 def test_a_strangers_checkpoint_runs_no_code(whole: Path, kind: str) -> None:
     marker = whole.parent / "it ran"
     bomb = np.array([Bomb(marker)], dtype=object)
-    file = whole / ("replay.0.npy" if kind == "npy" else "agent.npz")
+    file = whole / ("replay.0.rows.npy" if kind == "npy" else "agent.npz")
     with open(file, "wb") as f:
         if kind == "npz":
-            np.savez(f, **{"0": bomb})
+            np.savez(f, **{"agent/w": bomb})
         elif kind == "npy":
             np.save(f, bomb, allow_pickle=True)
         else:
@@ -327,12 +409,12 @@ def test_a_strangers_checkpoint_runs_no_code(whole: Path, kind: str) -> None:
     with pytest.raises(Damaged, match="cannot be read"):
         load(whole)
     assert not marker.exists()
-    np.asarray(np.load(file, allow_pickle=True)["0"] if kind == "npz" else np.load(file, allow_pickle=True))
+    np.asarray(np.load(file, allow_pickle=True)["agent/w"] if kind == "npz" else np.load(file, allow_pickle=True))
     assert marker.exists()  # it would have, with pickles
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"junk"])
-@pytest.mark.parametrize("name", ["agent.npz", "replay.0.npy"])
+@pytest.mark.parametrize("name", ["agent.npz", "replay.0.rows.npy"])
 def test_files_that_are_no_arrays_are_damage(whole: Path, name: str, data: bytes) -> None:
     (whole / name).write_bytes(data)
     forged(whole, lambda m: None)
@@ -343,7 +425,7 @@ def test_files_that_are_no_arrays_are_damage(whole: Path, name: str, data: bytes
 def test_an_array_that_claims_to_be_huge_is_damage(whole: Path) -> None:
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000,), }"
     header = header.ljust(117) + b"\n"
-    (whole / "replay.0.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    (whole / "replay.0.rows.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     forged(whole, lambda m: None)
     with pytest.raises(Damaged, match="cannot be read"):
         load(whole)
@@ -533,7 +615,7 @@ def test_find(tmp_path: Path) -> None:
     found = {which: load(checkpoints.find(which))["a"] for which in ("best", "last", "10", "20", "15", "000000010")}
     assert found == {"best": "best", "last": 20, "10": 10, "20": 20, "15": "best", "000000010": 10}
     for which in ("11", "newest", "-1", ""):
-        with pytest.raises(UserError, match=rf"^which: no checkpoint '{which}' in .*: 10, 20, 15$"):
+        with pytest.raises(UserError, match=rf"^which: no checkpoint '{which}' in .*: 10, 15, 20$"):
             checkpoints.find(which)
 
 

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rl_runner.meter import Meter, grouped
 from rl_runner.run.metrics import MetricsLog
+from rl_runner.types import Episode
 from tests.disk import full_beyond
 
 Scalars = list[tuple[int, str, float]]
@@ -291,6 +292,54 @@ def test_rows_that_a_crash_lost_on_a_full_disk_are_named_at_the_resume(tmp_path:
     MetricsLog(tmp_path, sizes, step=2, say=said.append).close()
     assert said[0].endswith("its last row is of step 1, what followed up to step 2 is missing")
     log.close()
+
+
+def test_a_meter_counts_each_name_by_itself() -> None:
+    """A checkpoint of an older version, which had one count, lacks the names that are new."""
+    meter = Meter()
+    meter.load_state_dict({"sums": {"loss": torch.tensor(6.0)}, "count": 2})
+    meter.add({"loss": torch.tensor(3.0), "q_max": torch.tensor(5.0)})
+    assert meter.drain() == {"loss": 3.0, "q_max": 5.0}
+
+
+def an_episode(total: float, length: int) -> Episode:
+    return Episode(0, 0, total, length, [])
+
+
+def test_episodes_reach_tensorboard_and_not_the_table(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    log.episodes(7, [an_episode(1.5, 7)])
+    log.episodes(9, [an_episode(2.5, 2), an_episode(-1.0, 9)])
+    log.write(10, {"a": 1.0})
+    log.episodes(12, [an_episode(4.0, 3)])
+    sizes = log.state_dict()  # a checkpoint has those since the last log line too
+    log.episodes(13, [an_episode(99.0, 1)])
+    log.close()
+    log = MetricsLog(tmp_path, sizes, step=12)
+    log.episodes(14, [an_episode(5.0, 2)])
+    log.close()
+    assert table(tmp_path) == [(10, "a", 1.0)]
+    rows = [(7, 1.5, 7), (9, 2.5, 2), (9, -1.0, 9), (12, 4.0, 3), (14, 5.0, 2)]
+    shown = curves(tmp_path)
+    assert [(s, v) for s, name, v in shown if name == "episode/return"] == [(s, total) for s, total, _ in rows]
+    assert [(s, v) for s, name, v in shown if name == "episode/length"] == [(s, length) for s, _, length in rows]
+
+
+def test_of_very_many_episodes_every_nth_is_written(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    log.episodes(1, [an_episode(float(i), 1) for i in range(250)])
+    log.close()
+    assert [v for _, name, v in curves(tmp_path) if name == "episode/return"] == list(range(0, 250, 3))
+
+
+def test_a_text_reaches_tensorboard(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    log.text("config", "seed: 0\nenv: pong")
+    log.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (shown,) = events.Tensors("config/text_summary")
+    assert shown.tensor_proto.string_val[0] == b"    seed: 0\n    env: pong"
 
 
 def test_hyperparameters_reach_tensorboard(tmp_path: Path) -> None:

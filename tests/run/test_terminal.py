@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from rl_runner import streams
@@ -12,8 +13,9 @@ from rl_runner.run.terminal import Terminal, make_console
 from rl_runner.types import Clock
 from tests.disk import full_beyond
 
-SCALARS = {"train/return_last_100": 12.345, "explore/epsilon": 0.5, "learn/loss": 0.25, "time/steps_per_s": 1234.5}
-STATUS = "return 12.35  ε 0.500  loss 0.2500  1,234 steps/s"
+SCALARS = {"train/return_last_100": 99.0, "explore/epsilon": 0.5, "learn/loss": 0.25, "time/steps_per_s": 1234.5}
+STATUS = "return 12.35 (last 10 episodes)  ε 0.500  1,234 steps/s  loss 0.2500"
+RETURNS = [99.0] * 90 + [12.3, 12.4] * 5
 PATH = "outputs/" + "a_long_directory/" * 12 + "run[0]"
 
 
@@ -25,8 +27,9 @@ class Screen(io.StringIO):
 def show(log: Path) -> None:
     with Terminal(2000, log) as terminal:
         terminal.block([("environment", "cartpole × 2"), ("run", PATH)])
+        terminal.advance(Clock(steps=1000), RETURNS)
         terminal.update(Clock(steps=1000), SCALARS)
-        terminal.advance(Clock(steps=1500))
+        terminal.advance(Clock(steps=1500), RETURNS)
         terminal.say(f"evaluate it:  rlrun eval {PATH}")
 
 
@@ -48,21 +51,94 @@ def test_every_line_is_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert lines == [*once, f"evaluate it:  rlrun eval {PATH}"] * 2
 
 
-def test_a_bar_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def a_terminal(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """Make standard output a terminal."""
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "200")
     for name in ("NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     screen = Screen()
     monkeypatch.setattr(sys, "stdout", screen)
+    return screen
+
+
+def drawn(terminal: Terminal, width: int) -> list[str]:
+    """Return the lines that are redrawn while a run goes on."""
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    terminal._console = console
+    console.print(terminal._progress())
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_progress_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = a_terminal(monkeypatch)
     show(tmp_path / "log")
     out = screen.getvalue()
     assert "\x1b[" in out
     assert "━" in out
-    assert STATUS in out
-    assert "1500/2000" in out
-    assert "step 1,000" not in out  # the bar says so
+    assert "return 12.35 (last 10 episodes)" in out
+    assert "1,500/2,000 steps" in out
+    assert "step 1,000" not in out  # the lines that are redrawn say so
     assert f"step 1,000/2,000  {STATUS}" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("width", "status"),
+    [
+        (100, "return -1234.50 (last 3 episodes)  ε 0.250  2,000 steps/s  loss 0.1250"),
+        (80, "return -1234.50 (last 3 episodes)  ε 0.250  2,000 steps/s  loss 0.1250"),
+        (60, "return -1234.50 (last 3 episodes)  ε 0.250  2,000 steps/s"),
+        (45, "return -1234.50 (last 3 episodes)  ε 0.250"),
+    ],
+)
+def test_parts_without_room_are_left_out_and_none_is_cut(
+    width: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_terminal(monkeypatch)
+    now = 100.0
+    monkeypatch.setattr("rl_runner.run.terminal.monotonic", lambda: now)
+    with Terminal(10_000_000, tmp_path / "log", lambda step: {"epsilon": step / 80_000}) as terminal:
+        terminal._live.stop()
+        terminal.advance(Clock(steps=0), [])
+        terminal.update(Clock(steps=0), {"learn/loss": 0.125})
+        now = 110.0
+        terminal.advance(Clock(steps=20_000), [-1233.5, -1234.5, -1235.5])
+        progress, shown = drawn(terminal, width)
+    # 9,980,000 steps are left, at 2,000 per second: 4,990 seconds.
+    assert progress.lstrip("━╸╺ ") == "20,000/10,000,000 steps  1:23:10 left  0%"[: width - 2]
+    assert shown == status
+
+
+def test_what_is_known_is_shown_before_any_scalar_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_terminal(monkeypatch)
+    now = 0.0
+    monkeypatch.setattr("rl_runner.run.terminal.monotonic", lambda: now)
+    with Terminal(1_000, tmp_path / "log", lambda step: {"epsilon": 1 - step / 1_000}) as terminal:
+        terminal._live.stop()
+        assert drawn(terminal, 80)[1] == "starting  ε 1.000"
+        terminal.advance(Clock(steps=0), [])
+        now = 1.0
+        terminal.advance(Clock(steps=100), [7.0])
+        assert drawn(terminal, 80)[1] == "return 7.00 (last episode)  ε 0.900  100 steps/s"
+        with terminal.pause("evaluating"):
+            now = 3.0
+            progress, status = drawn(terminal, 80)
+            assert status == "evaluating  return 7.00 (last episode)  ε 0.900  100 steps/s"
+            assert "0:00:27 left" in progress  # 900 steps are 9 seconds of training, of 3 seconds 1 was training
+        now = 4.0
+        terminal.advance(Clock(steps=200), [7.0])
+        assert drawn(terminal, 80)[1] == "return 7.00 (last episode)  ε 0.800  100 steps/s"
+
+
+def test_a_resumed_run_is_not_credited_with_earlier_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_terminal(monkeypatch)
+    now = 0.0
+    monkeypatch.setattr("rl_runner.run.terminal.monotonic", lambda: now)
+    with Terminal(2_000, tmp_path / "log") as terminal:
+        terminal._live.stop()
+        terminal.advance(Clock(steps=1_000), [])
+        now = 2.0
+        terminal.advance(Clock(steps=1_010), [])
+        assert drawn(terminal, 80)[1] == "5 steps/s"
 
 
 def test_what_is_not_known_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +160,7 @@ def test_a_terminal_that_has_ascii_only(tmp_path: Path, monkeypatch: pytest.Monk
         sys.stdout.flush()
     lines = (tmp_path / "out").read_bytes().decode("ascii").splitlines()
     assert any("cartpole x 2" in line for line in lines)
-    assert "step 1,000/2,000  return 12.35  eps 0.500  loss 0.2500  1,234 steps/s" in lines
+    assert "step 1,000/2,000  return 12.35 (last 10 episodes)  eps 0.500  1,234 steps/s  loss 0.2500" in lines
     (widths,) = {len(line) for line in lines[-6:]}
     assert lines[-3] == "| 1.0 +- 0.5 | 10    |"
     assert widths == len(lines[-3])

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rl_runner import rng
 from rl_runner.envs.vector import EpisodicVectorEnv, Step
-from rl_runner.evaluate import Evaluation, evaluate
+from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.types import Carry, Episode, Evaluate
 
 SEED, STREAM = 7, "eval"

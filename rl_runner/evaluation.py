@@ -10,6 +10,7 @@ import numpy as np
 
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.report.stats import t_quantile
+from rl_runner.run.progress import means
 from rl_runner.types import Carry, Episode, Evaluate, Policy, State
 
 
@@ -19,12 +20,20 @@ class Evaluation(NamedTuple):
     episodes: list[Episode]
 
     def summary(self) -> State:
-        """Return statistics of returns (raw, undiscounted) and lengths (steps) as plain numbers."""
+        """Return statistics of returns (raw, undiscounted) and lengths (steps) as plain numbers.
+
+        "info" holds the mean of each number that the environment reported at an episode's end, if there are any.
+        """
         return {
             "return": _statistics([e.total_reward for e in self.episodes]),
             "length": _statistics([e.length for e in self.episodes]),
             "episodes": len(self.episodes),
+            **({"info": info} if (info := means([e.info for e in self.episodes])) else {}),
         }
+
+    def rows(self) -> list[State]:
+        """Return the seed, return and length of each episode."""
+        return [{"seed": e.seed, "return": e.total_reward, "length": e.length} for e in self.episodes]
 
 
 def evaluate(

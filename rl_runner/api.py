@@ -1,0 +1,273 @@
+"""The Python API: train, evaluate and load agents from a program.
+
+Errors that a user can put right raise `UserError`, whose message is the line that the command would print.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+
+from rl_runner import compute, rng
+from rl_runner.build import jobs, runs, saved
+from rl_runner.build.environments import environments, raw_environment, trained_environment
+from rl_runner.cli.composing import settle
+from rl_runner.cli.failures import explain
+from rl_runner.cli.table import VERBS
+from rl_runner.cli.words import WrongLine, prepare
+from rl_runner.commands import eval as evaluation
+from rl_runner.commands.train import Interrupted
+from rl_runner.results import EvalResult, TrainResult
+from rl_runner.run.directory import RunDirectory
+from rl_runner.types import Agent, Array, BoolArray, Carry, Evaluate, State, UserError, ValueAgent
+
+
+def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
+    """Train an agent, as `rlrun train` does.
+
+    The number of torch's threads and the state of its random stream are afterwards what they were before.
+
+    Args:
+        overrides: the words of the command line: ["env=cartpole", "seed=3"], or ["resume=outputs/..."].
+        quiet: print nothing; the lines are in the run's train.log all the same.
+
+    Raises:
+        UserError: a word or a value that is wrong, a file that cannot be written.
+        KeyboardInterrupt: Ctrl-C; the run is saved and can be resumed.
+    """
+    from rl_runner.launch.composed import compose
+
+    try:
+        words = prepare(VERBS["train"], list(overrides))
+        if options := [word for word in words if word.startswith("-")]:
+            raise UserError(f"{options[0]}: options of the command line are not taken here, only key=value")
+        words = settle(VERBS["train"], words, list(overrides))
+        chosen = any(word.startswith("hydra.run.dir=") for word in words)
+        cfg, directory = compose(words)
+    except WrongLine as e:
+        raise UserError(str(e)) from e
+    except UserError:
+        raise
+    except Exception as e:  # of Hydra's
+        raise UserError(explain(VERBS["train"], words, e)) from e
+    silence: Any = contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext()
+    with silence, _torch_as_before():
+        try:
+            return runs.train(cfg, directory, words, chosen)
+        except Interrupted as e:
+            if e.code == 128 + signal.SIGINT:
+                raise KeyboardInterrupt from e
+            raise
+
+
+def evaluate(
+    run: str | os.PathLike[str],
+    *,
+    which: str | int = "best",
+    episodes: int = 100,
+    seed: int = 0,
+    num_envs: int = 10,
+    epsilon: float | None = None,
+    sticky: float | None = None,
+    device: str = "auto",
+    trust: Sequence[str] = (),
+) -> EvalResult:
+    """Play episodes with a saved agent, as `rlrun eval` does, and write the same file into the run's `eval/`.
+
+    Args:
+        run: a run's directory, a checkpoint's, or "latest".
+        which: which agent of the run: "best", "last" or a step.
+        episodes: how many.
+        seed: of the episodes. They are never those of training.
+        num_envs: how many environments play side by side.
+        epsilon: probability of a random action; None: that of the run's own evaluations.
+        sticky: Atari: probability that an action is repeated; None: as trained.
+        device: where the network computes.
+        trust: packages outside rlrun that the run's configuration may use.
+
+    Raises:
+        UserError: no such run, a value out of range, or a file that cannot be written.
+    """
+    settings = {
+        "checkpoint": os.fspath(run),
+        "which": which,
+        "episodes": episodes,
+        "seed": seed,
+        "num_envs": num_envs,
+        "epsilon": epsilon,
+        "sticky": sticky,
+        "device": device,
+        "trust": list(trust),
+        "video": False,
+        "video_episodes": 1,
+    }
+    with _torch_as_before(), contextlib.redirect_stdout(io.StringIO()):
+        job = jobs.eval_job(settings)
+        score = evaluation.score(job)
+        evaluation.write(job, score)
+    result = score.result
+    return EvalResult.of(result["step"], result["return"], result["per_episode"], Path(result["checkpoint"]))
+
+
+def load(
+    run: str | os.PathLike[str],
+    which: str | int = "best",
+    device: str = "cpu",
+    trust: Sequence[str] = (),
+    seed: int = 0,
+) -> LoadedAgent:
+    """Load a saved agent.
+
+    Args:
+        run: a run's directory, a checkpoint's, or "latest".
+        which: which agent of the run: "best", "last" (or "latest"), or a step.
+        device: where its network computes.
+        trust: packages outside rlrun that the run's configuration may use.
+        seed: of the agent's random stream, which breaks ties and draws actions where `epsilon` is above 0.
+
+    Raises:
+        UserError: no such run or checkpoint, or one that is damaged.
+    """
+    name = os.fspath(run)
+    which = "last" if which == "latest" else str(which)
+    directory, _ = RunDirectory.find(name, which)
+    config = saved.load_run_config(directory, list(trust))
+    name = str(directory.path) if name == "latest" else name
+    with _torch_as_before():
+        envs = environments(config["env"], 1, seed, "load")
+        try:
+            agent, checkpoint, step = jobs.saved_agent(copy.deepcopy(config), envs, name, which, device)
+        finally:
+            envs.close()
+    return LoadedAgent(agent, config, checkpoint, step, envs.observation_space, envs.action_space, device, seed)
+
+
+class LoadedAgent:
+    """A trained agent.
+
+    Attributes:
+        config: the configuration of its run, a plain dict.
+        checkpoint: where it was loaded from.
+        step: of training, at which it was saved.
+        observation_space: of one observation, as `make_env()` gives it.
+        action_space: of one action.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        config: State,
+        checkpoint: Path,
+        step: int,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        device: str,
+        seed: int,
+    ) -> None:
+        self.config, self.checkpoint, self.step = config, checkpoint, step
+        self.observation_space, self.action_space = observation_space, action_space
+        self._agent, self._device = agent, compute.device(device)
+        self._rng = rng.generator(seed, "load")
+        self._first_action = int(getattr(action_space, "start", 0))
+        self._carry: Carry | None = None
+
+    def act(self, obs: Any, *, epsilon: float | None = 0.0, action_mask: Any = None) -> Any:
+        """Return the action for one observation, or an array of actions (N, *D) for a batch of them (N, *O).
+
+        Args:
+            obs: as `make_env()` gives it, or N of them along a first axis.
+            epsilon: probability of a random action; 0: always the best one; None: that of the run's evaluations.
+            action_mask: the actions that are allowed, (A,) or (N, A), as `make_env()` gives them in its info.
+
+        Raises:
+            UserError: an observation of another shape or type.
+        """
+        batch, single = self._batch(obs)
+        mask: BoolArray | None = None
+        if action_mask is not None:
+            mask = np.asarray(action_mask, dtype=np.bool_)
+            mask = mask[None] if single else mask
+        mode = Evaluate(self._rng, self.config["eval"]["epsilon"] if epsilon is None else epsilon)
+        action, self._carry = self._agent.act(batch, self._carry, mode, mask)
+        action = action + self._first_action if self._first_action else action
+        if not single:
+            return action
+        return action[0].item() if action[0].ndim == 0 else action[0]
+
+    def reset(self) -> None:
+        """Begin a new episode. Only recurrent agents remember anything of the last one."""
+        self._carry = None
+
+    def q_values(self, obs: Any) -> Array:
+        """Return the action values (A,) of one observation, or (N, A) of a batch.
+
+        Raises:
+            AttributeError: this agent has none.
+            UserError: an observation of another shape or type.
+        """
+        if not isinstance(self._agent, ValueAgent):
+            raise AttributeError(f"{type(self._agent).__name__} has no action values")
+        batch, single = self._batch(obs)
+        values: Array = self._agent.q_values(compute.on_device(batch, self._device)).float().cpu().numpy()
+        return values[0] if single else values
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode, on its device.
+
+        Raises:
+            AttributeError: this agent has none.
+        """
+        network = getattr(self._agent, "network", None)
+        if not isinstance(network, nn.Module):
+            raise AttributeError(f"{type(self._agent).__name__} has no network")
+        return network.eval()
+
+    def make_env(self, raw: bool = False, render_mode: str | None = None) -> gym.Env[Any, Any]:
+        """Return a new environment of the kind that the agent was trained in.
+
+        Args:
+            raw: Gymnasium's own, without the preprocessing that the agent needs for its observations.
+            render_mode: "rgb_array" for pictures; with `raw` any mode of the environment's.
+
+        Raises:
+            UserError: it cannot be made, or drawn.
+        """
+        make = raw_environment if raw else trained_environment
+        return make(self.config["env"], render_mode)
+
+    def _batch(self, obs: Any) -> tuple[Array, bool]:
+        """Return observations as a batch, and whether they were a single one."""
+        array, space = np.asarray(obs), self.observation_space
+        shape = space.shape or ()
+        if array.shape != shape and array.shape[1:] != shape:
+            batch = f"({', '.join(map(str, ('N', *shape)))}{'' if shape else ','})"
+            raise UserError(f"obs: the shape {shape}, or {batch} for a batch, is wanted, got {array.shape}")
+        if not np.can_cast(array.dtype, space.dtype or array.dtype, casting="same_kind"):
+            raise UserError(f"obs: {space.dtype} is wanted, got {array.dtype}")
+        single = array.shape == shape
+        return np.ascontiguousarray(array[None] if single else array, dtype=space.dtype), single
+
+
+@contextlib.contextmanager
+def _torch_as_before() -> Iterator[None]:
+    """Put back what training sets for the whole process: torch's threads, its random streams and cuDNN's mode."""
+    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(gpus):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.backends.cudnn.deterministic = deterministic

@@ -1,0 +1,117 @@
+"""Environments from the `env` group of a configuration."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import gymnasium as gym
+
+from rl_runner.build.signatures import make
+from rl_runner.envs.gym import GymBackend, import_module
+from rl_runner.envs.single import SingleEnv
+from rl_runner.envs.vector import Backend, EpisodicVectorEnv
+from rl_runner.screen.playback import playback
+from rl_runner.types import State, UserError
+
+
+def backend(node: State, num_envs: int, render: bool = False) -> Backend:
+    """Build the backend of `num_envs` environments."""
+    node = {**{k: v for k, v in node.items() if k not in ("name", "returns")}, "num_envs": num_envs, "render": render}
+    if "wrappers" in node:
+        node["wrappers"] = [_wrapper(i, wrapper) for i, wrapper in enumerate(node["wrappers"])]
+    made: Backend = make("env", node)
+    return made
+
+
+def _wrapper(i: int, node: Any) -> State:
+    """Return the node of a wrapper, which the backend calls with the environment."""
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise UserError(f"env.wrappers[{i}]: {{_target_: package.Wrapper, key: value}} is wanted, got {node!r}")
+    return {**node, "_partial_": True}
+
+
+def environments(node: State, num_envs: int, seed: int, stream: str) -> EpisodicVectorEnv:
+    """Build environments from the `env` group: `num_envs` of them, seeded by the run's seed and the stream's name."""
+    return EpisodicVectorEnv(backend(node, num_envs), seed, stream)
+
+
+def viewer(node: State) -> Backend:
+    """Return one environment that draws.
+
+    Raises:
+        UserError: it cannot be drawn.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*render_mode")  # said below
+            made = backend(node, 1, render=True)
+    except UserError as e:
+        if "unexpected keyword argument 'render_mode'" not in str(e):
+            raise
+        raise UserError(f"env: {node['id']} cannot be drawn: it takes no render_mode='rgb_array'") from e
+    if isinstance(made, GymBackend) and "rgb_array" not in made.render_modes:
+        modes = f"metadata['render_modes'] is {made.render_modes}, without 'rgb_array'"
+        raise UserError(f"env: {made.name} cannot be drawn: its {modes}")
+    try:
+        frames = next(playback(made, 0, [])).frames
+    except (NotImplementedError, ImportError, gym.error.Error) as e:
+        why = " ".join(str(e).split()) or "its render is not implemented"
+        raise UserError(f"env: {made.name} cannot be drawn: {why}") from e
+    if not frames:
+        raise UserError(f"env: {made.name} cannot be drawn: it gives no frames")
+    return made
+
+
+def trained_environment(node: State, render_mode: str | None) -> SingleEnv:
+    """Return one environment with the preprocessing of the run, as Gymnasium has it.
+
+    Raises:
+        UserError: it cannot be made, or drawn.
+    """
+    if render_mode is None:
+        return SingleEnv(backend(node, 1))
+    if render_mode != "rgb_array":
+        raise UserError(f"render_mode: rgb_array, or None, is wanted, got {render_mode!r}; raw=True takes others")
+    draw_without_a_screen()
+    return SingleEnv(viewer(node), render_mode)
+
+
+def raw_environment(node: State, render_mode: str | None) -> gym.Env[Any, Any]:
+    """Return Gymnasium's own environment, without what a run puts round it.
+
+    Raises:
+        UserError: it cannot be made, or it is no environment of Gymnasium's.
+    """
+    extra: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    try:
+        if "game" in node:
+            import ale_py  # noqa: F401 - registers its games
+
+            (id,) = (
+                spec.id
+                for spec in gym.registry.values()
+                if spec.namespace == "ALE" and spec.kwargs.get("game") == node["game"] and spec.version == 5
+            )
+            return gym.make(id, **extra)
+        if "id" in node:
+            for module in node.get("imports") or []:
+                import_module(module)
+            return gym.make(node["id"], **extra, **(node.get("kwargs") or {}))
+    except UserError:
+        raise
+    except Exception as e:  # of whatever kind, in somebody else's constructor
+        raise UserError(f"env: {node.get('id') or node.get('game')} cannot be made: {' '.join(str(e).split())}") from e
+    raise UserError(f"env: {node['_target_']} is no environment of Gymnasium's; raw=False makes it")
+
+
+def draw_without_a_screen() -> None:
+    """Tell Gymnasium's drawing library that no screen is needed; otherwise it complains where there is none."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
+def _labels(cfg: State) -> list[tuple[str, str]]:
+    """Return the run's name and tags, which older runs do not have."""
+    named = [("name", str(cfg["name"]))] if cfg.get("name") is not None else []
+    return [*named, ("tags", ", ".join(map(str, cfg["tags"])))] if cfg.get("tags") else named

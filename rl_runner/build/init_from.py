@@ -1,0 +1,60 @@
+"""`init_from=RUN`: begin a new run with the weights of another run's agent."""
+
+from __future__ import annotations
+
+from rl_runner import optim
+from rl_runner.build.saved import load_run_config
+from rl_runner.run.directory import RunDirectory
+from rl_runner.run.weights import Taken, take_weights
+from rl_runner.types import Agent, HasOptimizer, HasWeights, State, UserError
+
+
+def init_from(agent: Agent, cfg: State) -> list[tuple[str, str]]:
+    """Load into a new agent what `init_from` names, if it names something; note in `cfg` which checkpoint that is.
+
+    Args:
+        agent: newly built.
+        cfg: the configuration of the new run.
+
+    Returns:
+        what was taken, for the start block.
+
+    Raises:
+        UserError: no such run, one whose configuration names code that is not trusted, or nothing of it fits.
+    """
+    name, with_optimizer = cfg.get("init_from"), cfg.get("init_from_optimizer", False)
+    if name is None:
+        if with_optimizer:
+            raise UserError("init_from_optimizer: init_from=RUN is needed, the run that the optimizer's state is from")
+        return []
+    if not isinstance(agent, HasWeights):
+        raise UserError(f"init_from: {type(agent).__name__} cannot begin with the weights of another agent")
+    run = _found(name)
+    load_run_config(run, cfg["trust"])
+    checkpoint, about, source = RunDirectory.read_agent(name, "best")
+    taken = take_weights(agent, source)
+    if not taken.names:
+        raise UserError(f"init_from: nothing of {checkpoint} fits this agent: {taken.reasons()}")
+    cfg["init_from"] = str(checkpoint)
+    facts = [("begins with", f"{checkpoint} (step {int(about['steps']):,}): {taken}")]
+    return [*facts, ("", _take_optimizer(agent, source, taken))] if with_optimizer else facts
+
+
+def _found(name: str) -> RunDirectory:
+    try:
+        return RunDirectory.find(name, "best")[0]
+    except UserError as e:
+        raise UserError(f"init_from: {e}") from e
+
+
+def _take_optimizer(agent: Agent, source: State, taken: Taken) -> str:
+    """Load the optimizer's state of the weights that were taken; return a line about it."""
+    if not isinstance(agent, HasOptimizer):
+        raise UserError(f"init_from_optimizer: {type(agent).__name__} has no optimizer")
+    if "optimizer" not in source:
+        raise UserError("init_from_optimizer: init_from names weights alone; a run or a whole checkpoint has the state")
+    if not all(isinstance(key, str) for key in source["optimizer"]["state"]):
+        raise UserError("init_from_optimizer: that run is of an older version, which did not name what it saved")
+    names = {path.partition("/")[2] for path in taken.names}
+    count = optim.transfer(agent.optimizer, agent.network, source["optimizer"], names)
+    return f"with the optimizer's state of {count} of them"

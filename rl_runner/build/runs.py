@@ -1,0 +1,102 @@
+"""A run from its configuration to its end: begun, or resumed. What the command line and the Python API share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from rl_runner.build import checks, saved, trust
+from rl_runner.build.jobs import train_job
+from rl_runner.build.theirs import naming_their_code
+from rl_runner.commands import train as training
+from rl_runner.commands.train import TrainJob
+from rl_runner.results import TrainResult
+from rl_runner.run import notes, provenance
+from rl_runner.run.directory import RunDirectory
+from rl_runner.types import State
+
+
+def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> TrainResult:
+    """Train a new run, or resume the one that `cfg.resume` names.
+
+    Args:
+        cfg: the configuration as Hydra composed it.
+        directory: where a new run goes.
+        words: the configuration's own words, as they were typed.
+        chosen: the user chose the directory; otherwise the run's name is added to it.
+    """
+    if cfg.resume is not None:
+        with RunDirectory.resumed(cfg.resume) as run:
+            return resume(cfg, run, words, words, notes.resumed(run.path))
+    if cfg.name is not None and not chosen:
+        checks.require({"name": cfg.name}, {"name": checks.TRAINING["name"]})  # before it is a directory's
+        directory = directory.with_name(f"{directory.name}_{cfg.name}")
+    with RunDirectory.new(directory) as run:
+        return begin(saved.plain(cfg), run, words)
+
+
+def begin(cfg: State, run: RunDirectory, words: Sequence[str]) -> TrainResult:
+    """Train a new run."""
+    try:
+        with naming_their_code(lambda: cfg):
+            job = train_job(cfg, run)
+        _save_config(job, mine=True)
+        provenance.record(run.path, words)
+    except BaseException:
+        run.discard()
+        raise
+    with _kept(job), naming_their_code(lambda: cfg):
+        return training.train(job, words=words)
+
+
+def resume(
+    cfg: Any,
+    run: RunDirectory,
+    words: Sequence[str],
+    changes: Sequence[str],
+    noted: AbstractContextManager[None] | None = None,
+) -> TrainResult:
+    """Resume a run.
+
+    Args:
+        cfg: the configuration as Hydra composed it.
+        run: the run, claimed.
+        words: what was typed.
+        changes: those of the words that may change the run's own configuration.
+        noted: notes how training ends.
+    """
+    mine = trust.remembered(run.config)
+    config = saved.resumed_config(run, cfg, list(changes))
+    before = training.flatten(saved.load_run_config(run, list(cfg.trust)))
+    with naming_their_code(lambda: config):
+        job = train_job(config, run, resumed=True)
+    job.changes = training.differences(dict(before), dict(training.flatten(job.config)))
+    _save_config(job, mine=set(job.trust) <= set(mine))
+    provenance.record(run.path, words)
+    with noted or contextlib.nullcontext(), _kept(job), naming_their_code(lambda: config):
+        return training.train(job, resume=True)
+
+
+def _save_config(job: TrainJob, mine: bool) -> None:
+    """Write the run's configuration; remember that the user trusts it if the run was started by this user, here."""
+    saved.save_run_config(job.run, job.config)
+    if mine and trust.remember(job.run.config, job.trust):
+        job.trust = []  # need not be named to evaluate or resume the run
+
+
+@contextlib.contextmanager
+def _kept(job: TrainJob) -> Iterator[None]:
+    """Write a run's configuration again where its directory was moved or deleted, and checkpoints were written since.
+
+    Without it they could be neither resumed nor evaluated.
+    """
+    try:
+        yield
+    finally:
+        run = job.run
+        if run.checkpoints.is_dir() and not run.config.exists():
+            saved.save_run_config(run, job.config)
+            print(f"{run.path} was moved or deleted meanwhile; it now holds what was written since, and config.yaml")

@@ -1,0 +1,132 @@
+"""Compose the configuration of a command line before anything is run, to check and complete the line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rl_runner import catalogue
+from rl_runner.cli import words
+from rl_runner.cli.table import Verb
+from rl_runner.launch import tuned
+from rl_runner.types import UserError
+
+UNKNOWN = re.compile(r"Could not override '([^']+)'")  # how Hydra says that there is no such key
+
+
+def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
+    """Return the arguments to give to Hydra.
+
+    A key that the class named beside it takes as an argument gets the "+" that Hydra wants before a new key. Hydra
+    reports whatever else is wrong.
+
+    Args:
+        verb: the verb.
+        args: the arguments in Hydra's grammar, its options first.
+        typed: the same as they were typed.
+
+    Raises:
+        UserError: the configuration asks for a sweep, and -m does not.
+    """
+    options, overrides = words.split(verb, args)
+    for _ in range(len(overrides) + 1):  # each time one more word gets its "+"
+        try:
+            cfg = _composed(verb, options, overrides)
+        except (HydraException, OmegaConfBaseException) as e:
+            new = UNKNOWN.search(str(e))
+            taken = new and [word for word in overrides if word.startswith(f"{new[1]}=")]
+            if not new or not taken or not (_of_saved(overrides, new[1]) or _takes(verb, options, overrides, new[1])):
+                return args
+            overrides = [f"+{word}" if word in taken else word for word in overrides]
+            continue
+        if cfg.hydra.mode == RunMode.MULTIRUN and not {*words.MULTIRUN, *words.SHOWING} & set(options):
+            command = shlex.join(["rlrun", verb.name, "-m", *(word for word in typed if word != "hydra.mode=MULTIRUN")])
+            raise UserError(f"this configuration is a sweep (hydra.mode=MULTIRUN), which needs -m: {command}")
+        break
+    return [*options, *overrides]
+
+
+def short_names(verb: Verb, args: list[str]) -> list[str]:
+    """Return the override that names the directories of a sweep after what differs between its jobs."""
+    _, overrides = words.split(verb, args)
+    same = [o.key_or_group for o in OverridesParser.create().parse_overrides(overrides) if not o.is_sweep_override()]
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(words.quote, same))}]"]
+
+
+def known_keys(verb: Verb, args: list[str]) -> list[str]:
+    """Return what can be set: groups, and the keys of the configuration that the chosen groups make."""
+    options, overrides = words.split(verb, args)
+    groups = verb.all_groups()
+    chosen = [word for word in overrides if word.partition("=")[0] in groups]
+    try:
+        cfg = _composed(verb, options, chosen)
+    except (HydraException, OmegaConfBaseException):  # such as an option that there is not
+        cfg = _composed(verb, [], [])
+    node = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
+    leaves = list(_names({key: value for key, value in node.items() if key != "hydra"}))
+    return sorted({*leaves, *groups, *(leaf.rpartition(".")[0] for leaf in leaves)} - {""})
+
+
+def _composed(verb: Verb, options: list[str], overrides: list[str]) -> Any:
+    """Return the configuration; of several values of a sweep, the first."""
+    several = words.MULTIRUN & set(options)
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    single = [word for override in parsed for word in _first(override)] if several else overrides
+    if own := words.config_dir(options):
+        single = [f"hydra.searchpath=[{words.quote(f'file://{Path(own).absolute()}')}]", *single]
+    with tuned.found(), initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+        return compose(verb.name, single, return_hydra_config=True)
+
+
+def _first(override: Override) -> list[str]:
+    """Return an override with the first of its values."""
+    key, _, value = (override.input_line or "").partition("=")
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:  # of a group's options, which its default is one of
+        return []
+    if override.is_discrete_sweep():
+        value = next(iter(override.sweep_string_iterator()))
+    elif override.is_sweep_override():
+        value = "null"
+    return [f"{key}={value}" if value else key]
+
+
+def _of_saved(overrides: list[str], key: str) -> bool:
+    """Return whether a key is one of a run that is resumed, whose agent may have other parts than the default one."""
+    from rl_runner.build import saved
+
+    return any(word.startswith("resume=") for word in overrides) and saved.is_resumable(key)
+
+
+def _takes(verb: Verb, options: list[str], overrides: list[str], key: str) -> bool:
+    """Return whether the class that the configuration names beside a key takes that key as an argument."""
+    parent, _, name = key.rpartition(".")
+    beside = [
+        word for word in overrides if word.startswith(f"{parent}.") and not word.startswith(f"{parent}._target_=")
+    ]
+    try:
+        cfg = _composed(verb, options, [word for word in overrides if word not in beside])
+        target = OmegaConf.select(cfg, f"{parent}._target_") if parent else None
+        parameters = inspect.signature(get_object(target)).parameters if target else {}
+    except Exception:  # whatever composing, or importing somebody's module, raises: Hydra or the build will say it
+        return False
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _names(node: Any, prefix: str = "") -> Any:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _names(value, f"{prefix}{key}.")
+        elif not str(key).startswith("_"):
+            yield f"{prefix}{key}"

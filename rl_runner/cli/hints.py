@@ -1,0 +1,241 @@
+"""Suggest what was probably meant by a wrong word of a command line. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl_runner import catalogue
+from rl_runner.cli import keys
+from rl_runner.cli.table import VERBS, Verb
+
+GYM_ID = re.compile(r"(?P<namespace>[\w:.-]+/)?(?P<name>[\w.-]+?)(?P<mode>NoFrameskip|Deterministic)?-v\d+")
+VERB_ALIASES = {
+    "eval": ("evaluate", "test", "score", "benchmark"),
+    "play": ("watch", "enjoy", "render", "show", "video", "demo"),
+    "train": ("run", "learn", "fit", "start"),
+    "train resume=RUN": ("resume", "continue"),
+    "train -m": ("sweep", "multirun", "tune"),
+}
+ALIASES = {  # what other libraries call a key
+    "agent": ("algo", "algorithm", "method", "model"),
+    "agent.clip_grad_norm": ("max_grad_norm", "grad_clip"),
+    "agent.double": ("double_dqn", "double_q"),
+    "agent.gamma": ("discount", "discount_factor"),
+    "agent.lr": ("alpha",),
+    "batch_size": ("batch", "minibatch_size"),
+    "checkpoint.every_steps": ("save_freq", "save_every"),
+    "device": ("gpu", "cuda"),
+    "env": ("environment", "env_name"),
+    "env.frame_skip": ("frameskip",),
+    "env.game": ("rom",),
+    "env.id": ("env_id", "gym_id"),
+    "env.kwargs": ("env_kwargs",),
+    "env.num_envs": ("n_envs",),
+    "eval.episodes": ("n_eval_episodes", "eval_episodes"),
+    "eval.every_steps": ("eval_freq", "eval_every"),
+    "exploration.end": ("epsilon", "eps", "epsilon_end", "exploration_final_eps", "end_e"),
+    "exploration.start": ("epsilon_start", "exploration_initial_eps", "start_e"),
+    "exploration.steps": ("epsilon_steps", "epsilon_decay", "exploration_fraction"),
+    "hydra.run.dir": ("dir", "output_dir", "outdir", "logdir", "log_dir"),
+    "learn_every_steps": ("train_freq", "train_frequency"),
+    "network": ("policy", "net", "architecture", "arch"),
+    "network/torso": ("torso",),
+    "network.torso.sizes": ("net_arch", "hidden_sizes", "hidden_layers"),
+    "num_threads": ("threads", "n_threads"),
+    "optimizer": ("optim",),
+    "optimizer.lr": ("lr", "learning_rate", "learningrate"),
+    "replay": ("buffer",),
+    "replay.capacity": ("buffer_size", "memory", "memory_size", "replay_size"),
+    "reward_clip": ("clip_reward", "clip_rewards"),
+    "seed": ("random_seed",),
+    "sync.every_updates": ("target_update_interval", "target_network_frequency", "target_update"),
+    "total_steps": ("steps", "n_steps", "num_steps", "max_steps", "timesteps", "n_timesteps", "total_timesteps"),
+    "updates_per_learn": ("gradient_steps",),
+}
+
+
+# Words of a command line.
+
+
+def unknown_verb(word: str, rest: Sequence[str]) -> str:
+    """Return what is wrong with a command line that does not begin with a verb."""
+    train = VERBS["train"]
+    meant = _setting(train, word, rest) if word.startswith("-") else word if "=" in word else _option(train, word)
+    if meant:
+        return f"the verb is missing, one of {', '.join(VERBS)}; did you mean rlrun train {meant}?"
+    for verb, aliases in VERB_ALIASES.items():
+        if word.lower() in aliases:
+            return f"unknown verb {word!r}; did you mean {verb}?"
+    return f"unknown verb {word!r}; {did_you_mean(word.lower(), list(VERBS))}"
+
+
+def unknown_option(verb: Verb, word: str, rest: Sequence[str], options: Sequence[str]) -> str:
+    """Return what is wrong with a word that begins with "-" and is no option: often a key, typed as an option.
+
+    Args:
+        verb: the verb.
+        word: the word.
+        rest: the words after it.
+        options: those that there are.
+    """
+    name = word.partition("=")[0]
+    if meant := _setting(verb, word, rest):
+        return f"there is no option {name!r}; keys are set without dashes: {meant}"
+    return f"there is no option {name!r}; {did_you_mean(name, options)}"
+
+
+def no_override(verb: Verb, word: str) -> str:
+    """Return what is wrong with a word that sets nothing."""
+    wrong = f"{word!r}: key=value is wanted"
+    if meant := _choice(verb, word):
+        return f"{wrong}; did you mean {meant}?"
+    if verb.runs and (word == "latest" or Path(word).is_dir()):
+        return f"{wrong}; did you mean {verb.runs[0]}={word}?"
+    key = meant_key(word, keys.names(verb), fuzzy=False)
+    return f"{wrong}, without spaces: {key}=..." if key else wrong
+
+
+def no_run(verb: Verb, word: str) -> str | None:
+    """Return what is wrong with a word in the place of a run that names an environment instead, else None."""
+    meant = _choice(verb, word)
+    return f"{word}: no such run; did you mean {meant}, a random agent?" if meant else None
+
+
+# Keys and options of groups, which Hydra did not find.
+
+
+def unknown_key(verb: Verb, key: str, value: str, known: Sequence[str]) -> str:
+    """Return what is wrong with a key that the configuration does not have.
+
+    Args:
+        verb: the verb.
+        key: the key.
+        value: its value.
+        known: the keys that there are.
+    """
+    if key in ("render", "video") and not verb.argument:
+        return f"there is no key {key!r}; training is not shown, a trained agent is: rlrun play RUN"
+    others = [name for name in keys.names(verb) if name not in known]  # of options that are not chosen
+    if key in others:
+        return f"there is no key {key!r} with these options; {_options_with(verb, key)}"
+    if meant := meant_key(key, known):
+        setting = f"{meant}={value}" if meant_key(key, known, fuzzy=False) else meant
+        return f"there is no key {key!r}; did you mean {setting}?"
+    group = key.partition(".")[0]
+    topic = f" {group}" if group != key and any(name.startswith(f"{group}.") for name in known) else ""
+    return f"there is no key {key!r}; rlrun {verb.name} --help{topic} lists the keys"
+
+
+def _options_with(verb: Verb, key: str) -> str:
+    having = [f"{group}={option}" for group in verb.all_groups() for option in keys.of_group(group).get(key, {})]
+    return f"{' or '.join(having[:6])} {'has' if len(having) == 1 else 'have'} it" if having else "choose others"
+
+
+def meant_key(key: str, known: Sequence[str], fuzzy: bool = True) -> str | None:
+    """Return the known key that was probably meant.
+
+    Args:
+        key: what was typed.
+        known: the keys that there are.
+        fuzzy: a similar key counts too, not only the same one in another place or under another library's name.
+    """
+    there = {*known, "hydra.run.dir"}
+    key = key.lower().replace("-", "_")
+    group, _, leaf = key.rpartition(".")
+    if key in there:
+        return key
+    alias = next((name for name, words in ALIASES.items() if leaf in words and name in there), None)
+    if alias and group in ("", alias.rpartition(".")[0]):
+        return alias
+    inside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == group]
+    if fuzzy and group and (near := _near(leaf, inside)):
+        return f"{group}.{near}"
+    same = [name for name in known if name.rpartition(".")[2] == leaf]
+    if len(same) == 1 or (same and not group):
+        return same[0]
+    return _near(key, known) if fuzzy and not (group and inside) else None
+
+
+def unknown_choice(group: str, option: str, options: Sequence[str]) -> str:
+    """Return what is wrong with an option that a group does not have."""
+    wrong = f"{group}: there is no {option!r}"
+    lower = option.lower().replace("-", "_")
+    if group.partition("/")[0] == "env":
+        whole = f"{group}/{option}".removeprefix("env/")
+        if meant := _environment(whole):
+            return f"env: there is no {whole!r}; did you mean {meant}?"
+    if lower in options:
+        return f"{wrong}; did you mean {lower}?"
+    if group == "network" and lower in catalogue.options("network/torso").split():
+        return f"{wrong}; did you mean network/torso={lower}?"
+    if group == "optimizer" and (name := _in_torch(lower)):
+        return f"{wrong}; did you mean optimizer._target_=torch.optim.{name}?"
+    return f"{wrong}; {did_you_mean(lower, options)}"
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return the known word that was probably meant, or all of them."""
+    near = _near(word, known)
+    return f"did you mean {near}?" if near else f"there is {', '.join(known)}"
+
+
+def _near(word: str, known: Sequence[str]) -> str | None:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def _setting(verb: Verb, word: str, rest: Sequence[str]) -> str | None:
+    """Return the override that was typed as an option: --env=pong, --env pong, -seed 3."""
+    name, equals, value = word.lstrip("-").partition("=")
+    key = meant_key(name, keys.names(verb), fuzzy=False)
+    if not key:
+        return None
+    if not equals and rest and not rest[0].startswith("-") and "=" not in rest[0]:
+        value = rest[0]
+    if key == "env" and (meant := _environment(value)):
+        return meant
+    return f"{key}={value or '...'}"
+
+
+def _choice(verb: Verb, word: str) -> str | None:
+    """Return group=option for a word that names an option, or more or less an environment."""
+    if "env" not in verb.all_groups():
+        return None
+    near = _near(word.lower(), catalogue.options("env").split())
+    return _option(verb, word) or (f"env={near}" if near else None)
+
+
+def _option(verb: Verb, word: str) -> str | None:
+    """Return group=option for a word that is an option of a group, or the id of an environment."""
+    if meant := _environment(word):
+        return meant
+    groups = sorted(verb.all_groups(), key=lambda group: (group not in ("env", "agent"), group == "ablation", group))
+    chosen = (group for group in groups if word.lower() in catalogue.options(group).split())
+    group = next(chosen, None)
+    return f"{group}={word.lower()}" if group else None
+
+
+def _environment(word: str) -> str | None:
+    """Return how an environment is chosen that was named by its id in Gymnasium, such as CartPole-v1 or ALE/Pong-v5."""
+    parts = GYM_ID.fullmatch(word)
+    if not parts:
+        return None
+    options = catalogue.options("env").split()
+    if parts["namespace"] == "ALE/" or parts["mode"]:
+        game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", parts["name"]).lower()
+        return f"env={game}" if game in options else f"env=atari env.game={game}"
+    for option in options:
+        ids = [key.value for key in keys.of_option("env", option) if key.name == "env.id"]
+        if ids and ids[0].rpartition("-v")[0] == parts["name"] and not parts["namespace"]:
+            return f"env={option}"
+    return f"env=gym env.id={word}"
+
+
+def _in_torch(name: str) -> str | None:
+    """Return the name of a torch.optim class, whatever its case."""
+    from torch import optim
+
+    return next((cls for cls, value in vars(optim).items() if cls.lower() == name and isinstance(value, type)), None)

@@ -1,0 +1,32 @@
+"""A configuration composed by Hydra for a program, beside whatever Hydra does for the program itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+from rl_runner import catalogue
+from rl_runner.launch import tuned
+
+
+def compose(words: list[str]) -> tuple[Any, Path]:
+    """Return the configuration of `rlrun train` with these words, and the directory that a new run gets.
+
+    Hydra's state is that of the program before and after. An error is Hydra's own exception.
+    """
+    program = HydraConfig.instance()
+    before = program.cfg
+    with tuned.found(), hydra.initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("train", words, return_hydra_config=True)
+        try:
+            program.set_config(cfg)  # the directory's name asks it for the chosen options
+            directory = Path(cfg.hydra.run.dir)
+        finally:
+            program.cfg = before
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, directory

@@ -1,0 +1,202 @@
+"""Composition of a training configuration with the values that are tuned for its agent in its environment.
+
+They are in conf/tuned/<agent>/<env>.yaml, or in a file of that name in a configuration directory of the user's. The
+order is: defaults, environment, agent, tuned, experiment, command line. Hydra alone cannot do it: which file applies
+depends on the agent and the environment that an experiment or the command line chose, and the file may choose options
+itself (`override /replay: prioritized`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import hydra
+from hydra._internal import hydra as hydra_app
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from rl_runner import catalogue
+
+MAIN = "train"  # the configuration that tuned values belong to
+NOT_OPTIONS = ("agent", "env", "tuned", "ablation", "experiment")  # groups that set values of others
+ABSENT = object()
+
+Choices = Mapping[str, object]  # the chosen option of each group
+Load = Callable[[list[str]], DictConfig]
+
+_known: dict[
+    tuple[str, tuple[str, ...]], Choices
+] = {}  # by search path and words: finding them takes a tenth of a second
+
+
+@contextlib.contextmanager
+def found() -> Iterator[None]:
+    """Let Hydra compose with tuned values wherever it does so: a single run, each job of a sweep, --cfg job."""
+    module: Any = hydra_app  # which makes a loader for each command line, and offers no other way to name its class
+    before, module.ConfigLoaderImpl = module.ConfigLoaderImpl, Loader
+    try:
+        yield
+    finally:
+        module.ConfigLoaderImpl = before
+
+
+def compose(words: list[str]) -> DictConfig:
+    """Return the configuration of `rlrun train` with these words."""
+    with found(), hydra.initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+        return hydra.compose(MAIN, words)
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader of configurations, which replaces tuned=auto by the file for the chosen agent and environment."""
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Compose the configuration that the words of a command line ask for."""
+
+        def load(words: list[str]) -> DictConfig:
+            return super(Loader, self).load_configuration(
+                config_name, words, run_mode, from_shell, validate_sweep_overrides
+            )
+
+        if config_name != MAIN or not validate_sweep_overrides:  # the latter: Hydra asks for its own keys only
+            return load(overrides)
+        defaults = self.compute_defaults_list(MAIN, overrides, run_mode)
+        chosen = cast(Choices, defaults.overrides.known_choices)
+        name = chosen["tuned"]
+        if name == "auto":
+            paths = [default.config_path or "" for default in reversed(defaults.defaults)]
+            envs = [
+                path.removeprefix("env/") for path in paths if path.startswith("env/")
+            ]  # the chosen one comes first
+            there = self.get_group_options(f"tuned/{chosen['agent']}", config_name=MAIN, overrides=overrides)
+            name = next((f"{chosen['agent']}/{env}" for env in envs if env in there), None)
+        if name in (None, "none"):
+            cfg = load(overrides)
+        else:
+            cfg = self._with(str(name), chosen, overrides, load)
+            _restore_overrides(cfg, overrides)
+        cfg.tuned.file = name
+        return cfg
+
+    def _choices(self, *words: str) -> Choices:
+        """Return the options that these words choose, as an experiment or another file may choose them too."""
+        key = (str(self.get_search_path()), words)
+        if key not in _known:
+            _known[key] = cast(
+                Choices, self.compute_defaults_list(MAIN, list(words), RunMode.RUN).overrides.known_choices
+            )
+        return _known[key]
+
+    def _with(self, name: str, chosen: Choices, words: list[str], load: Load) -> DictConfig:
+        """Compose with a tuned file, without those of its values that belong to options that were not chosen.
+
+        A group in which the user or the experiment chose another option than the file is for keeps a tuned value if
+        both options have that key and the same default for it, as optimizer=adam and adamw have. Otherwise the key is
+        missing or means something else there, as exploration.end does under exploration=boltzmann.
+        """
+        agent, _, env = name.rpartition("/")
+        envs = self.get_group_options("env", config_name=MAIN, overrides=words)
+        meant = [f"agent={agent or chosen['agent']}", f"env={env if env in envs else chosen['env']}"]
+        meant += [word for word in words if word.startswith("hydra.searchpath=")]
+        plain = self._choices(*meant, "tuned=none")
+        tuned = self._choices(*meant, f"tuned={name}")
+        # What was chosen holds, also where another choice implies it, as network=mlp implies network/torso=mlp.
+        cfg = load([*words, *_differing(plain, chosen), f"tuned={name}"])
+        final = cast(Choices, cfg.hydra.runtime.choices)
+        groups = [word.partition("=")[0].replace("/", ".") for word in _differing(tuned, final)]
+        groups += [group.replace("/", ".") for group in tuned if group not in final]  # removed by ~group
+        if groups or not {f"agent={final['agent']}", f"env={final['env']}"} <= set(meant):
+            _drop(
+                cfg,
+                tuned=_leaves(load([*meant, f"tuned={name}"])),
+                defaults=_leaves(load([*meant, "tuned=none", *_differing(plain, tuned)])),
+                others=_leaves(load([*words, "tuned=none", *_differing(chosen, final)])),
+                groups=groups,
+            )
+        return cfg
+
+
+def _differing(these: Choices, those: Choices) -> list[str]:
+    """Return the words that choose what `those` have, for the groups in which `these` have another option."""
+    return [
+        f"{group}={option}"
+        for group, option in those.items()
+        if isinstance(option, str)
+        and group in these
+        and option != these[group]
+        and group not in NOT_OPTIONS
+        and not group.startswith("hydra/")
+    ]
+
+
+def _drop(
+    cfg: DictConfig,
+    tuned: dict[str, object],
+    defaults: dict[str, object],
+    others: dict[str, object],
+    groups: list[str],
+) -> None:
+    """Take tuned values out of a configuration that are not for the options that it has, and note their keys in it.
+
+    Args:
+        cfg: the configuration, composed with the tuned file.
+        tuned: the values with the tuned file alone, by their dotted keys.
+        defaults: the values with the options that the file is for, but without its values.
+        others: the values of the configuration if the file had none.
+        groups: groups with another option than the one that the file is for.
+    """
+    now = _leaves(cfg)
+    for key, value in tuned.items():
+        before, other = defaults.get(key, ABSENT), others.get(key, ABSENT)
+        new_key = before is ABSENT and any(key.startswith(f"{group}.") for group in groups)
+        if now.get(key, ABSENT) != value or other == value or (other == before and not new_key):
+            continue
+        if other is ABSENT:
+            _delete(cfg, key)
+        else:
+            OmegaConf.update(cfg, key, other)
+        cfg.tuned.unused.append(key)
+
+
+def _delete(cfg: DictConfig, key: str) -> None:
+    """Delete a value, and the groups of keys that are empty without it."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    with open_dict(cfg):
+        del node[name]
+    if parent and not node:
+        _delete(cfg, parent)
+
+
+def _leaves(cfg: DictConfig) -> dict[str, object]:
+    """Return the values of a configuration by their dotted keys, interpolations as they are written."""
+
+    def walk(node: Any, prefix: str) -> Iterator[tuple[str, object]]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    node = cast(dict[str, object], OmegaConf.to_container(cfg, resolve=False))
+    return dict(walk({key: value for key, value in node.items() if key not in ("hydra", "tuned")}, ""))
+
+
+def _restore_overrides(cfg: DictConfig, words: list[str]) -> None:
+    """Let Hydra's record of the command line, and the names of directories, hold only what was typed."""
+    typed = [word for word in OverridesParser.create().parse_overrides(words) if not word.is_hydra_override()]
+    naming = cfg.hydra.job.config.override_dirname
+    cfg.hydra.overrides.task = [word.input_line for word in typed]
+    cfg.hydra.job.override_dirname = get_overrides_dirname(
+        typed, exclude_keys=naming.exclude_keys, item_sep=naming.item_sep, kv_sep=naming.kv_sep
+    )

@@ -1,0 +1,88 @@
+"""An optimizer's state by the names of the parameters, where torch numbers them."""
+
+from __future__ import annotations
+
+import collections
+import copy
+from collections.abc import Collection, Iterable
+
+import torch
+from torch import nn
+
+from rl_runner.types import State, UserError
+
+
+def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> State:
+    """Return an optimizer's state with the parameters' names in the module instead of their numbers."""
+    state, names = optimizer.state_dict(), _names(optimizer, module)
+    return {
+        "state": {names[i]: of_parameter for i, of_parameter in state["state"].items()},
+        "param_groups": [{**group, "params": [names[i] for i in group["params"]]} for group in state["param_groups"]],
+    }
+
+
+def load_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: State) -> None:
+    """Restore what `named_state` returned. Older checkpoints have numbers, which are taken as they are."""
+    numbers = {name: i for i, name in enumerate(_names(optimizer, module))}
+
+    def number(key: str | int) -> int:
+        return numbers[key] if isinstance(key, str) else key
+
+    optimizer.load_state_dict(
+        {
+            "state": {number(key): of_parameter for key, of_parameter in state["state"].items()},
+            "param_groups": [
+                {**group, "params": [number(key) for key in group["params"]]} for group in state["param_groups"]
+            ],
+        }
+    )
+
+
+def transfer(optimizer: torch.optim.Optimizer, module: nn.Module, source: State, names: Collection[str]) -> int:
+    """Begin with another optimizer's state (moments, numbers of steps), but keep the own learning rate and settings.
+
+    Args:
+        optimizer: has done no step yet.
+        module: has its parameters.
+        source: as `named_state` returned it.
+        names: of the parameters whose state is taken.
+
+    Returns:
+        for how many parameters there was a state.
+
+    Raises:
+        UserError: the state is that of an optimizer of another kind.
+    """
+    taken = {name: of_parameter for name, of_parameter in source["state"].items() if name in names}
+    parameters = dict(module.named_parameters())
+    for name, of_parameter in taken.items():
+        wanted = _entries(optimizer, parameters[name])
+        if of_parameter.keys() != wanted:
+            kind, here, there = type(optimizer).__name__, _words(wanted), _words(of_parameter)
+            raise UserError(f"init_from_optimizer: {kind} keeps {here}, but the saved optimizer kept {there}")
+    own = named_state(optimizer, module)
+    load_named_state(optimizer, module, {**own, "state": {**own["state"], **taken}})
+    return len(taken)
+
+
+def _words(entries: Iterable[str]) -> str:
+    return ", ".join(sorted(entries)) or "nothing"
+
+
+def _names(optimizer: torch.optim.Optimizer, module: nn.Module) -> list[str]:
+    """Return the names of an optimizer's parameters, in the order in which its state numbers them."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _entries(optimizer: torch.optim.Optimizer, like: nn.Parameter) -> set[str]:
+    """Return what an optimizer keeps for such a parameter, seen on a copy that does a step."""
+    if there := optimizer.state.get(like):  # some begin with it
+        return {str(key) for key in there}
+    parameter = nn.Parameter(like.new_zeros([2] * like.dim()))
+    parameter.grad = torch.zeros_like(parameter)
+    twin = copy.copy(optimizer)
+    twin.state = collections.defaultdict(dict)
+    twin.param_groups = [{**optimizer.param_groups[0], "params": [parameter]}]
+    twin.step()
+    return {str(key) for key in twin.state[parameter]}

@@ -1,0 +1,127 @@
+"""What the configurations of a sweep gave over their seeds.
+
+A configuration is what its jobs were told, without the seed. Only runs that came to their end are counted. A seed that
+ran again, in the same directory, counts once: its last finished run does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rl_runner.report.curves import Series, Unreadable, read_table, series
+from rl_runner.run import notes
+
+NEVER_BEGAN = "never began"
+MEASURES: dict[str, Callable[[Series], float]] = {
+    "last": lambda evaluations: float(evaluations.values[-1]),
+    "best": lambda evaluations: float(evaluations.values.max()),
+    "area": lambda evaluations: float(evaluations.values.mean()),
+    "steps": lambda evaluations: float(evaluations.steps[-1]),
+}
+
+
+class Job(NamedTuple):
+    """One run of a sweep."""
+
+    overrides: list[str]
+    state: str  # how it ended
+    evaluations: Series | None = None  # of a run that finished
+
+    @property
+    def seed(self) -> str:
+        """The seed as it was typed; empty: the default one."""
+        return next((word.partition("=")[2] for word in reversed(self.overrides) if _is_seed(word)), "")
+
+    @property
+    def configuration(self) -> list[str]:
+        """What it was told, without the seed."""
+        return [word for word in self.overrides if not _is_seed(word)]
+
+
+class Row(NamedTuple):
+    """One configuration."""
+
+    label: str  # what tells it from the other configurations
+    overrides: list[str]  # all that its jobs were told
+    jobs: dict[str, Job]  # by seed
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The same by key."""
+        return dict(map(setting, self.overrides))
+
+    @property
+    def evaluations(self) -> list[Series]:
+        """Those of each finished run."""
+        return [job.evaluations for job in self.jobs.values() if job.evaluations is not None]
+
+    def measured(self, name: str) -> list[float]:
+        """Return one of MEASURES for each finished run."""
+        return [MEASURES[name](evaluations) for evaluations in self.evaluations]
+
+
+def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
+    """Return the configurations of a sweep, in the order in which they were planned or begun.
+
+    Args:
+        directory: the sweep's.
+        planned: the overrides of all its jobs, so that those that never began are seen too.
+    """
+    found: dict[frozenset[str], dict[str, Job]] = {}
+    begun = [_job(run, note) for run, note in notes.of_sweep(directory) if note]
+    for job in [*(Job(overrides, NEVER_BEGAN) for overrides in planned), *begun]:
+        seeds = found.setdefault(frozenset(job.configuration), {})
+        if job.seed not in seeds or job.evaluations is not None or seeds[job.seed].evaluations is None:
+            seeds[job.seed] = job
+    common = frozenset.intersection(*found) if len(found) > 1 else frozenset()
+    rows = []
+    for seeds in found.values():
+        words = next(iter(seeds.values())).configuration
+        rows.append(Row(" ".join(word for word in words if word not in common) or "defaults", words, seeds))
+    return rows
+
+
+def swept(rows: Sequence[Row]) -> list[str]:
+    """Return the keys whose values differ, in the order of the command line."""
+    keys = dict.fromkeys(key for row in rows for key in row.settings)
+    return [key for key in keys if len({row.settings.get(key) for row in rows}) > 1]
+
+
+def names(rows: Sequence[Row]) -> list[str]:
+    """Return a short name for each configuration: the value alone where one key was swept."""
+    keys = swept(rows)
+    short = [row.settings.get(keys[0], "default") for row in rows] if len(keys) == 1 else []
+    return short if len(set(short)) == len(rows) else [row.label for row in rows]
+
+
+def jobs(directory: Path) -> dict[Path, tuple[str, str]]:
+    """Return the name of the configuration, and the state, of each job that began in a sweep."""
+    rows = summarise(directory)
+    name = dict(zip([frozenset(row.overrides) for row in rows], names(rows), strict=True))
+    begun = [(run, _job(run, note)) for run, note in notes.of_sweep(directory) if note]
+    return {run: (name[frozenset(job.configuration)], job.state) for run, job in begun}
+
+
+def _job(run: Path, note: notes.Note) -> Job:
+    job = Job(note.overrides, note.state)
+    if job.state != notes.FINISHED:
+        return job
+    try:
+        evaluations = series(read_table(run), "eval/return_mean")
+    except Unreadable:
+        return job._replace(state="left no readable table")
+    return job._replace(evaluations=evaluations) if len(evaluations.steps) else job._replace(state="left no evaluation")
+
+
+def setting(word: str) -> tuple[str, str]:
+    """Return the key and the value of an override."""
+    if word.startswith("~"):
+        return word[1:].partition("=")[0], "removed"
+    key, _, value = word.lstrip("+").partition("=")
+    return key, value
+
+
+def _is_seed(word: str) -> bool:
+    return word.lstrip("+").startswith("seed=")

@@ -1,0 +1,68 @@
+"""Tables that fit into a terminal: whole words and whole numbers, or fewer columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rich.table import Table
+from rich.text import Text
+
+
+class Column(NamedTuple):
+    """One column of a table."""
+
+    heading: str
+    cells: Sequence[str]  # one per row
+
+    @property
+    def width(self) -> int:
+        """Characters that it takes, with a space on both sides and a line."""
+        return 3 + max(map(len, [self.heading, *self.cells]))
+
+
+def fitted(
+    keys: Sequence[Column], numbers: Sequence[Column], width: int, expendable: Sequence[str] = ()
+) -> tuple[Table | None, list[str]]:
+    """Return the table that fits into a width, and the headings of the columns left out of it; None if none fits.
+
+    Args:
+        keys: what the rows are of; dotted keys are shortened to their last parts if that is needed.
+        numbers: what is known of the rows.
+        width: in characters.
+        expendable: headings of columns that may be left out, the first one first.
+    """
+    for count in range(len(expendable) + 1):
+        left_out = list(expendable[:count])
+        kept = [column for column in numbers if column.heading not in left_out]
+        for first in (keys, _shortened(keys)):
+            if 1 + sum(column.width for column in (*first, *kept)) <= width:
+                return _table(first, kept), left_out
+    return None, []
+
+
+def stacked(keys: Sequence[Column], numbers: Sequence[Column]) -> Iterator[str]:
+    """Yield the rows as lines, each number in a line of its own, for terminals too narrow for any table."""
+    for row in range(len(numbers[0].cells)):
+        yield "  ".join(f"{key.heading}={key.cells[row]}" for key in keys)
+        yield from (f"  {column.heading} {' '.join(column.cells[row].split())}" for column in numbers)
+
+
+def _table(keys: Sequence[Column], numbers: Sequence[Column]) -> Table:
+    table = Table()
+    for column in keys:
+        table.add_column(Text(column.heading), no_wrap=True)
+    for column in numbers:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for row in range(len(numbers[0].cells)):
+        table.add_row(*(Text(column.cells[row]) for column in keys), *(column.cells[row] for column in numbers))
+    return table
+
+
+def _shortened(keys: Sequence[Column]) -> list[Column]:
+    """Return the columns with the last part of each dotted key as its heading, where that means one key alone."""
+    last = [column.heading.rpartition(".")[2] for column in keys]
+    return [
+        column._replace(heading=name) if last.count(name) == 1 else column
+        for column, name in zip(keys, last, strict=True)
+    ]

@@ -1,0 +1,112 @@
+"""Where a run's numbers come from: provenance.json, with one entry for each start and each resume."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rl_runner.run.files import PROVENANCE
+from rl_runner.types import State
+from rl_runner.version import __version__
+
+PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "hydra-core")
+
+
+def record(run: Path, overrides: Sequence[str]) -> None:
+    """Append an entry to a run's provenance.json. On OSError (a full disk) report it; the run does not need the file.
+
+    Args:
+        run: the run's directory.
+        overrides: the words that this job was configured with.
+    """
+    file, temporary = run / PROVENANCE, run / f".{PROVENANCE}.tmp"
+    try:
+        text = json.dumps([*_entries(file), entry(overrides)], indent=1) + "\n"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, file)
+    except OSError as e:
+        print(f"{file} cannot be written ({e.strerror or e}); the run goes on without it")
+
+
+def entry(overrides: Sequence[str]) -> State:
+    """Return what is known of this process. Environment variables are left out: they may hold secrets."""
+    return {
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv),
+        "overrides": list(overrides),
+        "directory": os.getcwd(),
+        "git": git_state(Path.cwd()),
+        "versions": {"python": platform.python_version(), "rlrun": __version__, **dict(map(_version, PACKAGES))},
+        "host": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def git_state(directory: Path) -> State | None:
+    """Return the commit that is checked out in a directory, and whether tracked files differ from it.
+
+    Returns:
+        None if the directory is in no git repository with a commit, or there is no git.
+    """
+    commit = _output("git", "-C", str(directory), "rev-parse", "--verify", "HEAD")
+    if not commit:
+        return None
+    options = ["--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
+    return {"commit": commit, "dirty": bool(_output("git", "-C", str(directory), *options))}
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:  # not Linux
+        names = [_output("sysctl", "-n", "machdep.cpu.brand_string")]
+    return next(filter(None, names), "") or platform.processor() or platform.machine()
+
+
+def _entries(file: Path) -> list[Any]:
+    """Return the entries in a file. One that cannot be read is kept under another name."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(found, list):
+            return found
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        pass
+    os.replace(file, file.with_suffix(".damaged"))
+    return []
+
+
+def _version(package: str) -> tuple[str, str | None]:
+    try:
+        return package, importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return package, None
+
+
+def _output(*command: str) -> str:
+    """Return what a command prints; empty if it fails or takes long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

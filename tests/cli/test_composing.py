@@ -1,0 +1,56 @@
+"""Keys that a named class takes need no "+", whoever the class is by."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.commandline import SHORT, refused, rlrun
+
+TORSO = """
+import torch
+class Torso(torch.nn.Linear):
+    def __init__(self, space, width=7):
+        super().__init__(space.shape[0], width)
+class Open(Torso):
+    def __init__(self, space, **more):
+        super().__init__(space, more["wide"])
+"""
+
+
+@pytest.fixture
+def torso(workdir: Path) -> str:
+    (workdir / "own_torso.py").write_text(TORSO)
+    return "network/torso._target_=own_torso.Torso"
+
+
+@pytest.mark.parametrize("key", ["network/torso.width", "network.torso.width", "+network.torso.width"])
+def test_an_argument_of_ones_own_torso(key: str, torso: str) -> None:
+    shown = yaml.safe_load(rlrun("train", f"{key}=32", torso, "--cfg", "job").out)
+    assert shown["network"]["torso"]["width"] == 32
+
+
+def test_an_argument_that_only_its_kwargs_take(torso: str) -> None:
+    words = [torso.replace("Torso", "Open"), "network.torso.wide=3"]
+    assert yaml.safe_load(rlrun("train", *words, "--cfg", "job").out)["network"]["torso"]["wide"] == 3
+
+
+def test_an_argument_of_an_optimizer_in_torch() -> None:
+    words = ["optimizer.momentum=0.9", "optimizer.nesterov=true", "optimizer._target_=torch.optim.SGD"]
+    shown = yaml.safe_load(rlrun("train", *words, "--cfg", "job").out)["optimizer"]
+    assert (shown["momentum"], shown["nesterov"]) == (0.9, True)
+    assert "there is no key 'optimizer.nestrov'" in refused("train", "optimizer.nestrov=1", words[2])
+
+
+def test_a_sweep_over_an_argument(torso: str, workdir: Path) -> None:
+    done = rlrun("train", "-m", torso, "network/torso.width=3,4", *SHORT)
+    assert (done.code, done.err) == (0, ""), done
+    runs = sorted(workdir.glob("outputs/sweeps/*/*/config.yaml"))
+    assert [yaml.safe_load(run.read_text())["network"]["torso"]["width"] for run in runs] == [3, 4]
+    assert [run.parent.name for run in runs] == ["0_+network.torso.width=3", "1_+network.torso.width=4"]
+
+
+def test_an_environments_own_arguments_as_a_mapping() -> None:
+    for words in (["env.kwargs={continuous: true}"], ["env.kwargs.continuous=true"]):
+        shown = yaml.safe_load(rlrun("train", "env=lunarlander", *words, "--cfg", "job").out)
+        assert shown["env"]["kwargs"] == {"continuous": True}

@@ -1,0 +1,98 @@
+"""Help on groups, options and keys, read from the files in conf/."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rl_runner import catalogue
+from rl_runner.cli import keys
+from rl_runner.cli.table import VERBS
+from tests.commandline import refused, rlrun
+
+
+def written(file: Path) -> set[str]:
+    """Return the leaf names of a YAML file, found by another parser of it."""
+    text = re.sub(r"(?m)^(defaults|hydra):\n([ -].*\n|\n)*", "", file.read_text())
+
+    def leaves(node: object, prefix: str) -> set[str]:
+        if isinstance(node, dict) and node:
+            return {name for key, child in node.items() for name in leaves(child, f"{prefix}{key}.")}
+        return {prefix.rstrip(".")}
+
+    return leaves(yaml.safe_load(text) or {}, "") - {""}
+
+
+def test_every_key_of_every_group_is_listed() -> None:
+    for group in catalogue.groups():
+        shown = rlrun("train", "--help", group).out
+        package = group.replace("/", ".")
+        for option in catalogue.options(group).split():
+            assert re.search(rf"(?m)^  {option}\b", shown), (group, option)
+            file = catalogue.conf_dir() / group / f"{option}.yaml"
+            in_root = file.read_text().startswith("# @package _global_")
+            for name in written(file):
+                name = name if in_root else f"{package}.{name}"
+                inner = [other for other in catalogue.groups() if other.startswith(f"{group}/")]
+                elsewhere = any(name.startswith(other.replace("/", ".") + ".") for other in inner)
+                if name.startswith(f"{package}.") and "._" not in name and not elsewhere:
+                    name = re.sub(r"^env\.kwargs\..*", "env.kwargs", name)  # written as one value, {key: value}
+                    assert re.search(rf"(?m)^  {re.escape(name)}:", shown), (group, option, name)
+
+
+def test_the_help_of_a_verb_names_every_key() -> None:
+    for verb in VERBS.values():
+        shown = rlrun(verb.name, "--help").out
+        for name in keys.names(verb):
+            assert name in shown, (verb.name, name)
+        for key in keys.of_verb(verb):
+            assert key.comment in shown
+
+
+def test_a_key_its_values_and_its_comment() -> None:
+    shown = rlrun("train", "--help", "optimizer").out
+    assert "  optimizer.lr: 1e-4 (adam, adamw), 2.5e-4 (rmsprop)" in shown
+    assert re.search(r"\n  optimizer.lr_end: null +# falls to this in a straight line", shown)
+    assert "  optimizer.weight_decay: 0.01 (adamw)\n" in shown
+    assert rlrun("train", "--help", "optimizer.weight_decay").out == "  optimizer.weight_decay: 0.01 (adamw)\n"
+    assert rlrun("train", "--help", "total_steps").out.startswith("  total_steps: 100_000  # one step")
+    assert rlrun("train", "-h", "eval.").out.count("\n  eval.") == 3
+    option = rlrun("train", "--help", "network=dueling_noisy").out
+    assert "\n  network.head.noisy: true\n" in option
+    assert "\n  network.hidden: null  " in option  # of the options that it extends
+    assert rlrun("help", "train", "optimizer").out == shown
+    assert rlrun("help").out == rlrun("--help").out
+    assert rlrun("play", "--help", "env").out.startswith("options of env")
+
+
+@pytest.mark.parametrize(
+    ("topic", "says"),
+    [
+        ("lr", "no help on 'lr'; did you mean optimizer.lr?"),
+        ("optimzer", "no help on 'optimzer'; did you mean optimizer?"),
+        ("env=cartpol", "env: there is no 'cartpol'; did you mean cartpole?"),
+        ("!", "no help on '!'; a group or key is wanted"),
+    ],
+)
+def test_a_topic_that_there_is_not(topic: str, says: str) -> None:
+    assert refused("train", "--help", topic) == f"rlrun: {says}"
+
+
+def test_values_and_comments_are_read_as_written(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(
+        "# What it is.\ndefaults:\n  - base\n  - _self_\n\na: 1e-4   # one\nb:\nc: [1,\n  2]  # two\n"
+        "d:         # three\n  e: 'x # y'\n  f: {}\ng: ${a} # four"
+    )
+    bases, found = keys._parse(file, "p")
+    assert bases == ["base"]
+    assert found == [
+        ("p.a", "1e-4", "one"),
+        ("p.b", "", ""),
+        ("p.c", "[1, 2]", "two"),
+        ("p.d", "", "three"),
+        ("p.d.e", "'x # y'", ""),
+        ("p.d.f", "{}", ""),
+        ("p.g", "${a}", "four"),
+    ]

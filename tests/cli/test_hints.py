@@ -1,0 +1,69 @@
+"""What a newcomer types, and the one right line that answers it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.commandline import files, refused
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("cartpole", "the verb is missing, one of train, eval, play; did you mean rlrun train env=cartpole?"),
+        ("env=cartpole", "the verb is missing, one of train, eval, play; did you mean rlrun train env=cartpole?"),
+        ("--env cartpole", "the verb is missing, one of train, eval, play; did you mean rlrun train env=cartpole?"),
+        ("evaluate latest", "unknown verb 'evaluate'; did you mean eval?"),
+        ("watch latest", "unknown verb 'watch'; did you mean play?"),
+        ("resume latest", "unknown verb 'resume'; did you mean train resume=RUN?"),
+        ("run env=pong", "unknown verb 'run'; did you mean train?"),
+        ("train pong", "'pong': key=value is wanted; did you mean env=pong?"),
+        ("train dqn", "'dqn': key=value is wanted; did you mean agent=dqn?"),
+        ("train Cartpol", "'Cartpol': key=value is wanted; did you mean env=cartpole?"),
+        ("train latest", "'latest': key=value is wanted; did you mean resume=latest?"),
+        ("train seed = 3", "'seed': key=value is wanted, without spaces: seed=..."),
+        ("train CartPole-v1", "'CartPole-v1': key=value is wanted; did you mean env=cartpole?"),
+        ("train --env=pong", "there is no option '--env'; keys are set without dashes: env=pong"),
+        ("train --env pong", "there is no option '--env'; keys are set without dashes: env=pong"),
+        ("train --env Ant-v5", "there is no option '--env'; keys are set without dashes: env=gym env.id=Ant-v5"),
+        ("train --seed 3", "there is no option '--seed'; keys are set without dashes: seed=3"),
+        ("train --lr 1e-3", "there is no option '--lr'; keys are set without dashes: optimizer.lr=1e-3"),
+        ("train --total-steps=9", "there is no option '--total-steps'; keys are set without dashes: total_steps=9"),
+        ("train --resume latest", "there is no option '--resume'; keys are set without dashes: resume=latest"),
+        ("eval --episodes 3 latest", "there is no option '--episodes'; keys are set without dashes: episodes=3"),
+        ("eval --cgf job", "there is no option '--cgf'; did you mean --cfg?"),
+        ("play pong", "pong: no such run; did you mean env=pong, a random agent?"),
+        ("train lr=1e-3", "there is no key 'lr'; did you mean optimizer.lr=1e-3?"),
+        ("train steps=1000", "there is no key 'steps'; did you mean total_steps=1000?"),
+        ("train algo=dqn", "there is no key 'algo'; did you mean agent=dqn?"),
+        ("train gamma=0.9", "there is no key 'gamma'; did you mean agent.gamma=0.9?"),
+        ("train buffer_size=100", "there is no key 'buffer_size'; did you mean replay.capacity=100?"),
+        ("train optimizer.learning_rate=1", "there is no key 'optimizer.learning_rate'; did you mean optimizer.lr=1?"),
+        ("train exploration.epsilon=1", "there is no key 'exploration.epsilon'; did you mean exploration.end=1?"),
+        ("train stop.retrun=3", "there is no key 'stop.retrun'; did you mean stop.return?"),
+        ("train network.width=3", "there is no key 'network.width'; rlrun train --help network lists the keys"),
+        ("train wandb=true", "there is no key 'wandb'; rlrun train --help lists the keys"),
+        ("train render=1", "there is no key 'render'; training is not shown, a trained agent is: rlrun play RUN"),
+        (
+            "train optimizer.momentum=0.9",
+            "there is no key 'optimizer.momentum' with these options; optimizer=rmsprop has it",
+        ),
+        ("train env=CartPole-v1", "env: there is no 'CartPole-v1'; did you mean env=cartpole?"),
+        ("train env=Pendulum-v1", "env: there is no 'Pendulum-v1'; did you mean env=gym env.id=Pendulum-v1?"),
+        ("train env=ALE/Pong-v5", "env: there is no 'ALE/Pong-v5'; did you mean env=pong?"),
+        (
+            "train env=ALE/DoubleDunk-v5",
+            "env: there is no 'ALE/DoubleDunk-v5'; did you mean env=atari env.game=double_dunk?",
+        ),
+        ("train agent=DQN", "agent: there is no 'DQN'; did you mean dqn?"),
+        ("train network=cnn", "network: there is no 'cnn'; did you mean network/torso=cnn?"),
+        ("train optimizer=sgd", "optimizer: there is no 'sgd'; did you mean optimizer._target_=torch.optim.SGD?"),
+    ],
+)
+def test_what_newcomers_type(line: str, says: str, workdir: Path) -> None:
+    assert refused(*line.split()) == f"rlrun: {says}"
+    assert files() == set()
+
+
+def test_a_run_in_the_place_of_an_override(trained: Path) -> None:
+    assert refused("train", str(trained)) == f"rlrun: '{trained}': key=value is wanted; did you mean resume={trained}?"

@@ -1,0 +1,126 @@
+"""What the README and the pages say exists: links, keys with their defaults, command lines, the code to copy."""
+
+import functools
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rl_runner
+from rl_runner import catalogue
+from tests.commandline import SHORT, rlrun
+
+DOCS = Path(rl_runner.__file__).parent / "docs"
+README = DOCS.parent.parent / "README.md"
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
+GROUPS = "agent|checkpoint|env|eval|exploration|log|network|optimizer|replay|stop|sync|tuned|value"
+BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+
+
+def prose(page: Path) -> str:
+    return BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def blocks(page: Path, language: str) -> Iterator[str]:
+    yield from (text for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if not link.startswith(("http://", "https://")):
+            name, _, anchor = link.partition("#")
+            there = page.parent / name if name else page
+            assert there.exists(), link
+            assert not anchor or anchor in anchors(there), link
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield the words of each `rlrun train` in a page's code to copy, what is between commas cut to the first."""
+    for text in blocks(page, "bash"):
+        for line in text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:2] in (["rlrun", "train"], ["scripts/rlrun", "train"]) and "--help" not in words:
+                swept = "-m" in words
+                words = [word for word in words[2:] if word not in ("-m", "--cfg", "job")]
+                yield [re.sub(r"=([^\[,]+),.*", r"=\1", word) if swept else word for word in words]
+
+
+LINES = sorted({tuple(words) for page in (README, *DOCS.glob("*.md")) for words in commands(page)})
+
+
+@pytest.mark.parametrize("words", [words for words in LINES if "--config-dir" not in words], ids=" ".join)
+def test_every_command_line_composes(words: tuple[str, ...], workdir: Path) -> None:
+    done = rlrun("train", *words, "--cfg", "job")
+    assert done.code == 0, done.err
+
+
+@functools.cache
+def keys() -> dict[str, set[str]]:
+    """Return all keys of `rlrun train`, by their dotted names, and the defaults that files of conf/ give them."""
+    found: dict[str, set[str]] = {}
+    for group in ("", *catalogue.groups()):
+        if group in ("ablation", "experiment") or group.startswith("tuned"):
+            continue
+        for file in (catalogue.conf_dir() / group).glob("train.yaml" if not group else "*.yaml"):
+            text = file.read_text(encoding="utf-8")
+            above = [] if not group or "@package _global_" in text else group.split("/")
+            for name, value in leaves(yaml.load(text, yaml.BaseLoader), above):
+                found.setdefault(name, set()).add(value)
+    return found
+
+
+def leaves(node: object, above: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield dotted names and values as they are written, without what is Hydra's."""
+    if isinstance(node, dict) and node:
+        for name, child in node.items():
+            if name not in ("defaults", "hydra", "_partial_"):
+                yield from leaves(child, [*above, str(name)])
+    else:
+        yield ".".join(above), re.sub(r"[\s']", "", str(node))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_key_that_is_named_exists(page: Path) -> None:
+    for code in re.findall(r"`([^`\n]+)`", prose(page)):
+        for name in re.findall(rf"(?:^|\s|\+)((?:{GROUPS})\.[a-z_.]+)(?==|\s|$)", code):
+            parts = name.split(".")
+            assert name in keys() or any(key.startswith(f"{name}.") for key in keys()) or parts[1] in ("kwargs",), code
+
+
+def test_configuration_lists_every_key_with_its_default() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \|", prose(DOCS / "configuration.md"), re.MULTILINE)
+    listed = {name for name, _ in rows} | set(re.findall(r"`(network\.torso\.\w+)=", prose(DOCS / "configuration.md")))
+    wanted = {name for name in keys() if not name.endswith("_target_") and not name.startswith("env.kwargs.")}
+    assert wanted - listed == set()
+    for name, default in rows:
+        if name in wanted:
+            assert re.sub(r"[\s']", "", default) in keys()[name], name
+
+
+def test_the_code_to_copy_trains_and_is_resumed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = DOCS / "extending.md"
+    for text in (*blocks(page, "python"), *blocks(page, "yaml")):
+        name = re.search(r"^# (\S+\.(?:py|yaml))$", text, re.MULTILINE)
+        assert name
+        Path(name[1]).parent.mkdir(parents=True, exist_ok=True)
+        Path(name[1]).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(workdir))
+    for words in commands(page):
+        if any("my_" in word for word in words):
+            short = ["total_steps=300"] if "agent=linear_sarsa" in words else SHORT
+            done = rlrun("train", *words, *short, "eval.episodes=1")
+            assert done.code == 0, (words, done.err)
+    trust = "trust=[linear_sarsa]"
+    done = rlrun("train", "resume=latest", "total_steps=400", trust)
+    assert done.code == 0, done.err
+    assert rlrun("eval", "latest", "episodes=2", trust).code == 0

@@ -1,0 +1,309 @@
+"""The Python API, as a user's script uses it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+import rl_runner as rlrun
+from rl_runner.loops.replay import ReplayLoop
+from tests.commandline import SHORT, SHORT_ATARI, files
+from tests.commandline import rlrun as command
+
+TABLE = ["env=frozenlake", "agent=q_learning", "total_steps=300", "eval.episodes=2"]
+
+
+def test_importing_it_costs_nothing_until_it_is_used() -> None:
+    lines = [
+        "import sys, rl_runner",
+        "print(sorted({'torch', 'numpy', 'hydra', 'gymnasium'} & set(sys.modules)), rl_runner.__version__)",
+        "print(set(dir(rl_runner)) == set(rl_runner.__all__), hasattr(rl_runner, 'nothing'))",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"[] {rlrun.__version__}", "True False"]
+
+
+def test_train_returns_what_the_command_prints(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = rlrun.train([*SHORT, "eval.every_steps=20", "eval.episodes=3", "num_threads=1"])
+    out = capsys.readouterr().out
+    assert isinstance(result, rlrun.TrainResult)
+    assert f"{result.steps} steps, {result.episodes} episodes, {result.updates} updates" in out
+    assert f"best evaluation: {result.best:.2f} at step {result.best_step}" in out
+    assert (result.run / "config.yaml").is_file()
+    assert result.steps == 40
+    assert result.seconds > 0
+    assert result.last is not None
+    rows = [json.loads(line) for line in (result.run / "evaluations.jsonl").read_text().splitlines()]
+    assert result.last.returns == [row["return"] for row in rows if row["step"] == 40]
+    assert result.last.mean == pytest.approx(np.mean(result.last.returns))
+    assert result.last.std == pytest.approx(np.std(result.last.returns, ddof=1))
+
+
+def test_training_is_that_of_the_command(workdir: Path) -> None:
+    result = rlrun.train([*SHORT, "seed=3", "name=mine"], quiet=True)
+    assert re.fullmatch(r"outputs/cartpole/dqn/[\d_-]+_s3_mine", str(result.run))
+    assert command("train", *SHORT, "seed=3", "hydra.run.dir=outputs/command").code == 0
+    for name in ("episodes.csv", "evaluations.jsonl"):
+        assert (result.run / name).read_bytes() == Path("outputs/command", name).read_bytes()
+    agent, other = rlrun.load(result.run, "last"), rlrun.load("outputs/command", "latest")
+    for ours, theirs in zip(agent.network.parameters(), other.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_training_is_quiet_resumed_and_chosen_a_directory(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = rlrun.train([*SHORT, "name=x", "hydra.run.dir=outputs/here"], quiet=True)
+    assert result.run == Path("outputs/here")
+    result = rlrun.train([f"resume={result.run}", "total_steps=60"], quiet=True)
+    assert (result.run, result.steps) == (Path("outputs/here"), 60)
+    assert capsys.readouterr().out == ""
+    assert "60 steps" in (result.run / "train.log").read_text()
+    starts = json.loads((result.run / "provenance.json").read_text())
+    assert [len(start["overrides"]) for start in starts] == [len(SHORT) + 2, 2]
+
+
+def test_the_program_keeps_its_own_torch_and_hydra(workdir: Path) -> None:
+    torch.set_num_threads(2)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    GlobalHydra.instance().clear()
+    mine = HydraConfig.instance().cfg
+    run = rlrun.train([*SHORT, "num_threads=1"], quiet=True).run
+    rlrun.evaluate(run, episodes=1)
+    rlrun.load(run)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == 2
+    assert not GlobalHydra.instance().is_initialized()
+    assert HydraConfig.instance().cfg is mine
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["env=nope"], r"env: there is no 'nope'; there is acrobot"),
+        (["total_stpes=3"], r"there is no key 'total_stpes'; did you mean total_steps\?"),
+        (["total_steps=0"], r"total_steps: a whole number, 1 or more is wanted, got 0"),
+        (["hello"], r"'hello': key=value is wanted"),
+        (["-m", "seed=1,2"], r"-m: options of the command line are not taken here"),
+        (["seed=1,2"], r"seed: one run for each of 1,2 needs -m"),
+        (["--what"], r"there is no option '--what'"),
+        (["resume=nowhere"], r"nowhere: no such directory"),
+    ],
+)
+def test_errors_are_one_line(workdir: Path, words: list[str], line: str) -> None:
+    with pytest.raises(rlrun.UserError, match=f"^{line}") as e:
+        rlrun.train(words)
+    assert "\n" not in str(e.value)
+    assert files() == set()
+
+
+def test_ctrl_c_saves_and_is_a_keyboard_interrupt(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = ReplayLoop.step
+
+    def interrupted(loop: ReplayLoop) -> None:
+        if loop.clock.steps == 20:
+            os.kill(os.getpid(), 2)
+        step(loop)
+
+    monkeypatch.setattr(ReplayLoop, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rlrun.train([*SHORT, "hydra.run.dir=outputs/run"], quiet=True)
+    monkeypatch.undo()
+    os.chdir(workdir)
+    assert rlrun.load("outputs/run").step == 21
+
+
+# Evaluation
+
+
+def test_evaluate_returns_what_the_command_writes(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = rlrun.evaluate(trained, episodes=7, seed=2, num_envs=3, epsilon=0.5)
+    assert capsys.readouterr().out == ""
+    written = (trained / "eval/best_000000040_seed2_epsilon_0.5.json").read_text()
+    assert command("eval", str(trained), "episodes=7", "seed=2", "num_envs=3", "epsilon=0.5").code == 0
+    held = json.loads((trained / "eval/best_000000040_seed2_epsilon_0.5.json").read_text())
+    assert json.loads(written) == held
+    assert isinstance(result, rlrun.EvalResult)
+    for name in ("mean", "std", "median", "min", "max"):
+        assert getattr(result, name) == held["return"][name]
+    assert list(result.ci95) == held["return"]["ci95"]
+    assert result.returns == [row["return"] for row in held["per_episode"]]
+    assert len(set(result.seeds)) == len(result.lengths) == 7
+    assert (result.step, result.checkpoint) == (40, trained / "checkpoints/best_000000040")
+
+
+def test_what_cannot_be_evaluated(trained: Path) -> None:
+    for arguments, line in (
+        ({"episodes": 0}, "episodes: a whole number, 1 or more is wanted, got 0"),
+        ({"which": 3}, "which: no checkpoint '3'"),
+        ({"epsilon": 2.0}, r"epsilon: a number in \[0, 1\]"),
+    ):
+        with pytest.raises(rlrun.UserError, match=f"^{line}"):
+            rlrun.evaluate(trained, **arguments)  # type: ignore[arg-type]
+    with pytest.raises(rlrun.UserError, match=r"^nowhere: no such directory"):
+        rlrun.evaluate("nowhere")
+
+
+# A loaded agent
+
+
+def play(agent: Any, env: Any, seed: int) -> float:
+    obs, info = env.reset(seed=seed)
+    total, ended = 0.0, False
+    while not ended:
+        obs, reward, terminated, truncated, info = env.step(agent.act(obs, action_mask=info.get("action_mask")))
+        total, ended = total + float(reward), terminated or truncated
+    return total
+
+
+def test_an_agent_plays_as_it_was_evaluated(trained: Path) -> None:
+    """The oracle is the evaluation's episode of the same seed."""
+    agent, result = rlrun.load(trained), rlrun.evaluate(trained, episodes=3)
+    env, raw = agent.make_env(), agent.make_env(raw=True)
+    for seed, total in zip(result.seeds, result.returns, strict=True):
+        assert play(agent, env, seed) == play(agent, raw, seed) == total
+    assert raw.unwrapped.spec is not None
+    assert raw.unwrapped.spec.id == "CartPole-v1"
+    env.close()
+    raw.close()
+
+
+def test_one_observation_or_a_batch(trained: Path) -> None:
+    agent = rlrun.load(trained, which="last")
+    batch = np.random.default_rng(0).normal(size=(5, 4))
+    actions = agent.act(batch)
+    assert actions.shape == (5,)
+    assert [agent.act(obs) for obs in batch] == actions.tolist()
+    assert isinstance(agent.act(batch[0].tolist()), int)
+    values = agent.q_values(batch)
+    assert values.shape == (5, 2)
+    assert values.argmax(axis=1).tolist() == actions.tolist()
+    np.testing.assert_allclose(agent.q_values(batch[0]), values[0], rtol=1e-5)
+    with torch.no_grad():
+        direct = agent.network(torch.tensor(batch, dtype=torch.float32))  # (5, A, 1)
+    np.testing.assert_allclose(direct[..., 0].numpy(), values, rtol=1e-5)
+    assert not agent.network.training
+    assert agent.act(batch, action_mask=np.tile([True, False], (5, 1))).tolist() == [0] * 5
+    assert agent.act(batch[0], action_mask=[False, True]) == 1
+    draws = agent.act(np.tile(batch[0], (400, 1)), epsilon=1.0)
+    assert 150 < draws.sum() < 250
+    assert (agent.act(np.tile(batch[0], (400, 1)), epsilon=None) == agent.act(batch[0])).all()  # eval.epsilon is 0
+    assert (agent.config["env"]["id"], agent.step) == ("CartPole-v1", 40)
+    assert type(agent.config) is dict
+
+
+@pytest.mark.parametrize(
+    ("obs", "line"),
+    [
+        ([1.0, 2.0], r"obs: the shape \(4,\), or \(N, 4\) for a batch, is wanted, got \(2,\)"),
+        (np.zeros((2, 3, 4)), r"obs: the shape \(4,\), or \(N, 4\) for a batch, is wanted, got \(2, 3, 4\)"),
+        (["a", "b", "c", "d"], r"obs: float32 is wanted, got <U1"),
+    ],
+)
+def test_what_is_no_observation(trained: Path, obs: Any, line: str) -> None:
+    with pytest.raises(rlrun.UserError, match=f"^{line}$"):
+        rlrun.load(trained).act(obs)
+
+
+@pytest.mark.filterwarnings("ignore")  # Gymnasium's checker would like a spec, and closer bounds
+def test_its_environment_is_one_of_gymnasiums(trained: Path) -> None:
+    env = rlrun.load(trained).make_env(render_mode="rgb_array")
+    check_env(env, skip_render_check=True)
+    env.reset(seed=0)
+    assert env.render().shape == (400, 600, 3)
+    while not env.step(0)[2]:
+        pass
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(0)
+    with pytest.raises(rlrun.UserError, match=r"^render_mode: rgb_array, or None, is wanted, got 'human'"):
+        rlrun.load(trained).make_env(render_mode="human")
+
+
+def test_a_table(workdir: Path) -> None:
+    run = rlrun.train([*TABLE, "hydra.run.dir=outputs/table"], quiet=True).run
+    agent = rlrun.load(run)
+    assert isinstance(agent.act(3), int)
+    assert agent.act([0, 5, 7]).shape == (3,)
+    assert agent.q_values(3).shape == (4,)
+    assert not hasattr(agent, "network")
+    with pytest.raises(AttributeError, match="QLearning has no network"):
+        agent.network  # noqa: B018
+    assert play(agent, agent.make_env(), 5) in (0.0, 1.0)
+    with pytest.raises(rlrun.UserError, match=r"obs: the shape \(\), or \(N,\) for a batch, is wanted, got \(2, 2\)"):
+        agent.act([[1, 2], [3, 4]])
+    with pytest.raises(rlrun.UserError, match="obs: int64 is wanted, got float64"):
+        agent.act(1.5)
+
+
+def test_an_atari_game(workdir: Path) -> None:
+    words = ["env=pong", *SHORT_ATARI, "total_steps=8", "hydra.run.dir=outputs/pong"]
+    agent = rlrun.load(rlrun.train(words, quiet=True).run)
+    env = agent.make_env()
+    obs, _ = env.reset(seed=1)
+    assert obs in env.observation_space
+    assert agent.act(obs) in env.action_space
+    raw = agent.make_env(raw=True)
+    assert raw.spec is not None
+    assert raw.spec.id == "ALE/Pong-v5"
+    assert raw.reset(seed=1)[0].shape == (210, 160, 3)
+    with pytest.raises(rlrun.UserError, match="obs: uint8 is wanted, got float64"):
+        agent.act(obs / 255)
+
+
+def test_actions_that_begin_at_another_number(workdir: Path) -> None:
+    """The agent answers in the environment's own numbers, and its environment takes them."""
+    (workdir / "starts.py").write_text(
+        "import gymnasium as gym\n"
+        "class Starts(gym.Env):\n"
+        "    observation_space = gym.spaces.Box(-1, 1, (2,))\n"
+        "    action_space = gym.spaces.Discrete(3, start=5)\n"
+        "    def reset(self, *, seed=None, options=None):\n"
+        "        super().reset(seed=seed)\n"
+        "        self.t = 0\n"
+        "        return self.observation_space.sample() * 0, {}\n"
+        "    def step(self, action):\n"
+        "        assert action in (5, 6, 7), action\n"
+        "        self.t += 1\n"
+        "        return self.observation_space.sample() * 0, float(action == 7), self.t == 4, False, {}\n"
+        "gym.register('Starts-v0', Starts)\n"
+    )
+    sys.path.append(str(workdir))
+    words = ["env=gym", "env.id=Starts-v0", "env.imports=[starts]", "hydra.run.dir=outputs/starts", *SHORT]
+    run = rlrun.train(words, quiet=True).run
+    strangers = shutil.copytree(run, "copied")
+    with pytest.raises(rlrun.UserError, match=r"trust=\[starts\]"):
+        rlrun.load(strangers)
+    rlrun.load(strangers, trust=["starts"])
+    agent = rlrun.load(run)
+    assert agent.act([0.0, 0.0]) in (5, 6, 7)
+    assert set(agent.act(np.zeros((200, 2)), epsilon=1.0).tolist()) == {5, 6, 7}
+    assert play(agent, agent.make_env(), 0) == play(agent, agent.make_env(raw=True), 0)
+
+
+def test_a_planner_has_values_and_no_network(workdir: Path) -> None:
+    words = ["env=gridworld", "agent=value_iteration", "eval.episodes=1", "hydra.run.dir=outputs/plan"]
+    agent = rlrun.load(rlrun.train(words, quiet=True).run)
+    assert agent.act(5) == agent.q_values(5).argmax()
+    assert not hasattr(agent, "network")
+
+
+def test_what_cannot_be_loaded(trained: Path) -> None:
+    for arguments, line in (
+        ({"run": "nowhere"}, "nowhere: no such directory"),
+        ({"run": trained, "which": "7"}, "which: no checkpoint '7'"),
+        ({"run": trained, "device": "cuda:77"}, "device: 'cuda:77' is not here"),
+    ):
+        with pytest.raises(rlrun.UserError, match=f"^{line}"):
+            rlrun.load(**arguments)  # type: ignore[arg-type]
