@@ -1,4 +1,4 @@
-"""When things happen and how numbers change with time."""
+"""Periods, and numbers that change with time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rl_runner.types import Clock, UserError
 
 @dataclass(frozen=True)
 class Every:
-    """A period with its unit. Stateless: what matters is which multiples lie between two counts.
+    """A period with its unit. It has no state: it counts the multiples between two clocks.
 
     Attributes:
-        period: every this many; 0 means never.
+        period: in units; 0 means never.
         unit: what is counted: "steps", "updates" or "episodes" (the fields of `Clock`).
     """
 
@@ -20,7 +20,7 @@ class Every:
     unit: str = "steps"
 
     def crossings(self, before: Clock, now: Clock) -> int:
-        """Count the multiples of the period in (before, now]; right for any number of environments."""
+        """Return the number of multiples of the period in (before, now]; correct for any number of environments."""
         if self.period <= 0:
             return 0
         return int(getattr(now, self.unit) // self.period - getattr(before, self.unit) // self.period)
@@ -28,7 +28,7 @@ class Every:
 
 @dataclass(frozen=True)
 class LinearSchedule:
-    """A number that goes from `start` to `end` in a straight line over `steps` steps and then stays."""
+    """A number that changes linearly from `start` to `end` over `steps` steps and then stays."""
 
     start: float
     end: float

@@ -12,10 +12,10 @@ from rl_runner.types import Clock, UserError
 
 
 class Hard:
-    """Copy the online network every so often (Mnih et al. 2015).
+    """Copy the online network periodically (Mnih et al. 2015).
 
     Args:
-        every_updates: copy after this many gradient updates, unless one of the others is given.
+        every_updates: copy after this many gradient updates, if neither of the others is given.
         every_steps: copy after this many environment steps.
         every_episodes: copy after this many training episodes.
     """
@@ -44,7 +44,7 @@ class Hard:
 
 
 class Soft:
-    """Move the target a little at each update: target <- target + tau (online - target) (Lillicrap et al. 2016).
+    """Move the target at each update: target <- target + tau (online - target) (Lillicrap et al. 2016).
 
     Args:
         tau: in (0, 1].
@@ -61,7 +61,7 @@ class Soft:
 
     @torch.no_grad()
     def __call__(self, online: nn.Module, target: nn.Module, before: Clock, now: Clock) -> None:
-        """Move once per update; buffers (running statistics) are copied."""
+        """Move once per update. Buffers (running statistics) are copied."""
         for _ in range(now.updates - before.updates):
             torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), self.tau)
             for old, new in zip(target.buffers(), online.buffers(), strict=True):
@@ -69,7 +69,7 @@ class Soft:
 
 
 class NoTarget:
-    """No target network: the online network's own values are the target (Mnih et al. 2013)."""
+    """No target network: the online network computes the target (Mnih et al. 2013)."""
 
     def make_target(self, online: nn.Module) -> nn.Module:
         """Return the online network itself."""

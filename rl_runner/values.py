@@ -1,4 +1,4 @@
-"""What the M numbers per action mean, and the loss that follows from it.
+"""Value representations: the meaning of the M numbers per action, and the loss.
 
 A representation has three operations: `mean` maps the numbers to action values, `expectation` averages the numbers over
 a policy's actions (for a deterministic policy, the numbers of its action), and `loss` compares the numbers with their
@@ -47,9 +47,9 @@ class Scalar:
 
         Args:
             values: (B, 1) of the actions taken.
-            next_values: (B, 1) of what is done next.
-            reward: (B,) of the window.
-            discount: (B,) of what follows it; 0 where nothing does.
+            next_values: (B, 1) of the next actions.
+            reward: (B,) discounted sum of the window.
+            discount: (B,) of the next values; 0 after a terminal step.
 
         Returns:
             loss (B,), priority (B,) = |reward + discount * next value - value|.
@@ -63,22 +63,22 @@ class Categorical:
     """Probabilities of fixed returns, as logits: C51 (Bellemare et al. 2017).
 
     Args:
-        low: the smallest return that can be represented; smaller ones count as it.
-        high: the largest.
-        atoms: M, how many returns there are, evenly spaced.
+        low: the smallest return that can be represented; smaller returns count as `low`.
+        high: the largest return that can be represented; larger returns count as `high`.
+        atoms: M, number of returns, evenly spaced.
     """
 
     quantile_levels = 0
 
     def __init__(self, low: float | None = -10.0, high: float | None = 10.0, atoms: int = 51) -> None:
-        if low is None or high is None:  # env=gym cannot know them, and returns outside would be cut off unseen
+        if low is None or high is None:  # env=gym cannot know them; returns outside would be clipped silently
             raise UserError(
-                "value.low, value.high: nobody has said between which numbers discounted returns lie here; "
+                "value.low, value.high: the bounds of discounted returns are not known for this environment; "
                 "choose them, for example value.low=-100 value.high=100"
             )
         for key, bound in [("low", low), ("high", high)]:
             if not math.isfinite(bound):
-                raise UserError(f"value.{key}: a finite number is wanted, got {bound}")
+                raise UserError(f"value.{key}: must be a finite number, got {bound}")
         if not low < high:
             raise UserError(f"value.high: must be above value.low, {low}, got {high}")
         if atoms < 2:
@@ -88,7 +88,7 @@ class Categorical:
         self._returns = torch.linspace(low, high, atoms)  # (M,)
 
     def returns(self, device: torch.device) -> Tensor:
-        """Return the returns (M,) that the numbers are about."""
+        """Return the returns (M,) whose probabilities the numbers are."""
         if self._returns.device != device:
             self._returns = self._returns.to(device)
         return self._returns
@@ -105,7 +105,7 @@ class Categorical:
         """Return the cross-entropy (B,) to the projected backup, and as priority (B,) the Kullback-Leibler divergence.
 
         Arguments as for `Scalar.loss`, with (B, M) logits. The priority is that of Hessel et al. 2018: the divergence
-        is the cross-entropy without what the target's own spread adds to it, and so 0 where nothing is left to learn.
+        is the cross-entropy minus the entropy of the target, and so 0 if nothing is left to learn.
         """
         target = self.project(next_values.softmax(dim=-1), reward, discount)  # (B, M)
         cross_entropy = -(target * log_softmax(values, dim=-1)).sum(dim=-1)
@@ -113,10 +113,10 @@ class Categorical:
         return cross_entropy, (cross_entropy.detach() - entropy).clamp(min=0)
 
     def project(self, probability: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
-        """Move probabilities (B, M) to the returns reward + discount * return, and share them among the fixed ones.
+        """Project probabilities (B, M) of reward + discount * return onto the fixed returns (equation 7 of the paper).
 
-        A return between two fixed ones gives each its part by nearness; one beyond the ends goes to the end
-        (equation 7 of the paper).
+        The probability of a return between two fixed ones is divided in proportion to nearness. A return beyond the
+        ends counts as the end.
         """
         returns = self.returns(reward.device)
         moved = (reward[:, None] + discount[:, None] * returns).clamp(self.low, self.high)  # (B, M)
@@ -125,11 +125,11 @@ class Categorical:
         distance = position[:, None, :] - atoms[:, None]  # (B, to, from)
         nearness = distance.abs_().neg_().add_(1).clamp_(min=0)  # in place: this is most of the memory of an update
         shared = (nearness @ probability[:, :, None]).squeeze(-1)
-        return shared / shared.sum(dim=1, keepdim=True)  # 1 but for rounding, so that no probability is lost
+        return shared / shared.sum(dim=1, keepdim=True)  # the sum is 1 up to rounding
 
 
 class Quantile:
-    """Quantiles of the return, at M levels in the middle of M equal parts: QR-DQN (Dabney et al. 2018a).
+    """Quantiles of the return at M fixed levels, the middles of M equal parts: QR-DQN (Dabney et al. 2018a).
 
     Args:
         quantiles: M.
@@ -163,7 +163,7 @@ class Quantile:
 
 
 class ImplicitQuantile:
-    """Quantiles of the return at levels that are drawn anew in each pass: IQN (Dabney et al. 2018b).
+    """Quantiles of the return at levels drawn in each pass: IQN (Dabney et al. 2018b).
 
     The M = 2 K numbers per action are K quantiles, then the K levels that the network drew for them.
 
@@ -172,7 +172,7 @@ class ImplicitQuantile:
         kappa: threshold of the Huber loss.
     """
 
-    outputs_per_action = 1  # of the head, which is asked once for each level
+    outputs_per_action = 1  # the head is called once per level
 
     def __init__(self, samples: int = 8, kappa: float = 1.0) -> None:
         _check_quantiles(samples, "samples", kappa)
@@ -202,16 +202,16 @@ def quantile_huber(quantiles: Tensor, level: Tensor, target: Tensor, kappa: floa
 
     Args:
         quantiles: (B, K).
-        level: (K,) or (B, K), in (0, 1): the share of targets that should lie below each quantile.
+        level: (K,) or (B, K), in (0, 1): the probability of a target below each quantile.
         target: (B, L) samples.
-        kappa: where the square becomes a straight line; 0: straight everywhere.
+        kappa: threshold between the quadratic and the linear part; 0: linear everywhere.
     """
-    with torch.no_grad():  # value and slope are known in closed form: nothing of size B K L need be kept for autograd
+    with torch.no_grad():  # value and slope in closed form: autograd keeps no tensor of size B K L
         error = target[:, None, :] - quantiles[:, :, None]  # (B, K, L)
-        # Being too high costs 1 - level, being too low costs level: so the loss is least at the quantile.
+        # An error costs 1 - level if the quantile is too high and level if it is too low.
         level = level[..., None]
         tilt = torch.where(error < 0, 1 - level, level)
-        direction = (error / kappa).clamp_(-1, 1) if kappa else error.sign()  # of Huber's loss: its derivative
+        direction = (error / kappa).clamp_(-1, 1) if kappa else error.sign()  # the derivative of the Huber loss
         tilt *= direction
         slope = -tilt.mean(dim=2)  # (B, K)
         value = (tilt * (error - direction * (kappa / 2))).mean(dim=2)  # (B, K)

@@ -1,4 +1,4 @@
-"""A finite MDP whose states are a grid, drawn as text."""
+"""Text drawing of a finite MDP whose states form a grid."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from rl_runner.exact.mdp import MDP, Floats, greedy, reachable
 
-STAY, NEVER = "○", "·"  # an action that leads nowhere, a cell where no action is ever chosen
+STAY, NEVER = "○", "·"  # an action without a move, a cell where no action is chosen
 
 
 def arrows(mdp: MDP) -> list[str] | None:
-    """Return the arrow of each action on a grid: where its moves to a neighbouring cell go on average. None: no grid.
+    """Return the arrow of each action on a grid: the mean direction of its moves to neighbouring cells. None: no grid.
 
-    Longer moves say nothing about direction: from the foot of a cliff back to the start, for example.
+    Longer moves are ignored, such as the return to the start after a fall from a cliff.
     """
     if mdp.grid is None:
         return None
@@ -20,7 +20,7 @@ def arrows(mdp: MDP) -> list[str] | None:
     down = row[mdp.state] - row[:, None, None]  # (S, A, K) cells
     right = column[mdp.state] - column[:, None, None]
     weight = np.where(abs(down) + abs(right) == 1, mdp.probability, 0.0)
-    if mdp.acts_as is not None:  # the moves of a forbidden action are those of another one
+    if mdp.acts_as is not None:  # a forbidden action has the moves of another one
         weight[mdp.acts_as != np.arange(mdp.acts_as.shape[1])] = 0.0
     means = [(weight * way).sum(axis=(0, 2)) for way in (down, right)]  # (A,) each
     return [_arrow(*mean) for mean in zip(*means, strict=True)]
@@ -35,9 +35,9 @@ def _arrow(down: float, right: float) -> str:
 
 
 def draw(mdp: MDP, q: Floats) -> list[str]:
-    """Draw values (S, A) on the grid, a line of text for each row: every cell's greedy action and its value.
+    """Return one line of text per row of the grid: each cell's greedy action and its value, from values (S, A).
 
-    Cells where no action is ever chosen (terminal ones, walls) are dots. Without a grid there are no lines.
+    Cells where no action is chosen (terminal cells, walls) are dots. Without a grid there are no lines.
     """
     symbols = arrows(mdp)
     if symbols is None or mdp.grid is None:

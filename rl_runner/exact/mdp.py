@@ -1,7 +1,7 @@
-"""Finite Markov decision processes whose dynamics are known: their exact values, to measure what is learned against.
+"""Finite Markov decision processes with known dynamics, and their exact values, to compare learned values with.
 
-S states, A actions, K outcomes that an action can have. A *policy* is an array of probabilities (S, A). A state's
-number is its index, from 0. Everything is in double precision.
+S states, A actions, K outcomes of an action. A *policy* is an array of probabilities (S, A). A state's number is its
+index, from 0. All numbers are in double precision.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from rl_runner.types import BoolArray, IntArray, UserError
 Floats = npt.NDArray[np.float64]
 Table = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
 
-SWEEPS = 500_000  # of value iteration, before it is given up
+SWEEPS = 500_000  # limit of value iteration
 
 
 @dataclass(frozen=True, eq=False)
 class MDP:
-    """What happens for each action in each state.
+    """The dynamics: the outcomes of each action in each state.
 
-    A time limit is kept apart: it truncates an episode, it does not change what a state is worth.
+    The time limit is separate: it truncates an episode and does not change the value of a state.
 
     Attributes:
         reward: (S, A) expected reward.
-        state: (S, A, K) where each outcome leads; what pads to K has probability 0.
+        state: (S, A, K) next state of each outcome; padding has probability 0.
         probability: (S, A, K) of each outcome; sums to 1 over K.
-        going_on: (S, A, K) probability of the outcome if the episode goes on after it, 0 if it ends the episode.
+        going_on: (S, A, K) probability of the outcome, or 0 if it ends the episode.
         start: (S,) distribution of the first state.
-        horizon: time limit of an episode in steps; None: no limit.
-        grid: rows and columns, where the states are cells numbered row by row; None: they are not.
-        acts_as: (S, A) the action that is counted in place of each: an action that a mask forbids has the outcomes of
-            the first allowed one, so that it changes no maximum. None: all actions are allowed.
+        horizon: time limit of an episode in steps, or None.
+        grid: rows and columns, if the states are cells numbered row by row, else None.
+        acts_as: (S, A) the action that replaces each action: a forbidden action has the outcomes of the first allowed
+            one, so that it changes no maximum. None: all actions are allowed.
     """
 
     reward: Floats
@@ -60,7 +60,7 @@ class MDP:
             grid: see `MDP`.
 
         Raises:
-            UserError: malformed outcomes, or probabilities that do not sum to 1.
+            UserError: an outcome is malformed, or probabilities do not sum to 1.
         """
         outcomes = [[table[s][a] for a in range(len(table[s]))] for s in range(len(table))]
         shape = (len(outcomes), len(outcomes[0]), max(len(o) for row in outcomes for o in row))
@@ -81,12 +81,12 @@ class MDP:
         going_on = np.where(ends, 0.0, probability)
         first = np.array(start, dtype=np.float64)
         if first.shape != shape[:1] or (first < 0).any() or not np.isclose(first.sum(), 1.0):
-            raise UserError(f"initial_state_distrib is no probability distribution over {len(outcomes)} states")
+            raise UserError(f"initial_state_distrib is not a probability distribution over {len(outcomes)} states")
         return cls(expected, state, probability, going_on, first, horizon, grid)
 
 
 def masked(mdp: MDP, allowed: BoolArray) -> MDP:
-    """Return the MDP in which only the actions that `allowed` (S, A) marks can be taken, one at least in each state."""
+    """Return the MDP restricted to the actions in `allowed` (S, A), at least one in each state."""
     acts_as = np.where(allowed, np.arange(allowed.shape[1]), allowed.argmax(axis=1)[:, None])
     by_outcome = acts_as[:, :, None]
     return replace(
@@ -100,7 +100,7 @@ def masked(mdp: MDP, allowed: BoolArray) -> MDP:
 
 
 def action_values(mdp: MDP, values: Floats, gamma: float) -> Floats:
-    """Return the values (S, A) of doing one action first and being worth `values` (S,) from then on."""
+    """Return the values (S, A) of one action followed by states of values `values` (S,)."""
     following: Floats = (mdp.going_on * values[mdp.state]).sum(axis=2)
     return mdp.reward + gamma * following
 
@@ -109,22 +109,22 @@ def optimal_values(mdp: MDP, gamma: float) -> Floats:
     """Return Q* (S, A), to within 1e-10, by value iteration (Sutton & Barto 2018, section 4.4).
 
     Raises:
-        UserError: values that do not settle, which is where gamma is 1 and episodes never need to end.
+        UserError: the values do not converge, because gamma is 1 and episodes need not end.
     """
     q = np.zeros_like(mdp.reward)
     for _ in range(SWEEPS):
         before, q = q, action_values(mdp, q.max(axis=1), gamma)
         if settled(before, q, gamma, tolerance=1e-10):
             return q
-    raise UserError(f"agent.gamma: with {gamma} the optimal values did not settle in {SWEEPS:,} sweeps; lower it")
+    raise UserError(f"agent.gamma: with {gamma} the optimal values did not converge in {SWEEPS:,} sweeps; lower it")
 
 
 def settled(before: Floats, now: Floats, gamma: float, tolerance: float) -> bool:
-    """Say whether value iteration may end with the sweep that led from `before` to `now`, both (S, A).
+    """Return whether value iteration has converged after the sweep from `before` to `now`, both (S, A).
 
-    A sweep shrinks the distance to Q* by gamma, so what remains is at most gamma / (1 - gamma) times the change. With
-    gamma = 1 nothing is known of it, and the change itself must be a hundredth of the tolerance. Changes of a few units
-    in the last place are rounding and end it too.
+    A sweep multiplies the distance to Q* by at most gamma, so what remains is at most gamma / (1 - gamma) times the
+    change. With gamma = 1 there is no bound, and the change must be below a hundredth of the tolerance. If it is only a
+    few units in the last place, which are rounding errors, the values have converged too.
     """
     change = float(np.abs(now - before).max())
     if change <= 4 * np.finfo(np.float64).eps * np.abs(now).max():
@@ -133,17 +133,17 @@ def settled(before: Floats, now: Floats, gamma: float, tolerance: float) -> bool
 
 
 def require_memory(mdp: MDP) -> None:
-    """Check that `policy_values` has the memory for its matrices (S, S), five at once; raises UserError."""
+    """Raise UserError if there is no memory for the five matrices (S, S) of `policy_values`."""
     states = len(mdp.start)
     what = f"env: the exact value of a policy in {states:,} states"
-    memory.require(what, 5 * 8 * states**2, "fewer states are wanted")
+    memory.require(what, 5 * 8 * states**2, "choose fewer states")
 
 
 def policy_values(mdp: MDP, policy: Floats, gamma: float) -> Floats:
     """Return V (S,) of a policy (S, A), by solving V = r + gamma P V.
 
-    With gamma = 1 the sum of rewards may have no end. Where it goes on without reward, V is what was earned before;
-    where it goes on with reward, V is inf or -inf, and nan where both can happen.
+    With gamma = 1 the sum of rewards may be infinite. If an episode continues forever without reward, V is finite; with
+    rewards, V is inf or -inf, and nan where both can happen.
     """
     reward = (policy * mdp.reward).sum(axis=1)  # (S,)
     chain = _chain(mdp, policy)  # (S, S)
@@ -159,7 +159,7 @@ def policy_values(mdp: MDP, policy: Floats, gamma: float) -> Floats:
 
 
 def _chain(mdp: MDP, policy: Floats) -> Floats:
-    """Return the probabilities (S, S) of going from state to state under a policy; what is missing to 1 ends."""
+    """Return the transition probabilities (S, S) of a policy; a row sums to 1 minus the probability of the end."""
     chain = np.zeros((len(policy), len(policy)))
     origin = np.arange(len(policy))[:, None, None]
     np.add.at(chain, (origin, mdp.state), policy[:, :, None] * mdp.going_on)
@@ -167,10 +167,10 @@ def _chain(mdp: MDP, policy: Floats) -> Floats:
 
 
 def _closure(steps: BoolArray) -> BoolArray:
-    """Return which states (S, S) can be visited from which, in any number of `steps` (S, S) or in none."""
+    """Return which states (S, S) are reachable from which in zero or more `steps` (S, S)."""
     visits: BoolArray = steps | np.eye(len(steps), dtype=np.bool_)
     while True:
-        # Twice as many steps each time. As floats, because matrices of those are multiplied fast.
+        # Doubles the number of steps. Matrices of floats are multiplied faster than those of bools.
         more = visits.astype(np.float32) @ visits.astype(np.float32) > 0
         if (more == visits).all():
             return visits
@@ -178,10 +178,10 @@ def _closure(steps: BoolArray) -> BoolArray:
 
 
 def expected_return(mdp: MDP, policy: Floats) -> float:
-    """Return the mean undiscounted return of an episode within the time limit: what an evaluation estimates."""
+    """Return the mean undiscounted return of an episode within the time limit, which an evaluation estimates."""
     if mdp.horizon is None:
         return at_start(mdp, policy_values(mdp, policy, gamma=1.0))
-    values = np.zeros(len(policy))  # (S,) of what is left to do, from the last step backwards
+    values = np.zeros(len(policy))  # (S,) of the remaining steps, from the last step backwards
     for _ in range(mdp.horizon):
         values = (policy * action_values(mdp, values, gamma=1.0)).sum(axis=1)
     return at_start(mdp, values)
@@ -194,13 +194,13 @@ def at_start(mdp: MDP, values: Floats) -> float:
 
 
 def greedy(q: Floats) -> Floats:
-    """Return the policy (S, A) that does the first of the best actions, compared in single precision as by an actor."""
+    """Return the greedy policy (S, A), compared in single precision as an agent does; of equal actions the first."""
     policy: Floats = np.eye(q.shape[1])[q.astype(np.float32).argmax(axis=1)]
     return policy
 
 
 def reachable(mdp: MDP) -> BoolArray:
-    """Say in which states (S,) an action may have to be chosen. Those that only end episodes are not among them."""
+    """Return in which states (S,) an action can be chosen; terminal states are excluded."""
     seen: BoolArray = mdp.start > 0
     while True:
         more = seen.copy()

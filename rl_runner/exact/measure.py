@@ -1,4 +1,4 @@
-"""How good an agent is, computed and not sampled, where the environment's dynamics are known."""
+"""Exact measures of an agent, computed without sampling from known dynamics."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from rl_runner.types import ValueAgent
 
 
 class Exact:
-    """Measures an agent's values against the optimal ones. It only reads them: no random stream moves.
+    """Compares an agent's values with the optimal values. No random stream is used.
 
     Args:
         mdp: the dynamics.
         agent: what is measured, by its `q_values`.
         gamma: the discount that the agent learns with.
-        first_state: the observation that shows state 0.
-        device: where the agent computes.
+        first_state: the observation of state 0.
+        device: of the agent.
 
     Raises:
-        UserError: a gamma with which there are no optimal values, or more states than there is memory for.
+        UserError: there are no optimal values for gamma, or not enough memory for the states.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Exact:
         """Measure the agent as it is now.
 
         Returns:
-            `exact/q_error`: the greatest |Q - Q*| of the states where an action may have to be chosen.
-            `exact/overestimation`: max_a Q - V*, on average over these states: the bias of Q-learning's maximum, which
-                van Hasselt et al. 2016 found in DQN.
-            `exact/overestimation_max`: in the state where it is most.
+            `exact/q_error`: the largest |Q - Q*| of the states where an action can be chosen.
+            `exact/overestimation`: the mean of max_a Q - V* over these states: the bias of Q-learning's maximum
+                (van Hasselt et al. 2016).
+            `exact/overestimation_max`: the largest of them.
             `exact/value`: discounted value of the greedy policy where episodes start, without a time limit.
-            `exact/value_optimal`: the best that this can be.
+            `exact/value_optimal`: the largest possible value.
             `exact/return`: mean undiscounted return of the greedy policy within the time limit.
         """
         q = self._values()
@@ -74,7 +74,7 @@ class Exact:
         }
 
     def report(self) -> list[str]:
-        """Return lines to show: values and greedy actions where the states are a grid, and what they are worth."""
+        """Return lines to show: values and greedy actions if the states are a grid, and the value of the policy."""
         now = self()
         limit = f" within {self.mdp.horizon} steps" if self.mdp.horizon else ""
         return [

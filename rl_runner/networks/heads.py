@@ -1,4 +1,4 @@
-"""Heads: features (B, F) -> action values (B, A, M). Any head goes with any torso, and may be noisy."""
+"""Heads: features (B, F) -> action values (B, A, M). Any head works with any torso and can be noisy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SingleStream(nn.Module):
         actions: A.
         outputs_per_action: M, numbers per action value.
         noisy: factorised Gaussian noise on all layers of the head (Fortunato et al. 2018).
-        sigma0: initial noise.
+        sigma0: initial scale of the noise.
     """
 
     def __init__(

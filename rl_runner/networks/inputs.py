@@ -1,7 +1,7 @@
-"""How observations become the numbers that a network computes with. All scaling of observations happens here.
+"""Conversion of observations to network inputs. All scaling of observations happens here.
 
-The rule: a value whose space says [0, 255] is divided by 255. All other values are taken as they are: flags, measured
-quantities, pixels that are floats in [0, 1]. Discrete states are one-hot. `in_words` says it of one space.
+Values whose space has the bounds [0, 255] are divided by 255. All other values are unchanged: flags, measurements,
+float pixels in [0, 1]. Discrete states become one-hot vectors. `in_words` describes the conversion of a space.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from rl_runner.types import BoolArray, UserError
 
 Space = gym.Space[Any]
 
-SMALLEST_IMAGE = 5  # pixels; what is smaller is flattened, unless convolutions are asked for by name
-SMALLEST_PLANE = 10  # pixels; so is a matrix (two axes) smaller than this, or without bounds
+SMALLEST_IMAGE = 5  # pixels; smaller images are flattened, unless a convolutional torso is chosen by name
+SMALLEST_PLANE = 10  # pixels; smaller matrices (two axes), and matrices without bounds, are flattened too
 
 
 class Image(NamedTuple):
-    """How a space is read as images: planes of height x width; all other axes are counted as channels."""
+    """The axes of a space read as images of height x width; all other axes are channels."""
 
     channels: int
     height: int
@@ -38,10 +38,11 @@ class Image(NamedTuple):
 
 
 def image(space: Space) -> Image | None:
-    """Return how a space can be read as images; None: it cannot.
+    """Return the axes of a space that can be read as images; None: it cannot.
 
-    Images are (H, W), (C, H, W), (H, W, C), or a stack (S, ...) of the latter two. Of three axes, the channels are the
-    one beside two equal ones; else the smaller one of the first and the last; the last if all are equal.
+    Images are (H, W), (C, H, W), (H, W, C), or a stack (S, ...) of the latter two. If two neighbouring axes of three
+    are equal, the third holds the channels; otherwise the smaller of the first and the last, or the last if all are
+    equal.
     """
     if not isinstance(space, Box) or len(space.shape) not in (2, 3, 4):
         return None
@@ -56,7 +57,7 @@ def image(space: Space) -> Image | None:
 
 
 def looks_like_image(space: Space) -> bool:
-    """Return whether observations are images for `auto`: large enough, and a matrix only where it has bounds."""
+    """Return whether `auto` reads observations as images: large enough, and, for a matrix, with bounds."""
     seen = image(space)
     if seen is None:
         return False
@@ -67,13 +68,13 @@ def looks_like_image(space: Space) -> bool:
 
 
 def bytes_of(space: Space) -> BoolArray:
-    """Return which values (O) of a Box are in [0, 255], and so divided by 255."""
+    """Return which values (O) of a Box have the bounds [0, 255] and are divided by 255."""
     assert isinstance(space, Box)
     return np.asarray((space.low == 0) & (space.high == 255))
 
 
 def in_words(space: Space, seen: Image | None = None) -> str:
-    """Return what a network makes of observations: of images, or (`seen` is None) of vectors."""
+    """Return a description of the network inputs made of observations: of images, or of vectors if `seen` is None."""
     if isinstance(space, Discrete):
         return f"{space.n:,} states, one-hot"
     if isinstance(space, MultiDiscrete):
@@ -101,10 +102,10 @@ def _values(space: Box) -> str:
 
 
 def flat_input(space: Space) -> tuple[nn.Module, int]:
-    """Return what turns observations (B, *O) into vectors (B, F), and F.
+    """Return a module that maps observations (B, *O) to vectors (B, F), and F.
 
     Raises:
-        UserError: a space that no vector can be made of.
+        UserError: the space cannot be converted to vectors.
     """
     if isinstance(space, Discrete):
         return OneHot([int(space.n)], [int(space.start)]), int(space.n)
@@ -114,7 +115,7 @@ def flat_input(space: Space) -> tuple[nn.Module, int]:
     if isinstance(space, MultiBinary):
         return Flat(None), int(np.prod(space.shape))
     if not isinstance(space, Box):
-        raise UserError(f"network.torso: no network here reads observations of type {type(space).__name__}")
+        raise UserError(f"network.torso: no network of rlrun reads observations of type {type(space).__name__}")
     return Flat(bytes_of(space)), int(np.prod(space.shape))
 
 
@@ -122,7 +123,7 @@ class Flat(nn.Module):
     """Observations (B, *O) -> floats (B, F), values in [0, 255] divided by 255.
 
     Args:
-        divided: (O) which values those are; None: none.
+        divided: (O) which values are divided; None: none.
     """
 
     def __init__(self, divided: BoolArray | None) -> None:
@@ -142,7 +143,7 @@ class Flat(nn.Module):
 
 
 class OneHot(nn.Module):
-    """Discrete states (B,) -> (B, n), or (B, k) -> (B, sum of sizes) for several; `starts` number the first states."""
+    """Discrete states (B,) -> (B, n), or (B, k) -> (B, sum of sizes) for several; `starts` are the first states."""
 
     def __init__(self, sizes: Sequence[int], starts: Sequence[int]) -> None:
         super().__init__()
@@ -156,7 +157,7 @@ class OneHot(nn.Module):
 
 
 class Pixels(nn.Module):
-    """Images -> floats (B, C, H, W), not scaled yet: what follows is a `PixelConvolution` if they are in [0, 255].
+    """Images -> floats (B, C, H, W), not scaled: if they are in [0, 255], a `PixelConvolution` follows.
 
     Args:
         channels_last: frames are (H, W, C).
@@ -172,9 +173,9 @@ class Pixels(nn.Module):
         x = self._channels_first(x)
         low = torch.is_autocast_enabled(x.device.type)
         if torch.is_grad_enabled() and not low and not self.channels_last:
-            # On CPUs the backward pass of strided convolutions is many times faster with channels last in memory. The
-            # forward pass gains nothing. Moved while they are bytes, a quarter of the work, and by `stack`, in a third
-            # of the time that `contiguous` takes.
+            # On CPUs the backward pass of strided convolutions is many times faster with channels last in memory; the
+            # forward pass is not. Bytes are moved, a quarter of the work of floats, and by `stack`, which takes a third
+            # of the time of `contiguous`.
             x = torch.stack(x.unbind(dim=1), dim=-1).permute(0, 3, 1, 2)
         if low and not self.centre:
             return x.to(torch.get_autocast_dtype(x.device.type))  # bfloat16 holds whole numbers up to 256
@@ -182,7 +183,7 @@ class Pixels(nn.Module):
         if not self.centre:
             return pixels
         mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-        return pixels - mean if pixels is x else pixels.sub_(mean)  # in place, but never in the observation itself
+        return pixels - mean if pixels is x else pixels.sub_(mean)  # in place, except in the observation itself
 
     def _channels_first(self, x: Tensor) -> Tensor:
         if x.dim() == 3:  # (B, H, W)
@@ -193,7 +194,7 @@ class Pixels(nn.Module):
 
 
 class PixelConvolution(nn.Conv2d):
-    """A convolution of `x / 255`, done by dividing its few weights rather than the many pixels."""
+    """A convolution of `x / 255`, which divides the few weights instead of the many pixels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) floats in [0, 255] -> (B, F, H', W')."""
@@ -204,8 +205,8 @@ class PixelConvolution(nn.Conv2d):
 class Normalizer(nn.Module):
     """Observations minus their running mean, divided by their running standard deviation, clipped.
 
-    The statistics are buffers: they are saved with the network and copied to its target. Only `update` changes them, so
-    that evaluation uses them as training left them.
+    The statistics are buffers: they are saved with the network and copied to its target. Only `update` changes them;
+    evaluation does not call it.
 
     Args:
         space: a Box.
@@ -213,7 +214,7 @@ class Normalizer(nn.Module):
         epsilon: added to the variance.
 
     Raises:
-        UserError: another kind of space.
+        UserError: the space is not a Box.
     """
 
     def __init__(self, space: Space, clip: float = 10.0, epsilon: float = 1e-8) -> None:
@@ -231,7 +232,7 @@ class Normalizer(nn.Module):
 
     @property
     def space(self) -> Box:
-        """The space of normalised observations, without bounds where the true one has none."""
+        """The space of normalised observations, unbounded where the original space is."""
         low = np.where(np.isfinite(self._space.low), -self.clip, -np.inf)
         high = np.where(np.isfinite(self._space.high), self.clip, np.inf)
         return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)

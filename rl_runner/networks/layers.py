@@ -1,4 +1,4 @@
-"""Small pieces that networks are made of."""
+"""Layers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LinearFactory = Callable[[int, int], nn.Module]  # (in_features, out_features) -
 
 @dataclass(frozen=True)
 class FullyConnected:
-    """Fully connected hidden layers: their sizes and what follows each.
+    """Fully connected hidden layers: their sizes, activation and normalisation.
 
-    A torso names the ones that come after it and leaves building them to the head, because a noisy head makes them
-    noisy and a dueling head makes them once per stream.
+    A torso declares the layers that follow it. The head builds them, because a noisy head makes them noisy and a
+    dueling head builds them once per stream.
     """
 
     sizes: tuple[int, ...] = ()
@@ -56,12 +56,12 @@ class FullyConnected:
 class NoisyLinear(nn.Module):
     """A linear layer with factorised Gaussian noise on its weights (Fortunato et al. 2018, equations 10 and 11).
 
-    In training mode each forward pass draws its own noise, from torch's global generator; in evaluation mode the mean
+    In training mode each forward pass draws new noise from torch's global generator. In evaluation mode the mean
     weights are used.
 
     Args:
-        in_features: numbers in.
-        out_features: numbers out.
+        in_features: number of inputs.
+        out_features: number of outputs.
         sigma0: initial noise; each sigma starts at sigma0 / sqrt(in_features).
     """
 
@@ -91,16 +91,16 @@ def _scaled_noise(size: int, device: torch.device) -> Tensor:
 
 
 class QuantileLevels(nn.Module):
-    """Lets a head answer for quantile levels: features times an embedding of each level (Dabney et al. 2018b, eq. 4).
+    """Multiplies features by an embedding of each quantile level (Dabney et al. 2018b, eq. 4).
 
-    In training mode each forward pass draws its own levels from torch's global generator: one in each of K equal parts
-    of (0, 1), so that means over them are less noisy than with independent ones. In evaluation mode they are the middle
-    of each part, of 32 parts at least.
+    In training mode each forward pass draws new levels from torch's global generator: one in each of K equal parts of
+    (0, 1), so that means over them have less variance than with independent levels. In evaluation mode the levels are
+    the middles of K parts, or of 32 if K is smaller.
 
     Args:
         features: F.
-        levels: K, for each sample, in training mode.
-        cosines: numbers that a level is described by, cos(pi i level).
+        levels: K, levels per sample in training mode.
+        cosines: size of the embedding's input, cos(pi i level).
     """
 
     def __init__(self, features: int, levels: int, cosines: int = 64) -> None:
@@ -111,7 +111,7 @@ class QuantileLevels(nn.Module):
         self.register_buffer("frequency", math.pi * torch.arange(cosines), persistent=False)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, F) -> (B K, F), a row for each level, and the levels (B, K)."""
+        """(B, F) -> (B K, F), one row per level, and the levels (B, K)."""
         if self.training:
             part = torch.arange(self.levels, device=features.device)
             level = (part + torch.rand(len(features), self.levels, device=features.device)) / self.levels
@@ -124,5 +124,5 @@ class QuantileLevels(nn.Module):
 
 
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
-    """Return all layers with a weight matrix or kernel, in order."""
+    """Return all linear and convolutional layers, in order."""
     return (m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d, NoisyLinear)))

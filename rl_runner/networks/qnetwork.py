@@ -1,4 +1,4 @@
-"""The Q-network: a torso and a head, joined and initialised."""
+"""The Q-network: a torso and a head."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class QNetwork(nn.Module):
     Args:
         observation_space: of one observation.
         actions: A.
-        outputs_per_action: numbers that the head gives per action.
-        quantile_levels: K, quantile levels drawn in each pass (IQN); the head answers for each of them. 0: none.
+        outputs_per_action: numbers per action that the head returns.
+        quantile_levels: K, quantile levels drawn in each pass (IQN); the head is evaluated at each. 0: none.
         torso: makes the torso from the observation space.
         head: makes the head from (in_features, fc, actions, outputs_per_action).
-        hidden: sizes of the head's hidden layers; None takes those that the torso asks for.
+        hidden: sizes of the head's hidden layers; None: those that the torso declares.
         init: "default" (torch's) or "xavier" (uniform weights, zero biases) for linear and convolutional layers.
         precision: "fp32", or "bf16": the torso computes in bfloat16. Weights, gradients and optimizer stay in float32,
-            and so does the head, because action values differ by less than bfloat16 can tell apart.
-        last_layer_std: standard deviation of the output layers' weights, their biases 0; None leaves them as `init`
-            made them. 1e-3 starts all values near zero.
+            and so does the head, because differences between action values are smaller than bfloat16's resolution.
+        last_layer_std: standard deviation of the output layers' weights, with biases 0; None: as `init` says. 1e-3
+            starts all values near zero.
         normalize: normalise observations by their running mean and standard deviation before the torso sees them.
 
     Attributes:
-        normalizer: their statistics, to be updated with each new observation; None: observations are taken as they are.
+        normalizer: running statistics of observations, to be updated with each new one; None: not normalised.
 
     Raises:
-        UserError: where the parts do not fit each other or the observations.
+        UserError: the parts do not fit each other or the observations.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class QNetwork(nn.Module):
             raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
         self.torso = torso(observation_space)
         fc = getattr(self.torso, "fc", None)
-        if not isinstance(fc, FullyConnected):  # a torso of the user's own may call a layer so
+        if not isinstance(fc, FullyConnected):  # a torso of the user's own may have a layer of this name
             fc = FullyConnected()
         if hidden is not None:
             fc = FullyConnected(tuple(hidden), fc.activation, fc.layer_norm)
@@ -93,9 +93,9 @@ class QNetwork(nn.Module):
 
 @torch.no_grad()
 def _features(torso: nn.Module, space: gym.Space[Any]) -> int:
-    """Run the torso once, on the lowest states or zeros, to learn how many features it gives."""
+    """Run the torso once, on the lowest states or zeros, and return its number of features."""
     obs = torch.from_numpy(np.full((1, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
-    torso.eval()  # one observation is no batch for BatchNorm
+    torso.eval()  # BatchNorm cannot train on one observation
     try:
         features = torso(obs)
     except (RuntimeError, ValueError, IndexError) as e:
@@ -103,7 +103,7 @@ def _features(torso: nn.Module, space: gym.Space[Any]) -> int:
     torso.train()
     if features.dim() != 2:
         raise UserError(
-            f"network.torso: {type(torso).__name__} must give features (B, F), it gave {tuple(features.shape)}"
+            f"network.torso: {type(torso).__name__} must return features (B, F), it returned {tuple(features.shape)}"
         )
     return int(features.shape[1])
 
@@ -117,7 +117,7 @@ def _xavier(module: nn.Module) -> None:
 
 @torch.no_grad()
 def _small_outputs(head: nn.Module, std: float) -> None:
-    """Shrink the output layer of each stream: the last layer with a weight that each child holds."""
+    """Reinitialise the output layer of each stream, which is its last linear layer."""
     for stream in head.children():
         last: Any = list(linear_layers(stream))[-1]
         last.weight.normal_(0.0, std)

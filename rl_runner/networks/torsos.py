@@ -1,8 +1,8 @@
 """Torsos: observations -> features (B, F).
 
-A torso is any `nn.Module` that is made from an observation space and gives (B, F) for observations (B, *O). If it has
-an attribute `fc`, the head builds those hidden layers after it; an attribute `reads` says in words what it makes of
-observations. The ones here have both. A torso of your own needs neither: it gets observations as they are.
+A torso is any `nn.Module` that is made from an observation space and maps observations (B, *O) to features (B, F).
+Two attributes are optional: `fc`, hidden layers that the head builds after the torso, and `reads`, a description of its
+inputs for the start of a run. The torsos here have both. Observations are passed as the environment returns them.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Space = gym.Space[Any]
 class MLP(nn.Module):
     """Hidden layers on a flat observation: discrete states one-hot, images flattened (see `networks.inputs`).
 
-    All sizes but the last are built here; the last one is the head's (`fc`).
+    The head builds the last hidden layer (`fc`), the torso all others.
 
     Args:
         space: of one observation.
-        sizes: hidden layers.
+        sizes: of the hidden layers.
         activation: relu, leaky_relu, tanh, elu, gelu or silu.
         layer_norm: LayerNorm between each linear layer and its activation.
     """
@@ -64,9 +64,9 @@ class CNN(nn.Module):
     Args:
         space: of one observation.
         layers: (filters, kernel size, stride) of each convolution.
-        fc: hidden layers after them.
-        centre: subtract from each observation the mean of its pixels. Else whatever is bright everywhere drowns the
-            little that moves.
+        fc: sizes of the hidden layers after them.
+        centre: subtract the mean of the pixels from each observation. Otherwise a bright background dominates the few
+            pixels that change.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class CNN(nn.Module):
         kind, channels, size = self.first, self.channels, seen.side
         for layer in layers:
             if len(layer) != 3 or min(layer) < 1:
-                raise UserError(f"network.torso.layers: [filters, kernel size, stride] are wanted, got {list(layer)}")
+                raise UserError(f"network.torso.layers: each must be [filters, kernel size, stride], got {list(layer)}")
             filters, kernel_size, stride = layer
             if kernel_size > size:
                 raise self._too_small(seen)
@@ -131,7 +131,7 @@ class SmallCNN(CNN):
 
     Args:
         space: of one observation; images of 5x5 or more.
-        fc: hidden layers after them.
+        fc: sizes of the hidden layers after them.
     """
 
     def __init__(self, space: Space, fc: Sequence[int] = (128,)) -> None:
@@ -145,7 +145,7 @@ class Conv3x3(CNN):
     Args:
         space: of one observation.
         widths: channels of the four convolutions.
-        fc: hidden layers after them.
+        fc: sizes of the hidden layers after them.
     """
 
     def __init__(self, space: Space, widths: Sequence[int] = (32, 64, 64, 64), fc: Sequence[int] = (512,)) -> None:
@@ -160,7 +160,7 @@ class Conv3x3(CNN):
 
 
 def auto(space: Space) -> nn.Module:
-    """Choose by the observations: large images -> NatureCNN, small ones -> SmallCNN, anything else -> MLP."""
+    """Return NatureCNN for large images, SmallCNN for small images and MLP for all other observations."""
     seen = image(space)
     if seen is None or not looks_like_image(space):
         return MLP(space)

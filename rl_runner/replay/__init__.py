@@ -1,1 +1,1 @@
-"""The replay memory: storage (rows), samplers (which rows), replay (rows as batches)."""
+"""The replay memory: storage of rows, samplers that choose rows, and replay, which reads rows as batches."""

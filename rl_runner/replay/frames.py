@@ -1,6 +1,6 @@
-"""Where the frames of a replay memory lie: in the host's memory, or in the device's, where batches are gathered then.
+"""The frames of a replay memory, in the host's memory or in the device's, where batches are gathered then.
 
-Both hold the same numbers at the same places, and are saved alike: a run may go on with its frames on the other side.
+Both hold the same numbers at the same positions and are saved alike: a resumed run may keep its frames in the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BLOCK = 1000  # rows
 
 
 class HostFrames:
-    """Frames (rows, N, *frame) in the host's memory; what is never written takes none.
+    """Frames (rows, N, *frame) in the host's memory. Rows that were never written take no memory.
 
     Args:
         shape: (rows, N, *frame).
@@ -35,7 +35,7 @@ class HostFrames:
         self._array[row, env] = frames
 
     def take(self, row: IntArray, env: IntArray) -> Array:
-        """Copy frames (..., *frame) from rows (...) of environments that go with them."""
+        """Copy frames (..., *frame) from rows (...) of environments (...)."""
         return np.asarray(self._array[row, env])
 
     def take_stacks(self, row: IntArray, env: IntArray, blank: BoolArray) -> Array:
@@ -45,7 +45,7 @@ class HostFrames:
         return out
 
     def first(self, rows: int) -> Array:
-        """Return the first rows, not copied where they need not be."""
+        """Return the first rows, as a view if they are on the host."""
         return self._array[:rows]
 
     def load(self, saved: Array) -> None:
@@ -54,12 +54,12 @@ class HostFrames:
 
 
 class DeviceFrames:
-    """The same in the memory of a GPU. What is taken are tensors there; only row numbers cross to it.
+    """The same in the memory of a GPU. `take` returns tensors there; only row numbers are transferred.
 
     Args:
         shape: (rows, N, *frame).
         dtype: of a frame's numbers.
-        device: where.
+        device: of the frames.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike, device: torch.device) -> None:
@@ -89,7 +89,7 @@ class DeviceFrames:
 
     def load(self, saved: Array) -> None:
         """See `HostFrames`."""
-        for start in range(0, len(saved), BLOCK):  # so that a device full of frames needs little more
+        for start in range(0, len(saved), BLOCK):  # in blocks, because the device may have little free memory
             block = np.array(saved[start : start + BLOCK])
             first = start * self.shape[1]
             self._tensor[first : first + len(block) * self.shape[1]] = self._moved(block).flatten(0, 1)

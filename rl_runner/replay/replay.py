@@ -1,4 +1,4 @@
-"""The replay memory: rows, a rule which of them to learn from, and how they are read as a batch."""
+"""The replay memory: stored rows, a sampler that chooses from them, and reading them as a batch."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rl_runner.types import Array, Batch, BoolArray, FloatArray, IntArray, Sampl
 
 
 class Replay:
-    """Stores transitions and gives batches of n-step ones.
+    """Stores transitions and samples batches of n-step transitions.
 
     Args:
         storage: the rows.
-        sampler: which rows a batch starts from.
+        sampler: chooses the rows at which windows start.
         gamma: discount per step.
-        n_step: steps per window at most.
-        reward_clip: rewards are clipped to [-reward_clip, reward_clip] for learning; None leaves them as they are.
-        rng: the random stream that sampling draws from.
-        device: where batches go.
+        n_step: largest number of steps per window.
+        reward_clip: rewards are clipped to [-reward_clip, reward_clip] for learning; None: not clipped.
+        rng: the random stream of sampling.
+        device: of the batches.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class Replay:
         self.storage, self.sampler = storage, sampler
         self.n_step, self.reward_clip = n_step, reward_clip
         self.added = 0  # transitions stored since the memory was empty
-        self.earlier = 0  # steps that the run took before: they were stored too, but not saved
+        self.earlier = 0  # steps of the run before a resume whose transitions were not saved
         self._rng, self._device = rng, device
         self._powers = np.power(gamma, np.arange(n_step + 1))  # gamma^k, float64
 
     @property
     def step(self) -> int:
-        """The run's step up to which transitions are stored. The sampler's schedules follow it."""
+        """The step of the run up to which transitions are stored. The sampler's schedules follow it."""
         return self.earlier + self.added
 
     def add(self, tr: Transition) -> None:
@@ -57,7 +57,7 @@ class Replay:
         self.storage.cut(mask)
 
     def sample(self, batch_size: int) -> Batch:
-        """Draw a batch. Rows that no window can start at (final ones, for example) are drawn again."""
+        """Draw a batch. Rows at which no window can start, such as final rows, are drawn again."""
         ids = self.sampler.sample(batch_size, self.step, self._rng)
         bad = np.flatnonzero(~self.storage.startable(ids))
         while len(bad):
@@ -73,7 +73,7 @@ class Replay:
             reward = np.clip(reward, -self.reward_clip, self.reward_clip)
         total = (reward * self._powers[:-1]).sum(axis=1)  # (B,) sum over k < m of gamma^k r_k
         discount = np.where(window.terminal, 0.0, self._powers[window.length])  # gamma^m
-        # What goes to the device together takes one transfer.
+        # Arrays are joined, because each transfer to the device takes time.
         obs, next_obs = self._tensor(self.storage.obs(np.concatenate([ids, window.next_ids]))).chunk(2)
         numbers = self._tensor(np.stack([total, discount, weight]).astype(np.float32)).unbind()
         return Batch(
@@ -89,7 +89,7 @@ class Replay:
         )
 
     def update(self, ids: IntArray, priority: Tensor | None) -> None:
-        """Write priorities (B,) back."""
+        """Update the priorities of the rows `ids` (B,)."""
         self.sampler.update(ids, priority)
 
     def metrics(self) -> dict[str, float]:
@@ -117,5 +117,5 @@ class Replay:
         """Restore rows, sampler and random stream."""
         self.storage.load_state_dict(state["storage"])
         self.sampler.load_state_dict(state["sampler"])
-        self.added, self.earlier = state["added"], state.get("earlier", 0)  # older checkpoints do not have it
+        self.added, self.earlier = state["added"], state.get("earlier", 0)  # missing in older checkpoints
         load_generator_state(self._rng, state["rng"])

@@ -1,4 +1,4 @@
-"""Which rows of the replay are learned from."""
+"""Samplers: rules that choose the rows of the replay to learn from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rl_runner.types import FloatArray, IntArray, State, UserError
 
 
 class Uniform:
-    """Every row with the same probability.
+    """Draw every row with equal probability.
 
     Args:
         capacity: rows of the replay memory, which every sampler is told; this one counts those that it was shown.
@@ -23,7 +23,7 @@ class Uniform:
         self._id_bound = 0
 
     def add(self, ids: IntArray) -> None:
-        """Take rows in; ids (N,) grow from 0, so the rows known are [0, id_bound)."""
+        """Add rows. Ids (N,) grow from 0, so the known rows are [0, id_bound)."""
         self._id_bound = max(self._id_bound, int(ids.max()) + 1)
 
     def sample(self, n: int, step: int, rng: np.random.Generator) -> IntArray:
@@ -31,36 +31,36 @@ class Uniform:
         return rng.integers(self._id_bound, size=n)
 
     def weight(self, ids: IntArray, step: int) -> FloatArray:
-        """Return the importance weights (B,), all of them 1."""
+        """Return the importance weights (B,), which are 1."""
         return np.ones(len(ids), dtype=np.float32)
 
     def update(self, ids: IntArray, priority: Tensor | None) -> None:
         """Do nothing: there are no priorities."""
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Return nothing: there is nothing to report."""
+        """Return nothing."""
         return {}
 
     def state_dict(self) -> State:
-        """Return the number of rows known."""
+        """Return the number of known rows."""
         return {"high": self._id_bound}
 
     def load_state_dict(self, state: State) -> None:
-        """Restore the number of rows known."""
+        """Restore the number of known rows."""
         self._id_bound = state["high"]
 
 
 class Prioritized:
-    """Rows in proportion to priority^alpha, corrected by importance weights (Schaul et al. 2016, proportional variant).
+    """Draw rows in proportion to priority^alpha, with importance weights (Schaul et al. 2016, proportional variant).
 
-    A new row has the highest priority seen so far, so that it is soon learned from.
+    A new row has the highest priority so far, so that it is drawn soon.
 
     Args:
         capacity: rows of the replay.
-        alpha: 0 is uniform, 1 is in full proportion.
-        beta: how much of the bias is corrected at the start of the run; it goes to 1, all of it, in a straight line.
-        beta_steps: over so many environment steps.
-        epsilon: added to each priority, so that none is 0.
+        alpha: 0 is uniform, 1 is proportional.
+        beta: share of the bias that is corrected at the start of the run; it increases linearly to 1.
+        beta_steps: number of environment steps until it is 1.
+        epsilon: added to each priority, so that it is not 0.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Prioritized:
     ) -> None:
         for key, value in [("alpha", alpha), ("beta", beta)]:
             if not 0.0 <= value <= 1.0:
-                raise UserError(f"replay.sampler.{key}: a number in [0, 1] is wanted, got {value}")
+                raise UserError(f"replay.sampler.{key}: must be in [0, 1], got {value}")
         if not epsilon > 0.0:
             raise UserError(f"replay.sampler.epsilon: must be above 0, got {epsilon}")
         self.alpha, self.epsilon = alpha, epsilon
@@ -78,34 +78,34 @@ class Prioritized:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the priorities take."""
+        """Memory of the priorities in bytes."""
         return self._tree.nbytes
 
     def add(self, ids: IntArray) -> None:
-        """Take rows (N,) in."""
+        """Add rows (N,)."""
         self._tree.set(ids, np.full(len(ids), self._highest))
 
     def sample(self, n: int, step: int, rng: np.random.Generator) -> IntArray:
-        """Draw n ids with replacement, one from each of n parts of equal mass, which lowers the variance."""
+        """Draw n ids with replacement, one from each of n parts of equal mass, to reduce variance."""
         mass = (np.arange(n) + rng.random(n)) / n * self._tree.total
         return self._tree.find(mass)
 
     def weight(self, ids: IntArray, step: int) -> FloatArray:
-        """Return the importance weights (B,), proportional to probability^-beta, the largest of them 1."""
+        """Return the importance weights (B,), proportional to probability^-beta; the largest is 1."""
         priority = self._tree.get(ids)
         weight: FloatArray = ((priority / priority.min()) ** -self.beta(step)).astype(np.float32)
         return weight
 
     def update(self, ids: IntArray, priority: Tensor | None) -> None:
-        """Write priorities (B,) back, 0 or more.
+        """Update priorities (B,), 0 or more.
 
         Raises:
-            UserError: a priority that is not finite, which is what the loss of a diverged network gives.
+            UserError: a priority is not finite, because the network has diverged.
         """
-        assert priority is not None, "this agent gives no priorities"
+        assert priority is not None, "this agent returns no priorities"
         raw = priority.double().cpu().numpy()
         if not (np.isfinite(raw) & (raw >= 0)).all():
-            raise UserError("optimizer.lr: the network has diverged (a loss is not finite); a smaller one is wanted")
+            raise UserError("optimizer.lr: the network has diverged (a loss is not finite); choose a smaller one")
         scaled = (raw + self.epsilon) ** self.alpha
         self._highest = max(self._highest, float(scaled.max()))
         self._tree.set(ids, scaled)
@@ -121,18 +121,18 @@ class Prioritized:
         return {"priority": self._tree.leaves, "highest": self._highest}
 
     def load_state_dict(self, state: State) -> None:
-        """Restore all priorities. Raises ValueError if there are more than fit."""
+        """Restore all priorities. Raise ValueError if they exceed the capacity."""
         self._tree.load(state["priority"])
         self._highest = state["highest"]
 
 
 class SumTree:
-    """Numbers, and the sums over groups of them, groups of groups, and so on: O(log n) to change and to find.
+    """Numbers with sums over groups, groups of groups, and so on; changes and searches take O(log n).
 
-    Each sum is made from its parts anew, so that rounding errors do not grow with the number of changes.
+    Sums are computed from their parts at each change, so that rounding errors do not accumulate.
 
     Args:
-        size: how many numbers; all start at 0.
+        size: number of numbers; all start at 0.
     """
 
     FAN = 32  # numbers in a group: 1,000,000 numbers make 4 levels, each a few array operations for a whole batch
@@ -156,7 +156,7 @@ class SumTree:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tree takes."""
+        """Memory of the tree in bytes."""
         return sum(level.nbytes for level in self._levels)
 
     def get(self, ids: IntArray) -> npt.NDArray[np.float64]:
@@ -164,7 +164,7 @@ class SumTree:
         return self._levels[0][ids]
 
     def set(self, ids: IntArray, values: npt.NDArray[np.float64]) -> None:
-        """Change the numbers at `ids` (B,) to `values` (B,); of two for one id the last counts."""
+        """Set the numbers at `ids` (B,) to `values` (B,); if an id occurs twice, the last value is used."""
         self._levels[0][ids] = values
         for parts, sums in pairwise(self._levels):
             ids = ids // self.FAN
@@ -176,7 +176,7 @@ class SumTree:
         rows = np.arange(len(mass))
         for level in reversed(self._levels):
             running = level.reshape(-1, self.FAN)[ids].cumsum(axis=1)  # (B, FAN)
-            # Rounding may leave a mass at or above the group's sum: the last number that is not 0 is meant then.
+            # By rounding, a mass may reach the group's sum: then the last number that is not 0 is chosen.
             mass = np.minimum(mass, np.nextafter(running[:, -1], 0.0))
             child = (running <= mass[:, None]).sum(axis=1)
             mass = mass - np.where(child > 0, running[rows, child - 1], 0.0)
@@ -184,7 +184,7 @@ class SumTree:
         return ids
 
     def load(self, leaves: npt.NDArray[np.float64]) -> None:
-        """Restore saved numbers; the rest become 0. Raises ValueError where they are too many."""
+        """Restore saved numbers and set the rest to 0. Raise ValueError if there are too many."""
         if len(leaves) > self.size:
             raise ValueError(f"replay priorities: saved {len(leaves)}, configured {self.size}")
         self._levels[0][: len(leaves)] = leaves

@@ -1,4 +1,4 @@
-"""Rows of observations: every frame once.
+"""Storage of transitions in rows, with each frame once.
 
 Each environment has a ring of rows, written in the order of its steps. An episode of L steps takes L + 1 rows: one per
 observation. A row holds the observation's newest frame and, once it is known, what happened next:
@@ -8,9 +8,9 @@ observation. A row holds the observation's newest frame and, once it is known, w
     action,reward  a0,r0  a1,r1  a2,r2  -            a0'    -
     age            0      1      2      3            0      1
 
-A row without an action is the end of what is known: either an episode's final observation or the newest row. So a
-window that stops at such rows crosses neither an episode's end nor the write pointer, and a row's age says how far back
-its frame stack may reach.
+A row without an action is either an episode's final observation or the newest row. A window that stops at such rows
+crosses neither the end of an episode nor the write pointer. The age of a row limits how far back its frame stack
+reaches.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Window(NamedTuple):
     """Up to n steps from each of B rows."""
 
     reward: FloatArray  # (B, n) raw, 0 beyond the window's end
-    length: IntArray  # (B,) m <= n, the steps that the window holds
-    terminal: BoolArray  # (B,) the last of them ended in a state without a value
+    length: IntArray  # (B,) m <= n, the number of steps in the window
+    terminal: BoolArray  # (B,) the last step is terminal: no bootstrapping
     next_ids: IntArray  # (B,) the row after the last step
 
 
@@ -42,17 +42,17 @@ class RowStorage:
     A row's id is `position * num_envs + env`, so that ids [0, `id_bound`) cover the rows written so far.
 
     Args:
-        capacity: rows in all (rounded down to a multiple of num_envs).
-        num_envs: rings.
+        capacity: total number of rows (rounded down to a multiple of num_envs).
+        num_envs: number of rings.
         obs_shape: O, of one observation.
         obs_dtype: as stored.
         action_shape: D, of one action; () for discrete ones.
         action_dtype: as stored.
         stack: frames stacked along the observation's first axis; only the newest is stored. 1: store it whole.
-        device: whose memory the frames lie in; all else is small and stays on the host.
+        device: of the frames; everything else is small and stays on the host.
 
     Raises:
-        UserError: a capacity so small that there may be no row to start a window at.
+        UserError: the capacity is so small that there may be no row at which a window can start.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RowStorage:
         self.rows = capacity // num_envs  # of each ring
         self.num_envs, self.stack = num_envs, stack
         if self.rows < stack + 1:  # a stack of frames, and the row after it
-            raise UserError(f"replay.capacity: at least {num_envs * (stack + 1)} is wanted here, got {capacity}")
+            raise UserError(f"replay.capacity: must be at least {num_envs * (stack + 1)} here, got {capacity}")
         shape = (self.rows, num_envs)
         frame_shape = obs_shape[1:] if stack > 1 else obs_shape
         self.frames: HostFrames | DeviceFrames = (
@@ -82,7 +82,7 @@ class RowStorage:
         self.has_action = np.zeros(shape, dtype=np.bool_)
         self.terminal = np.zeros(shape, dtype=np.bool_)
         self.age = np.zeros(shape, dtype=np.int32)  # steps since the episode's first row
-        self.action_mask: BoolArray | None = None  # (rows, N, A) what each row allows; None: all actions, everywhere
+        self.action_mask: BoolArray | None = None  # (rows, N, A) allowed actions of each row; None: all
         self.written = np.zeros(num_envs, dtype=np.int64)  # rows ever written to each ring
         self.episode_over = np.ones(num_envs, dtype=np.bool_)  # the newest row is final: a first row comes next
 
@@ -93,19 +93,19 @@ class RowStorage:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the rows take."""
+        """Memory of the rows in bytes."""
         return self.frames.nbytes + sum(a.nbytes for a in self._arrays().values())
 
     def add(self, tr: Transition) -> IntArray:
         """Store one step of every environment.
 
         Returns:
-            (N,) ids of the rows that the actions were stored in.
+            (N,) ids of the rows that hold the actions.
         """
         env = np.arange(self.num_envs)
         if self.action_mask is None and tr.next_action_mask is not None:
             what = f"replay.capacity: the masks of {tr.next_action_mask.shape[1]:,} actions, for each row,"
-            memory.require(what, self.rows * tr.next_action_mask.size, "a smaller one is wanted")
+            memory.require(what, self.rows * tr.next_action_mask.size, "choose a smaller one")
             self.action_mask = np.ones((self.rows, *tr.next_action_mask.shape), dtype=np.bool_)
         if self.episode_over.any():
             first = np.flatnonzero(self.episode_over)
@@ -124,16 +124,16 @@ class RowStorage:
         self.episode_over |= mask
 
     def startable(self, ids: IntArray) -> BoolArray:
-        """(B,) whether a window can start at these rows: they hold an action and their frame stack is complete."""
+        """Return (B,) whether a window can start at rows: they have an action, and their frame stack is complete."""
         row, env = np.divmod(ids, self.num_envs)
         written = self.written[env]
         oldest = np.where(written > self.rows, written % self.rows, 0)
-        behind = (row - oldest) % self.rows  # rows of this ring that are older
+        behind = (row - oldest) % self.rows  # number of older rows in this ring
         needed = np.minimum(self.age[row, env], self.stack - 1)
         return self.has_action[row, env] & (behind >= needed)
 
     def obs(self, ids: IntArray) -> Array | Tensor:
-        """Gather observations (B, *O), rebuilding frame stacks; frames from before the episode are zero."""
+        """Gather observations (B, *O) and rebuild frame stacks; frames before the start of an episode are zero."""
         row, env = np.divmod(ids, self.num_envs)
         if self.stack == 1:
             return self.frames.take(row, env)
@@ -144,7 +144,7 @@ class RowStorage:
     def window(self, ids: IntArray, n: int) -> Window:
         """Gather up to n steps from rows that are `startable`.
 
-        A window ends early at a terminal step, at an episode's final row and at the newest row.
+        A window ends early at a terminal step, at the final row of an episode and at the newest row.
         """
         row, env = np.divmod(ids, self.num_envs)
         rows = (row[:, None] + np.arange(n)) % self.rows  # (B, n)
@@ -183,20 +183,20 @@ class RowStorage:
         return {"rows": rows, "written": self.written.copy(), "episode_over": self.episode_over.copy()}
 
     def load_state_dict(self, state: State) -> None:
-        """Restore the rows. Raises ValueError where they do not fit.
+        """Restore the rows. Raise ValueError if they do not fit.
 
-        More rows than were saved are welcome, unless the saved rings had wrapped: then positions mean the old size.
+        A larger capacity is allowed only if the saved rings had not wrapped: wrapped positions depend on the capacity.
         """
         wrapped = state["written"].max() > len(state["rows"]["frame"])
         masks = state["rows"].get("action_mask")
         self.action_mask = None if masks is None else np.ones((self.rows, *masks.shape[1:]), dtype=np.bool_)
         arrays = self._arrays()
-        for name, mine in {"frame": self.frames, **arrays}.items():
+        for name, own in {"frame": self.frames, **arrays}.items():
             saved = state["rows"][name]
-            same_kind = saved.shape[1:] == mine.shape[1:] and saved.dtype == mine.dtype
+            same_kind = saved.shape[1:] == own.shape[1:] and saved.dtype == own.dtype
             if not same_kind or len(saved) > self.rows or (wrapped and len(saved) != self.rows):
                 raise ValueError(
-                    f"replay {name}: saved {saved.shape} {saved.dtype}, configured {mine.shape} {mine.dtype}"
+                    f"replay {name}: saved {saved.shape} {saved.dtype}, configured {own.shape} {own.dtype}"
                 )
         self.frames.load(state["rows"]["frame"])
         for name, array in arrays.items():

@@ -171,8 +171,11 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "agent=q_learning"], "env: CartPole-v1 has observations .* a table needs numbered states"),
         (["train", "env=frozenlake", "env.kwargs.map_name=5x5"], "env.id: FrozenLake-v1 cannot be made"),
         (["train", "value=c51", "value.low=5", "value.high=1"], "value.high: must be above value.low"),
-        (["train", "env=gym", "env.id=CartPole-v1", "value=c51"], "value.low, value.high: nobody has said"),
-        (["train", "value=c51", "value.high=inf"], "value.high: a finite number"),
+        (
+            ["train", "env=gym", "env.id=CartPole-v1", "value=c51"],
+            "value.low, value.high: the bounds of",
+        ),
+        (["train", "value=c51", "value.high=inf"], "value.high: must be a finite number"),
         # what is no override
         (["train", "foo"], "'foo': key=value is wanted"),
         (["train", "cartpole"], "did you mean env=cartpole?"),

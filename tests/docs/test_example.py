@@ -53,19 +53,22 @@ def test_an_agent_learns_and_is_evaluated_watched_and_resumed() -> None:
     assert "6 numbers, as Fourier features" in done.out
     assert "Fourier + SingleStream" in done.out
 
-    assert "trust=[robo_parking]" in refused("eval", "outputs/parking")
-    done = rlrun("eval", "outputs/parking", "which=last", "episodes=50", "trust=[robo_parking]")
+    done = rlrun("eval", "outputs/parking", "which=last", "episodes=50")
     assert done.code == 0, done.err
     (score,) = Path("outputs/parking/eval").glob("*.json")
     mean, chance = json.loads(score.read_text())["return"]["mean"], random_score(50)
     assert chance < -5
     assert mean > chance + 6
 
-    done = rlrun("play", "outputs/parking", "trust=[robo_parking]", "episodes=1", "video=parked.gif")
+    done = rlrun("play", "outputs/parking", "episodes=1", "video=parked.gif")
     assert done.code == 0, done.err
     assert Path("parked.gif").read_bytes()[:6] == b"GIF89a"
-    done = rlrun("train", "resume=outputs/parking", "total_steps=3_020", "trust=[robo_parking]")
+    done = rlrun("train", "resume=outputs/parking", "total_steps=3_020")
     assert done.code == 0, done.err
+
+    Path("outputs/parking").rename("outputs/theirs")  # no longer known as a run that this user started
+    assert "trust=[robo_parking]" in refused("eval", "outputs/theirs")
+    assert rlrun("eval", "outputs/theirs", "which=last", "episodes=2", "trust=[robo_parking]").code == 0
 
 
 def curves(run: str) -> list[str]:
@@ -76,7 +79,7 @@ def test_a_resumed_run_is_the_uninterrupted_one() -> None:
     words = [*CONF, "experiment=robo_parking", *QUICK, "log.every_steps=100", "eval.every_steps=200"]
     for run, steps in [("outputs/whole", 600), ("outputs/resumed", 400)]:
         assert rlrun("train", *words, f"total_steps={steps}", f"hydra.run.dir={run}").code == 0
-    assert rlrun("train", "resume=outputs/resumed", "total_steps=600", "trust=[robo_parking]").code == 0
+    assert rlrun("train", "resume=outputs/resumed", "total_steps=600").code == 0
     assert curves("outputs/resumed") == curves("outputs/whole")
 
 

@@ -224,7 +224,7 @@ def test_without_a_table_there_is_none():
         (lambda env: env.P[1].update({2: [(1.0, 1, math.nan, False)]}), r"P\[1\]\[2\] has \(1.0, 1, nan, False\), not"),
         (
             lambda env: setattr(env, "initial_state_distrib", np.ones(16)),
-            "initial_state_distrib is no probability distribution",
+            "initial_state_distrib is not a probability distribution",
         ),
     ],
 )

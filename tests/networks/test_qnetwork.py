@@ -208,7 +208,7 @@ class WrongWidth(Mine):
 def test_wrong_fits_are_told() -> None:
     with pytest.raises(UserError, match=r"network\.torso: NatureCNN needs images, .*network=mlp"):
         QNetwork(VECTOR, 2, 1, 0, NatureCNN, SingleStream)
-    with pytest.raises(UserError, match=r"network\.torso: Shapeless must give features \(B, F\), it gave \(1, 1, 4\)"):
+    with pytest.raises(UserError, match=r"network\.torso: Shapeless must return features .*, it returned \(1, 1, 4\)"):
         QNetwork(VECTOR, 2, 1, 0, Shapeless, SingleStream)
     with pytest.raises(UserError, match=r"network\.torso: WrongWidth cannot read observations Box"):
         QNetwork(VECTOR, 2, 1, 0, WrongWidth, SingleStream)

@@ -165,7 +165,7 @@ def test_centred_pixels_do_not_depend_on_what_is_bright_everywhere() -> None:
 
 @pytest.mark.parametrize("layer", [(8, 4), (8, 4, 0), (8, 4, 2, 1)])
 def test_layers_that_are_none_are_told(layer: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match=r"network\.torso\.layers: \[filters, kernel size, stride\] are wanted"):
+    with pytest.raises(UserError, match=r"network\.torso\.layers: each must be \[filters, kernel size, stride\]"):
         CNN(image(4, 42, 42), layers=[layer])
 
 

@@ -347,8 +347,8 @@ def test_a_million_rows_take_at_most_32_megabytes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"alpha": -0.1}, r"replay\.sampler\.alpha: a number in \[0, 1\]"),
-        ({"beta": 1.5}, r"replay\.sampler\.beta: a number in \[0, 1\]"),
+        ({"alpha": -0.1}, r"replay\.sampler\.alpha: must be in \[0, 1\]"),
+        ({"beta": 1.5}, r"replay\.sampler\.beta: must be in \[0, 1\]"),
         ({"epsilon": 0.0}, r"replay\.sampler\.epsilon: must be above 0"),
         ({"beta_steps": -1}, r"steps of a linear schedule must be 0 or more"),
     ],
