@@ -180,7 +180,7 @@ def test_every_torch_optimizer_by_target() -> None:
 def test_every_experiment_trains_and_is_evaluated(experiment: str, workdir: Path) -> None:
     cfg = config(f"experiment={experiment}")
     short = SHORT_ATARI if "game" in cfg["env"] else SHORT
-    short = [word for word in short if "replay" in cfg or not word.startswith("replay.")]  # tables have none
+    short = [word for word in short if word.partition("=")[0].partition(".")[0] in cfg]  # tables have no replay
     done = rlrun("train", f"experiment={experiment}", *short)
     assert done.code == 0, done
     assert " updates in " in done.out

@@ -35,7 +35,14 @@ SWITCHES = {  # name: words of the command line; two that set the same key exclu
 }
 CARTPOLE = ["env=cartpole", "env.num_envs=2", "network/torso=mlp", "network.torso.sizes=[16,16]"]
 FROZENLAKE = ["env=frozenlake", "env.num_envs=2", "network.hidden=[8]"]
-PONG = ["experiment=pong_84", "env.num_envs=2", "env.max_frames=60", "network/torso=nips_cnn", "network.torso.fc=[8]"]
+PONG = [
+    "env=pong",
+    "tuned=none",
+    "env.num_envs=2",
+    "env.max_frames=60",
+    "network/torso=nips_cnn",
+    "network.torso.fc=[8]",
+]
 SHORT = ["learning_starts=20", "learn_every_steps=2", "updates_per_learn=1", "batch_size=4", "replay.capacity=64"]
 
 

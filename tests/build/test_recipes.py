@@ -50,7 +50,7 @@ def test_evaluation_builds_no_replay_memory() -> None:
 
 def test_an_agent_is_asked_only_for_what_its_recipe_uses() -> None:
     cfg = configuration("env=frozenlake", "agent=q_learning")
-    del cfg["batch_size"], cfg["learning_starts"], cfg["reward_clip"]
+    assert not {"batch_size", "learning_starts", "reward_clip", "replay", "optimizer"} & cfg.keys()
     jobs.learner_of(cfg, environments(cfg), CPU)
     cfg = configuration("env=cartpole")
     del cfg["batch_size"]

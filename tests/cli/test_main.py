@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from rl_runner.cli import failures, help
 from rl_runner.cli.table import VERBS
 from rl_runner.commands import train
 from rl_runner.launch import task as launching
+from rl_runner.results import TrainResult
 from rl_runner.run.directory import RunDirectory
 from tests.commandline import SHORT, files, refused, rlrun
 
@@ -75,7 +77,7 @@ def test_each_verbs_help() -> None:
         row = re.search(rf"\n  {group} +(.*(?:\n {{10,}}.*)*)", train)  # long ones go on in the next line
         assert row
         assert set(row[1].split()) == {p.stem for p in (catalogue.conf_dir() / group).glob("*.yaml")}
-    for key in ("seed:", "total_steps:", "batch_size:", "resume:", "stop.return:"):
+    for key in ("seed:", "total_steps:", "resume:", "stop.return:"):
         assert f"\n  {key}" in train
     assert "\n  checkpoint:" in rlrun("eval", "--help").out
     assert "\n  video:" in rlrun("play", "--help").out
@@ -382,10 +384,11 @@ def test_nothing_but_m_starts_more_than_one_run(workdir: Path) -> None:
 def test_a_sweep_that_is_interrupted_shows_what_there_is(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = train.train
 
-    def interrupted(job: train.TrainJob, resume: bool = False) -> None:
-        real(job, resume)
+    def interrupted(job: train.TrainJob, resume: bool = False, words: Sequence[str] = ()) -> TrainResult:
+        result = real(job, resume, words)
         if job.config["seed"] == 2 and not resume:
             raise train.Interrupted(130)
+        return result
 
     monkeypatch.setattr(train, "train", interrupted)
     done = rlrun("train", "-m", "seed=1,2,3", *SHORT)
@@ -406,10 +409,10 @@ def test_the_same_sweep_again_takes_up_what_is_missing(workdir: Path, monkeypatc
     command = ["train", "-m", "seed=1,2,3", "hydra.sweep.dir=sw", *SHORT, "num_threads=1", "checkpoint.every_steps=20"]
     real, call, values = train.train, launching.Task.__call__, []
 
-    def stopped(job: train.TrainJob, resume: bool = False) -> None:
+    def stopped(job: train.TrainJob, resume: bool = False, words: Sequence[str] = ()) -> TrainResult:
         if job.config["seed"] == 2:
             os.kill(os.getpid(), signal.SIGTERM)  # between two jobs, nothing of which is saved
-        real(job, resume)
+        return real(job, resume, words)
 
     def noting_values(task: launching.Task, cfg: Any) -> float | None:
         values.append(call(task, cfg))

@@ -196,7 +196,7 @@ def test_wrappers_stacks_limits_and_arguments_hold_in_training_evaluation_and_re
     assert done.code == 0, done
     assert re.search(r"(?m)^observations +images of 12x12, 4 planes, numbers in \[0, 255\], divided by 255", done.out)
     assert re.search(r"(?m)^network +SmallCNN", done.out)
-    assert "return of the last 6 episodes 7.00" in done.out
+    assert "return 7.00 (last 6 episodes)" in done.out
     whole = [row for row in (only_run() / "metrics.csv").read_text().splitlines() if "time/" not in row]
     evaluated = rlrun("eval", "latest", "episodes=2", "num_envs=2", TRUST)
     assert re.search(r"length +│ +7.00", evaluated.out), evaluated

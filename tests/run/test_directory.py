@@ -52,7 +52,7 @@ def test_a_run_in_use_by_another_process(trained: Path) -> None:
 
 
 def test_a_failed_resume_leaves_the_run_free(trained: Path) -> None:
-    assert "batch_size: cannot change" in refused("train", f"resume={trained}", "batch_size=3")
+    assert "seed: cannot change" in refused("train", f"resume={trained}", "seed=3")
     RunDirectory.resumed(str(trained)).release()
 
 
