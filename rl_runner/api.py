@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from rl_runner import compute, rng
-from rl_runner.build import jobs, runs, saved
+from rl_runner.build import checks, jobs, runs, saved
 from rl_runner.build.environments import environments, raw_environment, trained_environment
 from rl_runner.cli.composing import settle
 from rl_runner.cli.failures import explain
@@ -48,11 +48,12 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
     """
     from rl_runner.launch.composed import compose
 
+    words = list(map(str, overrides))
     try:
-        words = prepare(VERBS["train"], list(overrides))
+        words = prepare(VERBS["train"], words)
         if options := [word for word in words if word.startswith("-")]:
             raise UserError(f"{options[0]}: options of the command line are not taken here, only key=value")
-        words = settle(VERBS["train"], words, list(overrides))
+        words = settle(VERBS["train"], words, list(map(str, overrides)))
         chosen = any(word.startswith("hydra.run.dir=") for word in words)
         cfg, directory = compose(words)
     except WrongLine as e:
@@ -81,7 +82,7 @@ def evaluate(
     epsilon: float | None = None,
     sticky: float | None = None,
     device: str = "auto",
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] = (),
 ) -> EvalResult:
     """Play episodes with a saved agent, as `rlrun eval` does, and write the same file into the run's `eval/`.
 
@@ -108,10 +109,11 @@ def evaluate(
         "epsilon": epsilon,
         "sticky": sticky,
         "device": device,
-        "trust": list(trust),
+        "trust": _names(trust),
         "video": False,
         "video_episodes": 1,
     }
+    settings = {key: value.item() if isinstance(value, np.generic) else value for key, value in settings.items()}
     with _torch_as_before(), contextlib.redirect_stdout(io.StringIO()):
         job = jobs.eval_job(settings)
         score = evaluation.score(job)
@@ -124,7 +126,7 @@ def load(
     run: str | os.PathLike[str],
     which: str | int = "best",
     device: str = "cpu",
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] = (),
     seed: int = 0,
 ) -> LoadedAgent:
     """Load a saved agent.
@@ -142,7 +144,8 @@ def load(
     name = os.fspath(run)
     which = "last" if which == "latest" else str(which)
     directory, _ = RunDirectory.find(name, which)
-    config = saved.load_run_config(directory, list(trust))
+    checks.require({"seed": seed}, {"seed": checks.TRAINING["seed"]})
+    config = saved.load_run_config(directory, _names(trust))
     name = str(directory.path) if name == "latest" else name
     with _torch_as_before():
         envs = environments(config["env"], 1, seed, "load")
@@ -191,13 +194,13 @@ class LoadedAgent:
             action_mask: the actions that are allowed, (A,) or (N, A), as `make_env()` gives them in its info.
 
         Raises:
-            UserError: an observation of another shape or type.
+            UserError: an observation or a mask of another shape or type, or a probability outside [0, 1].
         """
+        checks.require({"epsilon": epsilon}, {"epsilon": checks.EVALUATION["epsilon"]})
         batch, single = self._batch(obs)
         mask: BoolArray | None = None
         if action_mask is not None:
-            mask = np.asarray(action_mask, dtype=np.bool_)
-            mask = mask[None] if single else mask
+            mask = self._mask(action_mask, len(batch), single)
         mode = Evaluate(self._rng, self.config["eval"]["epsilon"] if epsilon is None else epsilon)
         action, self._carry = self._agent.act(batch, self._carry, mode, mask)
         action = action + self._first_action if self._first_action else action
@@ -247,17 +250,33 @@ class LoadedAgent:
         make = raw_environment if raw else trained_environment
         return make(self.config["env"], render_mode)
 
+    def _mask(self, action_mask: Any, count: int, single: bool) -> BoolArray:
+        """Return a mask as a batch (count, A)."""
+        mask: BoolArray = np.asarray(action_mask, dtype=np.bool_)
+        actions = int(getattr(self.action_space, "n", 0))
+        shape = (actions,) if single else (count, actions)
+        if mask.shape != shape:
+            raise UserError(f"action_mask: must be the shape {shape}, got {mask.shape}")
+        mask = mask[None] if single else mask
+        if not mask.any(axis=1).all():
+            raise UserError("action_mask: must allow at least one action")
+        return mask
+
     def _batch(self, obs: Any) -> tuple[Array, bool]:
         """Return observations as a batch, and whether they were a single one."""
         array, space = np.asarray(obs), self.observation_space
         shape = space.shape or ()
         if array.shape != shape and array.shape[1:] != shape:
             batch = f"({', '.join(map(str, ('N', *shape)))}{'' if shape else ','})"
-            raise UserError(f"obs: the shape {shape}, or {batch} for a batch, is wanted, got {array.shape}")
+            raise UserError(f"obs: must be the shape {shape}, or {batch} for a batch, got {array.shape}")
         if not np.can_cast(array.dtype, space.dtype or array.dtype, casting="same_kind"):
-            raise UserError(f"obs: {space.dtype} is wanted, got {array.dtype}")
+            raise UserError(f"obs: must be {space.dtype}, got {array.dtype}")
         single = array.shape == shape
         return np.ascontiguousarray(array[None] if single else array, dtype=space.dtype), single
+
+
+def _names(trust: str | Sequence[str]) -> list[str]:
+    return [trust] if isinstance(trust, str) else list(trust)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ class EpsilonGreedy:
     def __init__(self, start: float, end: float, steps: int) -> None:
         for key, value in [("start", start), ("end", end)]:
             if not 0.0 <= value <= 1.0:
-                raise UserError(f"exploration.{key}: a probability in [0, 1] is wanted, got {value}")
+                raise UserError(f"exploration.{key}: must be a probability in [0, 1], got {value}")
         if steps < 0:
             raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
         self.epsilon = LinearSchedule(start, end, steps)
@@ -72,7 +72,7 @@ class Boltzmann:
     def __init__(self, start: float, end: float, steps: int) -> None:
         for key, value in [("start", start), ("end", end)]:
             if not value > 0.0:
-                raise UserError(f"exploration.{key}: a temperature above 0 is wanted, got {value}")
+                raise UserError(f"exploration.{key}: must be a temperature above 0, got {value}")
         if steps < 0:
             raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
         self.temperature = LinearSchedule(start, end, steps)

@@ -27,7 +27,7 @@ def require(what: str, wanted: int, remedy: str) -> None:
 def require_for_table(states: int, actions: int) -> None:
     """Check that a table of action values fits, and the copy of it that a checkpoint takes; raises UserError."""
     what = f"agent: a table of {states:,} states × {actions:,} actions, with its copy in a checkpoint,"
-    require(what, 2 * 8 * states * actions, "fewer states are wanted")
+    require(what, 2 * 8 * states * actions, "use fewer states")
 
 
 def require_for_inputs(inputs: int, units: int) -> None:
@@ -36,7 +36,7 @@ def require_for_inputs(inputs: int, units: int) -> None:
     Five copies of it are counted: weights, target network, gradients, and the two moments of Adam.
     """
     what = f"network.torso: a first layer of {inputs:,} inputs × {units:,} units, with target, gradients and Adam,"
-    require(what, 5 * 4 * inputs * units, "smaller observations are wanted, or a torso of your own that reads them")
+    require(what, 5 * 4 * inputs * units, "use smaller observations, or a torso of your own that reads them")
 
 
 def free_memory() -> int | None:

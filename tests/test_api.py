@@ -94,8 +94,10 @@ def test_the_program_keeps_its_own_torch_and_hydra(workdir: Path) -> None:
     [
         (["env=nope"], r"env: there is no 'nope'; there is acrobot"),
         (["total_stpes=3"], r"there is no key 'total_stpes'; did you mean total_steps\?"),
-        (["total_steps=0"], r"total_steps: a whole number, 1 or more is wanted, got 0"),
-        (["hello"], r"'hello': key=value is wanted"),
+        (["total_steps=0"], r"total_steps: must be a whole number, 1 or more, got 0"),
+        (["hello"], r"'hello': must be key=value"),
+        ([1], r"'1': must be key=value"),
+        (["env=cartpole", "total_steps=${oops}"], r".*oops"),
         (["-m", "seed=1,2"], r"-m: options of the command line are not taken here"),
         (["seed=1,2"], r"seed: one run for each of 1,2 needs -m"),
         (["--what"], r"there is no option '--what'"),
@@ -146,14 +148,20 @@ def test_evaluate_returns_what_the_command_writes(trained: Path, capsys: pytest.
 
 def test_what_cannot_be_evaluated(trained: Path) -> None:
     for arguments, line in (
-        ({"episodes": 0}, "episodes: a whole number, 1 or more is wanted, got 0"),
+        ({"episodes": 0}, "episodes: must be a whole number, 1 or more, got 0"),
         ({"which": 3}, "which: no checkpoint '3'"),
-        ({"epsilon": 2.0}, r"epsilon: a number in \[0, 1\]"),
+        ({"seed": -1}, r"seed: must be a whole number, 0 or more, got -1"),
+        ({"epsilon": 2.0}, r"epsilon: must be a number in \[0, 1\]"),
     ):
         with pytest.raises(rlrun.UserError, match=f"^{line}"):
             rlrun.evaluate(trained, **arguments)  # type: ignore[arg-type]
     with pytest.raises(rlrun.UserError, match=r"^nowhere: no such directory"):
         rlrun.evaluate("nowhere")
+
+
+def test_numbers_of_numpy_and_a_single_trusted_name(trained: Path) -> None:
+    result = rlrun.evaluate(trained, episodes=np.int64(2), epsilon=np.float32(0.5), trust="my_pkg")  # type: ignore[arg-type]
+    assert len(result.returns) == 2
 
 
 # A loaded agent
@@ -207,14 +215,25 @@ def test_one_observation_or_a_batch(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("obs", "line"),
     [
-        ([1.0, 2.0], r"obs: the shape \(4,\), or \(N, 4\) for a batch, is wanted, got \(2,\)"),
-        (np.zeros((2, 3, 4)), r"obs: the shape \(4,\), or \(N, 4\) for a batch, is wanted, got \(2, 3, 4\)"),
-        (["a", "b", "c", "d"], r"obs: float32 is wanted, got <U1"),
+        ([1.0, 2.0], r"obs: must be the shape \(4,\), or \(N, 4\) for a batch, got \(2,\)"),
+        (np.zeros((2, 3, 4)), r"obs: must be the shape \(4,\), or \(N, 4\) for a batch, got \(2, 3, 4\)"),
+        (["a", "b", "c", "d"], r"obs: must be float32, got <U1"),
     ],
 )
 def test_what_is_no_observation(trained: Path, obs: Any, line: str) -> None:
     with pytest.raises(rlrun.UserError, match=f"^{line}$"):
         rlrun.load(trained).act(obs)
+
+
+@pytest.mark.parametrize("mask", [[True], [[True, False]], [True, True, True], [False, False]])
+def test_what_is_no_mask(trained: Path, mask: Any) -> None:
+    agent = rlrun.load(trained)
+    with pytest.raises(rlrun.UserError, match=r"^action_mask: must "):
+        agent.act(np.zeros(4), action_mask=mask)
+    assert agent.act(np.zeros(4), action_mask=[False, True]) == 1
+    assert agent.act(np.zeros((2, 4)), action_mask=[[False, True], [True, False]]).tolist() == [1, 0]
+    with pytest.raises(rlrun.UserError, match=r"^epsilon: must be a number in \[0, 1\]"):
+        agent.act(np.zeros(4), epsilon=2)
 
 
 @pytest.mark.filterwarnings("ignore")  # Gymnasium's checker would like a spec, and closer bounds
@@ -227,7 +246,7 @@ def test_its_environment_is_one_of_gymnasiums(trained: Path) -> None:
         pass
     with pytest.raises(gym.error.ResetNeeded):
         env.step(0)
-    with pytest.raises(rlrun.UserError, match=r"^render_mode: rgb_array, or None, is wanted, got 'human'"):
+    with pytest.raises(rlrun.UserError, match=r"^render_mode: must be rgb_array, or None, got 'human'"):
         rlrun.load(trained).make_env(render_mode="human")
 
 
@@ -241,9 +260,9 @@ def test_a_table(workdir: Path) -> None:
     with pytest.raises(AttributeError, match="QLearning has no network"):
         agent.network  # noqa: B018
     assert play(agent, agent.make_env(), 5) in (0.0, 1.0)
-    with pytest.raises(rlrun.UserError, match=r"obs: the shape \(\), or \(N,\) for a batch, is wanted, got \(2, 2\)"):
+    with pytest.raises(rlrun.UserError, match=r"obs: must be the shape \(\), or \(N,\) for a batch, got \(2, 2\)"):
         agent.act([[1, 2], [3, 4]])
-    with pytest.raises(rlrun.UserError, match="obs: int64 is wanted, got float64"):
+    with pytest.raises(rlrun.UserError, match="obs: must be int64, got float64"):
         agent.act(1.5)
 
 
@@ -258,7 +277,7 @@ def test_an_atari_game(workdir: Path) -> None:
     assert raw.spec is not None
     assert raw.spec.id == "ALE/Pong-v5"
     assert raw.reset(seed=1)[0].shape == (210, 160, 3)
-    with pytest.raises(rlrun.UserError, match="obs: uint8 is wanted, got float64"):
+    with pytest.raises(rlrun.UserError, match="obs: must be uint8, got float64"):
         agent.act(obs / 255)
 
 

@@ -84,13 +84,13 @@ def test_the_stream_decides(rule: EpsilonGreedy | Boltzmann) -> None:
 
 
 def test_wrong_numbers_are_told() -> None:
-    with pytest.raises(UserError, match=r"exploration\.start: a probability in \[0, 1\] is wanted, got 1.5"):
+    with pytest.raises(UserError, match=r"exploration\.start: must be a probability in \[0, 1\], got 1.5"):
         EpsilonGreedy(1.5, 0.1, 10)
     with pytest.raises(UserError, match=r"exploration\.end: .* got -0.1"):
         EpsilonGreedy(1.0, -0.1, 10)
     with pytest.raises(UserError, match=r"exploration\.steps: must be 0 or more, got -1"):
         EpsilonGreedy(1.0, 0.1, -1)
-    with pytest.raises(UserError, match=r"exploration\.end: a temperature above 0 is wanted, got 0.0"):
+    with pytest.raises(UserError, match=r"exploration\.end: must be a temperature above 0, got 0.0"):
         Boltzmann(1.0, 0.0, 10)
     with pytest.raises(UserError, match=r"exploration\.steps: must be 0 or more, got -1"):
         Boltzmann(1.0, 1.0, -1)

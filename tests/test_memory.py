@@ -13,14 +13,14 @@ def one_gigabyte(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("one_gigabyte")
 def test_more_than_is_free_is_refused_with_both_numbers() -> None:
-    memory.require("env: a castle", 940_000_000, "a hut is wanted")
-    with pytest.raises(UserError, match=r"^env: a castle takes 2\.50 GB, but 1\.00 GB .* free; a hut is wanted$"):
-        memory.require("env: a castle", 2_500_000_000, "a hut is wanted")
+    memory.require("env: a castle", 940_000_000, "use a hut")
+    with pytest.raises(UserError, match=r"^env: a castle takes 2\.50 GB, but 1\.00 GB .* free; use a hut$"):
+        memory.require("env: a castle", 2_500_000_000, "use a hut")
 
 
 def test_where_free_memory_is_unknown_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda: None)
-    memory.require("env: a castle", 10**18, "a hut is wanted")
+    memory.require("env: a castle", 10**18, "use a hut")
 
 
 @pytest.mark.usefixtures("one_gigabyte")

@@ -36,7 +36,7 @@ class QLearning:
         first_state: int = 0,
     ) -> None:
         if not 0.0 < lr <= 1.0:
-            raise UserError(f"agent.lr: a share in (0, 1] is wanted, got {lr}")
+            raise UserError(f"agent.lr: must be a share in (0, 1], got {lr}")
         memory.require_for_table(states, actions)
         self.gamma, self.lr, self.first_state, self.exploration = gamma, lr, first_state, exploration
         self.table = torch.full((states, actions), initial, dtype=torch.float64)  # (S, A)

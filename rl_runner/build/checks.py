@@ -108,6 +108,7 @@ EVALUATION: dict[str, Check] = {
 PLAYING: dict[str, Check] = {
     "checkpoint": _or_null(EVALUATION["checkpoint"]),
     "episodes": _integer(1),
+    "max_steps": _or_null(_integer(1)),
     "seed": _integer(0),
     "epsilon": _or_null(_unit),
     "device": _text,
@@ -127,7 +128,7 @@ def require(cfg: State, checks: Mapping[str, Check]) -> None:
         node: Any = cfg.get(group) if group else cfg
         value = node.get(name, MISSING) if isinstance(node, dict) else MISSING
         if not holds(value):
-            raise UserError(f"{key}: {wanted} is wanted, got {None if value is MISSING else repr(value)}")
+            raise UserError(f"{key}: must be {wanted}, got {None if value is MISSING else repr(value)}")
 
 
 def memory_for_replay(capacity: int, per_row: int) -> None:
@@ -164,4 +165,4 @@ def memory_for_learning(network: nn.Module, batch_size: int) -> None:
     weights = sum(p.nbytes for p in network.parameters() if p.device.type == "cpu")
     inputs = sum(sum(m.sizes) for m in network.modules() if isinstance(m, OneHot)) if weights else 0
     what = f"network: learning from batches of {batch_size:,}" + (f" × {inputs:,} one-hot inputs" if inputs else "")
-    memory.require(what, 3 * weights + 12 * inputs * batch_size, "smaller observations or batch_size are wanted")
+    memory.require(what, 3 * weights + 12 * inputs * batch_size, "use smaller observations or a smaller batch_size")

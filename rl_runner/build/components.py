@@ -63,7 +63,7 @@ def group(cfg: State, key: str) -> State:
     """
     node: State = cfg.get(key) or {}
     if "_target_" not in node:
-        raise UserError(f"{key}: nothing is chosen; {key}=NAME is wanted")
+        raise UserError(f"{key}: nothing is chosen; choose with {key}=NAME")
     return node
 
 
@@ -134,11 +134,21 @@ def q_network(cfg: State, envs: EpisodicVectorEnv, value: ValueRepresentation, d
 
 
 def optimizer_factory(cfg: State) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
-    """Return what makes the optimizer from parameters."""
+    """Return what makes the optimizer from parameters.
+
+    Raises:
+        UserError: an optimizer that needs a closure, as LBFGS does; when it is called: a value out of range.
+    """
     node = group(cfg, "optimizer")
     node = {k: v for k, v in node.items() if k not in ("lr_end", "lr_steps")}  # these are the schedule's
     # A class that was chosen by its _target_ alone still has the other keys of Adam's file, not all of which it takes.
-    taken = inspect.signature(named("optimizer", node["_target_"])).parameters
+    target = named("optimizer", node["_target_"])
+    taken = inspect.signature(target).parameters
+    closure = inspect.signature(getattr(target, "step", dict)).parameters.get("closure")
+    if closure and closure.default is closure.empty:
+        raise UserError(
+            f"optimizer: {node['_target_']} evaluates the loss several times a step, which is not supported"
+        )
     node = {k: v for k, v in node.items() if k not in ("eps", "fused") or k in taken}
 
     def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

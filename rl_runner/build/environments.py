@@ -28,7 +28,7 @@ def backend(node: State, num_envs: int, render: bool = False) -> Backend:
 def _wrapper(i: int, node: Any) -> State:
     """Return the node of a wrapper, which the backend calls with the environment."""
     if not isinstance(node, dict) or "_target_" not in node:
-        raise UserError(f"env.wrappers[{i}]: {{_target_: package.Wrapper, key: value}} is wanted, got {node!r}")
+        raise UserError(f"env.wrappers[{i}]: must be {{_target_: package.Wrapper, key: value}}, got {node!r}")
     return {**node, "_partial_": True}
 
 
@@ -73,7 +73,7 @@ def trained_environment(node: State, render_mode: str | None) -> SingleEnv:
     if render_mode is None:
         return SingleEnv(backend(node, 1))
     if render_mode != "rgb_array":
-        raise UserError(f"render_mode: rgb_array, or None, is wanted, got {render_mode!r}; raw=True takes others")
+        raise UserError(f"render_mode: must be rgb_array, or None, got {render_mode!r}; raw=True takes others")
     draw_without_a_screen()
     return SingleEnv(viewer(node), render_mode)
 

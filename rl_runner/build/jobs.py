@@ -106,6 +106,7 @@ def eval_job(cfg: State) -> EvalJob:
         draw_without_a_screen()
     run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
     trained = saved.load_run_config(run, cfg["trust"])
+    run.refuse_links()
     if cfg["sticky"] is not None:
         trained["env"]["sticky"] = cfg["sticky"]
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
@@ -136,6 +137,7 @@ def play_job(cfg: State) -> PlayJob:
         UserError: no such agent, a value out of range, or the environment cannot be drawn; for a file: no ffmpeg.
     """
     checks.require(cfg, checks.PLAYING)
+    length = cfg["episodes"], cfg["max_steps"]
     video = Path(cfg["video"]) if cfg["video"] else None
     if video:
         ffmpeg()
@@ -148,14 +150,14 @@ def play_job(cfg: State) -> PlayJob:
         envs = EpisodicVectorEnv(viewer(cfg["env"]), cfg["seed"], "play")
         policy = Random(envs.action_space, rng.integer(cfg["seed"], "play"))
         mode = Evaluate(rng.generator(cfg["seed"], "play"))
-        return PlayJob(envs, policy, mode, cfg["episodes"], video, f"{envs.backend.name}, a random agent")
+        return PlayJob(envs, policy, mode, *length, video, f"{envs.backend.name}, a random agent")
     run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
     trained = saved.load_run_config(run, cfg["trust"])
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
     envs = EpisodicVectorEnv(viewer(trained["env"]), cfg["seed"], "play")
     agent, checkpoint, _ = saved_agent(trained, envs, *_named(cfg, run))
     mode = Evaluate(rng.generator(cfg["seed"], "test"), epsilon)
-    return PlayJob(envs, agent, mode, cfg["episodes"], video, f"{envs.backend.name}, {checkpoint.name}")
+    return PlayJob(envs, agent, mode, *length, video, f"{envs.backend.name}, {checkpoint.name}")
 
 
 def learner_of(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
@@ -272,7 +274,7 @@ def _observations(agent: Agent, envs: EpisodicVectorEnv) -> str:
     """Return in words what the agent makes of observations."""
     network, space = _network(agent), envs.observation_space
     if network is None:
-        return f"{space.n:,} states" if isinstance(space, gym.spaces.Discrete) else f"{space}"
+        return f"{space.n:,} states" if isinstance(space, gym.spaces.Discrete) else " ".join(str(space).split())
     own = f"{type(space).__name__} of shape {space.shape}, as they are, for a torso of your own"
     reads = str(getattr(getattr(network, "torso", None), "reads", own))
     normalizer = getattr(network, "normalizer", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from rl_runner.build import checks, trust
 from rl_runner.run.directory import RunDirectory
@@ -74,7 +74,10 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         group = key.rpartition(".")[0]
         if group and OmegaConf.select(trained, group) is None:
             raise UserError(f"{key}: this run has no {group}")
-        OmegaConf.update(trained, key, OmegaConf.select(cfg, key))
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, DictConfig):  # it holds defaults for the keys that were not named
+            raise UserError(f"{key}: name single keys when a run is resumed, such as {key}.{next(iter(value))!s}=...")
+        OmegaConf.update(trained, key, value)
     return plain(trained)
 
 

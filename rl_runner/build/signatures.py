@@ -107,7 +107,7 @@ def arguments(key: str, target: Any, node: State) -> None:
             taken = ", ".join(parameters)
             raise UserError(f"{key}.{name}: {target.__name__} takes no such argument; it takes {taken}")
         if name in hints and not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hints[name]):
-            raise UserError(f"{key}.{name}: {_in_words(hints[name])} is wanted, got {value!r}")
+            raise UserError(f"{key}.{name}: must be {_in_words(hints[name])}, got {value!r}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -142,7 +142,7 @@ def require(key: str, made: Any, contract: Any) -> None:
     """
     if not getattr(contract, "_is_protocol", False):
         if not isinstance(made, contract):
-            raise UserError(f"{key}: a {contract.__name__} is wanted, got a {type(made).__name__}")
+            raise UserError(f"{key}: must be a {contract.__name__}, got a {type(made).__name__}")
         return
     for name, wanted in _members(contract).items():
         what = f"{key}: {type(made).__name__} is no {contract.__name__} (rl_runner/types.py)"

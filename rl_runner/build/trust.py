@@ -33,6 +33,7 @@ PARTS = {  # where the classes are that any configuration may name, group by gro
     "replay": "rl_runner.replay",
     "optimizer": "torch.optim",
 }
+FACTORIES = ("rl_runner.networks.torsos.auto",)  # functions, beside recipes; others may do more than build a part
 
 
 def check(cfg: State, trust: list[str]) -> None:
@@ -200,7 +201,7 @@ def _modules(node: State) -> Iterator[str]:
 
 
 def _ours(group: str, target: str) -> bool:
-    """Return whether a dotted path names a public class or function of the part of rlrun that its group configures.
+    """Return whether a dotted path names a public class, recipe or factory of the part that its group configures.
 
     The place of the definition counts: rl_runner.networks.torsos.np.load begins as ours and ends in NumPy. Other parts
     are not allowed: `rl_runner.cli.main.run` runs any command line.
@@ -216,5 +217,7 @@ def _ours(group: str, target: str) -> bool:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
+        return False
+    if not (inspect.isclass(found) or group == "recipe" or target in FACTORIES):
         return False
     return f"{getattr(found, '__module__', '')}.".startswith(f"{part}.")

@@ -41,7 +41,7 @@ def complete(args: list[str]) -> int:
     """Serve the shell: print its hook, what removes it, or the candidates for the word that is being typed."""
     words = [word.split("=") for word in args if re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", word)]
     if not words:
-        print("rlrun: -sc: install=SHELL or uninstall=SHELL is wanted, SHELL one of bash, zsh, fish", file=sys.stderr)
+        print("rlrun: -sc: must be install=SHELL or uninstall=SHELL, where SHELL is bash, zsh or fish", file=sys.stderr)
         return 2
     action, shell = words[0]
     if action != "query":

@@ -38,9 +38,11 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
         typed: the same as they were typed.
 
     Raises:
-        UserError: the configuration asks for a sweep, and -m does not.
+        UserError: the configuration asks for a sweep, and -m does not; a file in --config-dir that Hydra would
+            not find.
     """
     options, overrides = words.split(verb, args)
+    _refuse_hidden(words.config_dir(options))
     for _ in range(len(overrides) + 1):  # each time one more word gets its "+"
         try:
             cfg = _composed(verb, options, overrides)
@@ -56,6 +58,13 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
             raise UserError(f"this configuration is a sweep (hydra.mode=MULTIRUN), which needs -m: {command}")
         break
     return [*options, *overrides]
+
+
+def _refuse_hidden(own: str | None) -> None:
+    """Refuse a file in the user's configuration directory that has the name of one of rlrun's, which comes first."""
+    for file in sorted(Path(own).rglob("*.yaml")) if own else []:
+        if (catalogue.conf_dir() / file.relative_to(own or "")).is_file():
+            raise UserError(f"--config-dir: {file}: rlrun has a file of that name, which would be taken; rename yours")
 
 
 def short_names(verb: Verb, args: list[str]) -> list[str]:

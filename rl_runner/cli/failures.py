@@ -40,7 +40,7 @@ def failure(verb: Verb, args: list[str], e: Exception) -> Failure:
     traceback.clear_frames(e.__traceback__)
     if "torch" in sys.modules and isinstance(e, sys.modules["torch"].OutOfMemoryError):
         needed = ". ".join(line.split(". ")[1:3])  # "Tried to allocate ...", "GPU 0 has ...", then advice on allocators
-        remedy = "a smaller batch_size or network is wanted, or replay.frames=host"
+        remedy = "use a smaller batch_size or network, or replay.frames=host"
         return Failure(f"device: the GPU's memory is full: {needed}; {remedy}", exit_code=2)
     if isinstance(e, (UserError, HydraException, OmegaConfBaseException)):
         return Failure(line, getattr(e, "trace", None), exit_code=getattr(e, "exit_code", 2))

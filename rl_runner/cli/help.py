@@ -74,7 +74,7 @@ def _topic(verb: Verb, topic: str) -> Iterable[str]:
         lines += _union({name: had for name, had in keys.of_group(known).items() if _covers(topic, name)}, known)
     if not lines:
         meant = hints.meant_key(topic, keys.names(verb))
-        raise WrongLine(f"no help on {topic!r}; " + (f"did you mean {meant}?" if meant else "a group or key is wanted"))
+        raise WrongLine(f"no help on {topic!r}; " + (f"did you mean {meant}?" if meant else "name a group or a key"))
     return lines
 
 

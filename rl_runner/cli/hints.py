@@ -89,7 +89,7 @@ def unknown_option(verb: Verb, word: str, rest: Sequence[str], options: Sequence
 
 def no_override(verb: Verb, word: str) -> str:
     """Return what is wrong with a word that sets nothing."""
-    wrong = f"{word!r}: key=value is wanted"
+    wrong = f"{word!r}: must be key=value"
     if meant := _choice(verb, word):
         return f"{wrong}; did you mean {meant}?"
     if verb.runs and (word == "latest" or Path(word).is_dir()):

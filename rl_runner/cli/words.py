@@ -64,7 +64,7 @@ def split(verb: Verb, args: list[str]) -> tuple[list[str], list[str]]:
         if choices := OPTIONS[name]:
             value = value if equals else rest.pop(0) if rest else ""
             if value not in choices if len(choices) > 1 else not value:
-                raise WrongLine(f"{name}: {' or '.join(choices)} is wanted, got {value!r}")
+                raise WrongLine(f"{name}: must be {' or '.join(choices)}, got {value!r}")
             options.append(value)
     return options, words
 

@@ -21,6 +21,7 @@ class PlayJob:
         policy: chooses its actions.
         mode: how it acts.
         episodes: how many to play.
+        max_steps: stop after this many steps, wherever the episode stands; None: play every episode to its end.
         video: file to write instead of opening a window.
         title: what is seen.
     """
@@ -29,22 +30,23 @@ class PlayJob:
     policy: Policy
     mode: Evaluate
     episodes: int
+    max_steps: int | None
     video: Path | None
     title: str
 
 
 def run(job: PlayJob) -> None:
-    """Play until the episodes are over or the window is closed; say each episode's return."""
+    """Play until the episodes or the steps are over or the window is closed; print each episode's return."""
     fps = job.envs.backend.fps
     with VideoFile(job.video, fps) if job.video else Window(job.title, fps) as screen:
         print(job.title)
-        obs, carry, played = job.envs.reset(), None, 0
+        obs, carry, played, steps = job.envs.reset(), None, 0, 0
         _show(job, screen)
-        while played < job.episodes and not getattr(screen, "closed", False):
+        while played < job.episodes and steps != job.max_steps and not getattr(screen, "closed", False):
             action, carry = job.policy.act(obs, carry, job.mode, job.envs.action_mask)
             job.envs.send(action)
             tr = job.envs.recv()
-            obs = tr.next_obs
+            obs, steps = tr.next_obs, steps + 1
             _show(job, screen)
             for episode in job.envs.finished:
                 played += 1

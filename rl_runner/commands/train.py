@@ -93,12 +93,12 @@ def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> Tra
         terminal.block(job.facts)
         resumed = _load(job, terminal, *saved) if saved else None
         saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
+        if resumed:
+            _record_changes(job, terminal)
         if resumed and _is_finished(job):
             done, steps = job.loop.done, job.loop.clock.steps
             terminal.say(finished_line(job.run, steps, None if done else job.plan.total_steps, job.trust))
             return _finished_result(job, resumed)
-        if resumed:
-            _record_changes(job, terminal)
         files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
         with (
             contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log,

@@ -7,7 +7,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 from rl_runner import catalogue
 from rl_runner.launch import tuned
@@ -29,4 +29,5 @@ def compose(words: list[str]) -> tuple[Any, Path]:
             program.cfg = before
     with open_dict(cfg):
         del cfg["hydra"]
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # raises if a value cannot be resolved
     return cfg, directory

@@ -1,6 +1,6 @@
 """Composition of a training configuration with the values that are tuned for its agent in its environment.
 
-They are in conf/tuned/<agent>/<env>.yaml, or in a file of that name in a configuration directory of the user's. The
+They are in conf/tuned/<agent>/<env>.yaml, or in a directory of the user's (--config-dir) laid out in the same way. The
 order is: defaults, environment, agent, tuned, experiment, command line. Hydra alone cannot do it: which file applies
 depends on the agent and the environment that an experiment or the command line chose, and the file may choose options
 itself (`override /replay: prioritized`).
@@ -16,8 +16,10 @@ import hydra
 from hydra._internal import hydra as hydra_app
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner import catalogue
 
@@ -61,8 +63,29 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """Compose the configuration that the words of a command line ask for."""
+        """Compose the configuration that the words of a command line ask for.
 
+        Raises:
+            HydraException, OmegaConfBaseException: a word does not fit the configuration.
+        """
+        try:
+            return self._load(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        except ValueError as e:
+            if isinstance(e, OmegaConfBaseException):
+                raise
+            nothing = next((w for w in overrides if w.endswith("=null") and self._is_group(w[:-5])), None)
+            name = (nothing or "").removesuffix("=null")
+            wrong = f"{nothing}: choose an option, {name}=NAME, or leave the group out: ~{name}" if nothing else str(e)
+            raise ConfigCompositionException(wrong) from e
+
+    def _load(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool,
+        validate_sweep_overrides: bool,
+    ) -> DictConfig:
         def load(words: list[str]) -> DictConfig:
             return super(Loader, self).load_configuration(
                 config_name, words, run_mode, from_shell, validate_sweep_overrides
@@ -72,21 +95,25 @@ class Loader(ConfigLoaderImpl):
             return load(overrides)
         defaults = self.compute_defaults_list(MAIN, overrides, run_mode)
         chosen = cast(Choices, defaults.overrides.known_choices)
-        name = chosen["tuned"]
+        name, env = chosen.get("tuned"), chosen["env"]  # no name: left out by ~tuned
         if name == "auto":
             paths = [default.config_path or "" for default in reversed(defaults.defaults)]
-            envs = [
-                path.removeprefix("env/") for path in paths if path.startswith("env/")
-            ]  # the chosen one comes first
+            envs = [path[4:] for path in paths if path.startswith("env/")]  # the chosen one, then what it is built on
             there = self.get_group_options(f"tuned/{chosen['agent']}", config_name=MAIN, overrides=overrides)
-            name = next((f"{chosen['agent']}/{env}" for env in envs if env in there), None)
+            env = next((env for env in envs if env in there), None)
+            name = env and f"{chosen['agent']}/{env}"
         if name in (None, "none"):
             cfg = load(overrides)
         else:
-            cfg = self._with(str(name), chosen, overrides, load)
+            cfg = self._with(str(name), str(env), chosen, overrides, load)
             _restore_overrides(cfg, overrides)
-        cfg.tuned.file = name
+        OmegaConf.update(cfg, "tuned.file", name, force_add=True)
+        if "unused" not in cfg.tuned:
+            OmegaConf.update(cfg, "tuned.unused", [], force_add=True)
         return cfg
+
+    def _is_group(self, name: str) -> bool:
+        return bool(self.get_group_options(name, config_name=MAIN, overrides=[]))
 
     def _choices(self, *words: str) -> Choices:
         """Return the options that these words choose, as an experiment or another file may choose them too."""
@@ -97,30 +124,37 @@ class Loader(ConfigLoaderImpl):
             )
         return _known[key]
 
-    def _with(self, name: str, chosen: Choices, words: list[str], load: Load) -> DictConfig:
+    def _with(self, name: str, env: str, chosen: Choices, words: list[str], load: Load) -> DictConfig:
         """Compose with a tuned file, without those of its values that belong to options that were not chosen.
 
         A group in which the user or the experiment chose another option than the file is for keeps a tuned value if
         both options have that key and the same default for it, as optimizer=adam and adamw have. Otherwise the key is
         missing or means something else there, as exploration.end does under exploration=boltzmann.
+
+        Args:
+            name: the file, without tuned/ and .yaml.
+            env: the environment whose own values the file replaces: the one that it was found for, or that was chosen.
+            chosen: the option of each group, with the file's own choices.
+            words: the command line.
+            load: composes.
         """
-        agent, _, env = name.rpartition("/")
-        envs = self.get_group_options("env", config_name=MAIN, overrides=words)
-        meant = [f"agent={agent or chosen['agent']}", f"env={env if env in envs else chosen['env']}"]
+        agent = name.rpartition("/")[0] or chosen["agent"]
+        meant = [f"agent={agent}", f"env={env}"]
         meant += [word for word in words if word.startswith("hydra.searchpath=")]
         plain = self._choices(*meant, "tuned=none")
         tuned = self._choices(*meant, f"tuned={name}")
         # What was chosen holds, also where another choice implies it, as network=mlp implies network/torso=mlp.
         cfg = load([*words, *_differing(plain, chosen), f"tuned={name}"])
         final = cast(Choices, cfg.hydra.runtime.choices)
+        bare = self._choices(*words, "tuned=none")
         groups = [word.partition("=")[0].replace("/", ".") for word in _differing(tuned, final)]
         groups += [group.replace("/", ".") for group in tuned if group not in final]  # removed by ~group
-        if groups or not {f"agent={final['agent']}", f"env={final['env']}"} <= set(meant):
+        if groups or (final["agent"], final["env"]) != (agent, env):
             _drop(
                 cfg,
                 tuned=_leaves(load([*meant, f"tuned={name}"])),
                 defaults=_leaves(load([*meant, "tuned=none", *_differing(plain, tuned)])),
-                others=_leaves(load([*words, "tuned=none", *_differing(chosen, final)])),
+                others=_leaves(load([*words, *_differing(bare, final), "tuned=none"])),
                 groups=groups,
             )
         return cfg

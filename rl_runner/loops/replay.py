@@ -96,7 +96,7 @@ class ReplayLoop:
         if optimizer := getattr(self.agent, "optimizer", None):  # an agent of the user's own may have none
             learned["lr"] = float(optimizer.param_groups[0]["lr"])
         if not math.isfinite(learned.get("loss", 0.0)):
-            raise UserError("optimizer.lr: the network has diverged (the loss is not finite); a smaller one is wanted")
+            raise UserError("optimizer.lr: the network has diverged (the loss is not finite); use a smaller one")
         return grouped(learn=learned, explore=self.agent.metrics(self.clock.steps))
 
     def state_dict(self) -> State:

@@ -74,7 +74,24 @@ class RunDirectory:
             raise UserError(f"resume: {_not_written(run.path, e)}") from e
         if not claimed:
             raise UserError(f"resume: {run.path} is in use by another process")
+        try:
+            run.refuse_links()
+        except UserError:
+            run.release()
+            raise
         return run
+
+    def refuse_links(self) -> None:
+        """Refuse a run whose files are symbolic links: it may be a stranger's, and files elsewhere would be written.
+
+        A link named checkpoints is allowed, to a larger disk: what is written below it has names of its own.
+
+        Raises:
+            UserError: one of them is a link.
+        """
+        for path in (*self.path.iterdir(), *self.evaluations.glob("*"), *(self.path / "tensorboard").glob("*")):
+            if path.is_symlink() and path != self.checkpoints:
+                raise UserError(f"{path}: is a symbolic link, and would be written to; replace it by what it links to")
 
     @classmethod
     def find(cls, name: str, which: str) -> tuple[RunDirectory, Path]:
@@ -104,7 +121,7 @@ class RunDirectory:
             return cls(_latest())
         run = cls(Path(name))
         if not run.path.is_dir():
-            raise UserError(f"{name}: no such directory; a run's directory is wanted, or latest")
+            raise UserError(f"{name}: no such directory; name a run's directory, or latest")
         if not run.config.is_file():
             raise UserError(
                 f"{name} is no run: it holds no config.yaml; runs are under {OUTPUTS}/<env>/<agent>/, "

@@ -131,7 +131,7 @@ class Terminal:
         table.add_column(overflow="fold")
         for name, fact in rows:
             table.add_row(name, fact)
-            self._write(f"{name:15}{fact}")
+            self._write(f"{name:15}{' '.join(fact.split())}")
         self._console.print(table)
 
     def _progress(self) -> Table:

@@ -14,6 +14,7 @@ from rl_runner.launch import tuned
 from rl_runner.replay.frames import DeviceFrames
 from rl_runner.replay.replay import Replay
 from rl_runner.types import State, UserError
+from tests.commandline import refused
 
 CPU = torch.device("cpu")
 
@@ -57,6 +58,10 @@ def test_the_learning_rate_falls_only_where_that_is_asked_for() -> None:
     assert components.lr_schedule(configuration("env=cartpole")) is None
     agent: Any = learner("env=cartpole", "optimizer.lr=0.5", "optimizer.lr_end=0.1", "total_steps=200").agent
     assert [agent.lr_schedule(step) for step in (0, 100, 200, 300)] == pytest.approx([0.5, 0.3, 0.1, 0.1])
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused() -> None:
+    assert "LBFGS evaluates the loss several times" in refused("train", "optimizer._target_=torch.optim.LBFGS")
 
 
 def test_what_an_environment_cannot_give_is_said() -> None:

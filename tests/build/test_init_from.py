@@ -107,7 +107,7 @@ def test_what_is_refused(trained: Path) -> None:
     assert refused("train", "init_from_optimizer=true").startswith(
         "rlrun: init_from_optimizer: init_from=RUN is needed"
     )
-    assert refused("train", "init_from_optimizer=3").endswith("true or false is wanted, got 3")
+    assert refused("train", "init_from_optimizer=3").endswith("must be true or false, got 3")
     line = refused("train", "env=frozenlake", "agent=q_learning", f"init_from={trained}")
     assert line == f"rlrun: init_from: nothing of {best} fits this agent: table (16×4, not there)"
     assert "init_from: cannot change" in refused("train", f"resume={trained}", f"init_from={trained}")

@@ -17,14 +17,14 @@ def test_wrong_parts_are_named() -> None:
     wrong: dict[str, dict[str, Any]] = {
         "part._target_: .*nowhere": {"_target_": "nowhere.Net"},
         "part._target_: ": {"_target_": "rl_runner.sync.Harder"},
-        "part.every_steps: a whole number or null": {"_target_": "rl_runner.sync.Hard", "every_steps": "often"},
+        "part.every_steps: must be a whole number or null": {"_target_": "rl_runner.sync.Hard", "every_steps": "often"},
         "sync.every_steps: must be at least 1": {"_target_": "rl_runner.sync.Hard", "every_steps": 0},
         "part.every_day: Hard takes no such argument; it takes every_updates, every_steps, every_episodes": {
             "_target_": "rl_runner.sync.Hard",
             "every_day": 1,
         },
         "part: .*'tau'": {"_target_": "rl_runner.sync.Soft"},
-        "part.head.tau: a number": {
+        "part.head.tau: must be a number": {
             "_target_": "rl_runner.networks.qnetwork.QNetwork",
             "head": {"_target_": "rl_runner.sync.Soft", "tau": "a"},
         },
@@ -145,13 +145,13 @@ def test_values_that_fit(node: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("node", "says"),
     [
-        ({"n": 1.0}, "part.n: a whole number is wanted, got 1.0"),
-        ({"n": True}, "part.n: a whole number is wanted, got True"),
-        ({"n": None}, "part.n: a whole number is wanted, got None"),
-        ({"x": "1"}, "part.x: a number or null is wanted, got '1'"),
-        ({"b": 1}, "part.b: true or false is wanted, got 1"),
-        ({"s": 1}, "part.s: a word is wanted, got 1"),
-        ({"many": 3}, r"part.many: a list \[a whole number, ...\] is wanted, got 3"),
+        ({"n": 1.0}, "part.n: must be a whole number, got 1.0"),
+        ({"n": True}, "part.n: must be a whole number, got True"),
+        ({"n": None}, "part.n: must be a whole number, got None"),
+        ({"x": "1"}, "part.x: must be a number or null, got '1'"),
+        ({"b": 1}, "part.b: must be true or false, got 1"),
+        ({"s": 1}, "part.s: must be a word, got 1"),
+        ({"many": 3}, r"part.many: must be a list \[a whole number, ...\], got 3"),
         ({"many": ["a"]}, "part.many: "),
         ({"many": "abc"}, "part.many: "),
         ({"unknown": 1}, "part.unknown: Part takes no such argument; it takes n, x, b, s, many"),
@@ -164,7 +164,7 @@ def test_values_that_do_not_fit(node: dict[str, Any], says: str) -> None:
 
 def test_functions_and_what_cannot_be_known() -> None:
     arguments("f", function, {"group": {"a": 1}, "any_": 3, "call": "whatever"})
-    with pytest.raises(UserError, match=r"f.group: a group of keys is wanted, got 3"):
+    with pytest.raises(UserError, match=r"f.group: must be a group of keys, got 3"):
         arguments("f", function, {"group": 3})
 
     def open_ended(**more: int) -> None:

@@ -1,5 +1,9 @@
 """A stranger's run cannot run code: what its configuration names is looked at before anything is built."""
 
+import contextlib
+import importlib
+import inspect
+import pkgutil
 import re
 import shutil
 from pathlib import Path
@@ -193,6 +197,25 @@ def test_ours_are_fine_only_where_they_belong() -> None:
     for group, target in [("optimizer", "rl_runner.sync.Hard"), ("mine", "rl_runner.sync.Hard"), ("sync", "Hard")]:
         with pytest.raises(UserError, match=r"trust=\["):
             trust.check({group: {"_target_": target}}, [])
+
+
+def test_of_our_functions_only_recipes_and_factories_are_fine() -> None:
+    """Others import modules or open files: `rl_runner.envs.gym.import_module` runs a file of the run's directory."""
+    allowed = set()
+    for group, package in trust.PARTS.items():
+        for module in modules_below(package) if package.startswith("rl_runner.") else []:
+            for name, found in inspect.getmembers(importlib.import_module(module), inspect.isfunction):
+                with contextlib.suppress(UserError):
+                    trust.check({group: {"_target_": f"{module}.{name}"}}, [])
+                    allowed.add(f"{module}.{name}")
+                    assert found.__module__ == module
+    recipes = {f"rl_runner.build.recipes.{name}" for name in ("replay_learning", "online", "planning")}
+    assert allowed == {"rl_runner.networks.torsos.auto", *recipes}
+
+
+def modules_below(package: str) -> list[str]:
+    path = getattr(importlib.import_module(package), "__path__", [])
+    return [package, *(found.name for found in pkgutil.walk_packages(path, f"{package}."))]
 
 
 def test_gymnasiums_wrappers_that_change_numbers_need_no_trust(trained: Path) -> None:

@@ -14,5 +14,5 @@ def test_the_full_memory_of_a_gpu_is_told_in_one_line() -> None:
     assert not failure.trace
     assert failure.line == (
         "device: the GPU's memory is full: Tried to allocate 105.15 GiB. GPU 0 has a total capacity of 79.19 GiB of "
-        "which 30.00 GiB is free; a smaller batch_size or network is wanted, or replay.frames=host"
+        "which 30.00 GiB is free; use a smaller batch_size or network, or replay.frames=host"
     )

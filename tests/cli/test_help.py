@@ -73,7 +73,7 @@ def test_a_key_its_values_and_its_comment() -> None:
         ("lr", "no help on 'lr'; did you mean optimizer.lr?"),
         ("optimzer", "no help on 'optimzer'; did you mean optimizer?"),
         ("env=cartpol", "env: there is no 'cartpol'; did you mean cartpole?"),
-        ("!", "no help on '!'; a group or key is wanted"),
+        ("!", "no help on '!'; name a group or a key"),
     ],
 )
 def test_a_topic_that_there_is_not(topic: str, says: str) -> None:

@@ -17,12 +17,12 @@ from tests.commandline import files, refused
         ("watch latest", "unknown verb 'watch'; did you mean play?"),
         ("resume latest", "unknown verb 'resume'; did you mean train resume=RUN?"),
         ("run env=pong", "unknown verb 'run'; did you mean train?"),
-        ("train pong", "'pong': key=value is wanted; did you mean env=pong?"),
-        ("train dqn", "'dqn': key=value is wanted; did you mean agent=dqn?"),
-        ("train Cartpol", "'Cartpol': key=value is wanted; did you mean env=cartpole?"),
-        ("train latest", "'latest': key=value is wanted; did you mean resume=latest?"),
-        ("train seed = 3", "'seed': key=value is wanted, without spaces: seed=..."),
-        ("train CartPole-v1", "'CartPole-v1': key=value is wanted; did you mean env=cartpole?"),
+        ("train pong", "'pong': must be key=value; did you mean env=pong?"),
+        ("train dqn", "'dqn': must be key=value; did you mean agent=dqn?"),
+        ("train Cartpol", "'Cartpol': must be key=value; did you mean env=cartpole?"),
+        ("train latest", "'latest': must be key=value; did you mean resume=latest?"),
+        ("train seed = 3", "'seed': must be key=value, without spaces: seed=..."),
+        ("train CartPole-v1", "'CartPole-v1': must be key=value; did you mean env=cartpole?"),
         ("train --env=pong", "there is no option '--env'; keys are set without dashes: env=pong"),
         ("train --env pong", "there is no option '--env'; keys are set without dashes: env=pong"),
         ("train --env Ant-v5", "there is no option '--env'; keys are set without dashes: env=gym env.id=Ant-v5"),
@@ -66,4 +66,4 @@ def test_what_newcomers_type(line: str, says: str, workdir: Path) -> None:
 
 
 def test_a_run_in_the_place_of_an_override(trained: Path) -> None:
-    assert refused("train", str(trained)) == f"rlrun: '{trained}': key=value is wanted; did you mean resume={trained}?"
+    assert refused("train", str(trained)) == f"rlrun: '{trained}': must be key=value; did you mean resume={trained}?"

@@ -124,6 +124,11 @@ def test_options_may_stand_anywhere(workdir: Path) -> None:
         shown = yaml.safe_load(rlrun("train", *words, "--cfg", "job").out)
         assert (shown["env"]["id"], shown["seed"]) == ("Acrobot-v1", 3)
     assert "did you mean batch_size?" in refused("train", "--config-dir", "mine", "env=mine", "bach_size=3")
+    (Path("mine") / "env" / "cartpole.yaml").write_text("name: other")
+    line = (
+        "rlrun: --config-dir: mine/env/cartpole.yaml: rlrun has a file of that name, which would be taken; rename yours"
+    )
+    assert refused("train", "--config-dir", "mine", "env=cartpole") == line
 
 
 def test_completion(monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
@@ -137,7 +142,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
     for shell in ("bash", "zsh", "fish"):
         assert "rlrun -sc query=" in rlrun("-sc", f"install={shell}").out
         assert rlrun("-sc", f"uninstall={shell}").out.startswith("complete -")
-    assert "install=SHELL or uninstall=SHELL is wanted" in refused("-sc", "install=tcsh")
+    assert "must be install=SHELL or uninstall=SHELL" in refused("-sc", "install=tcsh")
 
 
 # Bad input: one line, exit code 2, nothing left behind.
@@ -150,8 +155,8 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["trian"], "unknown verb 'trian'; did you mean train?"),
         (["--foo"], "unknown verb '--foo'; there is train, eval, play"),
         (["train", "--multrun"], "no option '--multrun'; did you mean --multirun?"),
-        (["train", "--cfg", "jobb"], "--cfg: job or hydra or all is wanted, got 'jobb'"),
-        (["train", "--config-dir"], "--config-dir: DIRECTORY is wanted"),
+        (["train", "--cfg", "jobb"], "--cfg: must be job or hydra or all, got 'jobb'"),
+        (["train", "--config-dir"], "--config-dir: must be DIRECTORY, got ''"),
         (["train", "--config-dir", "nowhere"], "nowhere' not found"),
         (["train", "env=cartpol"], "env: there is no 'cartpol'; did you mean cartpole?"),
         (["train", "network/torso=nature"], "network/torso: there is no 'nature'; did you mean nature_cnn?"),
@@ -162,7 +167,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "+optimizer.momentun=0.9"], "optimizer.momentun: Adam takes no such argument"),
         (["train", "+agent.lr=0.1"], "agent.lr: DQN takes no such argument"),
         (["train", "env.kwargs.gravity=3"], "env.id: CartPole-v1 cannot be made: .*gravity"),
-        (["train", "env.wrappers=[5]"], r"env.wrappers\[0\]: {_target_: package.Wrapper, key: value} is wanted, got 5"),
+        (["train", "env.wrappers=[5]"], r"env.wrappers\[0\]: must be {_target_: package.Wrapper, key: value}, got 5"),
         (["train", "env.wrappers=[{_target_: nowhere.Wrap}]"], r"env.wrappers\[0\]._target_: .*nowhere"),
         (["train", "env.wrappers=[{_target_: gymnasium.wrappers.TimeLimit, wide: 1}]"], r"env.wrappers\[0\].wide: "),
         (["train", "env.frame_stack=0"], "env.frame_stack: must be at least 1, got 0"),
@@ -179,31 +184,33 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         ),
         (["train", "value=c51", "value.high=inf"], "value.high: must be a finite number"),
         # what is no override
-        (["train", "foo"], "'foo': key=value is wanted"),
+        (["train", "foo"], "'foo': must be key=value"),
         (["train", "cartpole"], "did you mean env=cartpole?"),
-        (["train", "=3"], "key=value is wanted"),
+        (["train", "=3"], "must be key=value"),
         (["train", "total_steps=[1"], r"'total_steps=\[1' cannot be read"),
         (["train", "seed=1,2"], "seed: one run for each of 1,2 needs -m"),
         (["train", "-m", "seed=[1"], r"'seed=\[1' cannot be read"),
         (["train", "-m", "resume=latest", "seed=1,2"], "resume: .*--multirun"),
         # types and ranges
-        (["train", "batch_size=-1"], "batch_size: a whole number, 1 or more is wanted, got -1"),
-        (["train", "batch_size=abc"], "batch_size: a whole number, 1 or more is wanted, got 'abc'"),
-        (["train", "agent.gamma=1.5"], r"agent.gamma: a number in \[0, 1\] is wanted, got 1.5"),
-        (["train", "seed=1.5"], "seed: a whole number"),
-        (["train", "agent.double=maybe"], "agent.double: true or false is wanted, got 'maybe'"),
-        (["train", "optimizer.lr=-1"], "optimizer.lr: a number above 0"),
+        (["train", "batch_size=-1"], "batch_size: must be a whole number, 1 or more, got -1"),
+        (["train", "batch_size=abc"], "batch_size: must be a whole number, 1 or more, got 'abc'"),
+        (["train", "agent.gamma=1.5"], r"agent.gamma: must be a number in \[0, 1\], got 1.5"),
+        (["train", "seed=1.5"], "seed: must be a whole number"),
+        (["train", "tuned=null"], "tuned=null: choose an option, tuned=NAME, or leave the group out: ~tuned"),
+        (["train", "sync=null"], "sync=null: choose an option, sync=NAME, or leave the group out: ~sync"),
+        (["train", "agent.double=maybe"], "agent.double: must be true or false, got 'maybe'"),
+        (["train", "optimizer.lr=-1"], "optimizer.lr: must be a number above 0"),
         (["train", "optimizer.eps=-1"], "optimizer: .*epsilon"),
         (["train", "exploration.start=2"], r"exploration.start: .*\[0, 1\]"),
-        (["train", "exploration.steps=soon"], "exploration.steps: a whole number is wanted, got 'soon'"),
+        (["train", "exploration.steps=soon"], "exploration.steps: must be a whole number, got 'soon'"),
         (["train", "sync.every_updates=0"], "sync.every_updates: must be at least 1"),
         (["train", "sync.every_steps=1", "sync.every_episodes=1"], "sync: every_steps and every_episodes"),
-        (["train", "agent.clip_grad_norm=x"], "agent.clip_grad_norm: a number or null is wanted, got 'x'"),
-        (["train", "network/torso=mlp", "network.torso.sizes=5"], "network.torso.sizes: a list"),
-        (["train", "network.hidden=[a]"], "network.hidden: a list"),
+        (["train", "agent.clip_grad_norm=x"], "agent.clip_grad_norm: must be a number or null, got 'x'"),
+        (["train", "network/torso=mlp", "network.torso.sizes=5"], "network.torso.sizes: must be a list"),
+        (["train", "network.hidden=[a]"], "network.hidden: must be a list"),
         (["train", "value.loss=l1"], "value.loss: 'l1' is unknown; one of mse, huber"),
-        (["train", "stop.return=much"], "stop.return: a number, or null"),
-        (["train", "env.imports=3"], "env.imports: a list"),
+        (["train", "stop.return=much"], "stop.return: must be a number, or null"),
+        (["train", "env.imports=3"], "env.imports: must be a list"),
         (["train", "replay.capacity=2"], "replay.capacity: .*at least"),
         # parts that are not there or do not fit
         (["train", "optimizer._target_=torch.optim.Foo"], "optimizer._target_: .*torch.optim.Foo"),
@@ -233,12 +240,12 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "resume=nowhere"], "nowhere: no such directory"),
         (["train", "resume=latest"], "latest: no runs under outputs/"),
         (["train", "resume=."], "is no run: it holds no config.yaml"),
-        (["eval"], "checkpoint: a run or a checkpoint directory, or latest"),
+        (["eval"], "checkpoint: must be a run or a checkpoint directory, or latest"),
         (["eval", "nowhere"], "nowhere: no such directory"),
         (["eval", "."], "is no run"),
         (["eval", "latest"], "latest: no runs under outputs/"),
-        (["eval", "latest", "episodes=0"], "episodes: a whole number, 1 or more"),
-        (["eval", "latest", "epsilon=3"], r"epsilon: a number in \[0, 1\]"),
+        (["eval", "latest", "episodes=0"], "episodes: must be a whole number, 1 or more"),
+        (["eval", "latest", "epsilon=3"], r"epsilon: must be a number in \[0, 1\]"),
         (["play"], "checkpoint: name a run .* or env=NAME for a random agent"),
         (["play", "latest", "env=pong"], "env: .*not both"),
         (["play", "env=cartpole", "video=out.avi"], "video: the file name must end in .mp4 or .gif"),

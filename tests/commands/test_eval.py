@@ -96,7 +96,9 @@ def test_snapshots_are_evaluated_as_the_whole_checkpoint_of_their_step(workdir: 
     assert {p.name for p in (run / "eval").iterdir()} == {f"{n}_seed0.json" for n in ("step_000000040", "40", "20")}
     line = refused("eval", str(run), "which=30")
     assert line.endswith("best, last or one of the steps: 20, 40")
-    assert "checkpoint.snapshots_every_steps: a whole number" in refused("train", "checkpoint.snapshots_every_steps=-1")
+    assert "checkpoint.snapshots_every_steps: must be a whole number" in refused(
+        "train", "checkpoint.snapshots_every_steps=-1"
+    )
 
 
 def test_which_there_is_not(trained: Path) -> None:

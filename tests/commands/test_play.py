@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from imageio_ffmpeg import count_frames_and_secs
 
 from tests.commandline import refused, rlrun
 
@@ -28,6 +29,17 @@ def test_a_random_agent(words: list[str], workdir: Path) -> None:
     assert done.code == 0, done
     assert "a random agent" in done.out
     assert (workdir / "out.gif").is_file()
+
+
+def test_stops_after_so_many_steps(trained: Path, workdir: Path) -> None:
+    done = rlrun("play", "env=cartpole", "episodes=9", "max_steps=15", "video=clip.mp4")
+    assert done.code == 0, done
+    lengths = [int(n) for n in re.findall(r"(\d+) steps", done.out)]
+    assert sum(lengths) <= 15
+    assert count_frames_and_secs(workdir / "clip.mp4")[0] == 15 + 1 + len(
+        lengths
+    )  # one more for the first frame of each episode
+    assert "max_steps" in refused("play", "env=cartpole", "max_steps=0", "video=clip.mp4")
 
 
 def test_the_same_seed_gives_the_same_episodes(trained: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_name_and_tags(workdir: Path) -> None:
 def test_names_and_tags_that_are_none(workdir: Path, word: str) -> None:
     key = word.partition("=")[0]
     assert re.match(
-        rf"rlrun: {key}: a .*letters, digits, _, - and \.(, or null)? is wanted, got ", refused("train", word)
+        rf"rlrun: {key}: must be a .*letters, digits, _, - and \.(, or null)?, got ", refused("train", word)
     )
 
 
@@ -173,6 +173,21 @@ def test_changes_of_a_resume_are_recorded(trained: Path) -> None:
     }
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert (config["optimizer"]["lr"], config["batch_size"]) == (0.5, 4)
+
+
+def test_changes_of_a_finished_run_are_recorded(trained: Path) -> None:
+    assert "is finished" in rlrun("train", f"resume={trained}", "optimizer.weight_decay=0.1").out
+    assert rlrun("train", f"resume={trained}", "total_steps=60").code == 0
+    rows = (trained / "changes.csv").read_text().splitlines()
+    assert rows[1:] == ["40,optimizer.weight_decay,,0.1", "40,total_steps,40,60"]
+
+
+def test_a_group_is_not_changed_as_a_whole_on_resume(trained: Path) -> None:
+    """It would set the keys that were not named to the defaults of today."""
+    before = (trained / "config.yaml").read_text()
+    line = refused("train", f"resume={trained}", "eval={every_steps: 50}")
+    assert line.startswith("rlrun: eval: name single keys when a run is resumed, such as eval.")
+    assert (trained / "config.yaml").read_text() == before
 
 
 def test_a_key_of_the_saved_agent_may_change_though_the_default_one_has_none(workdir: Path) -> None:

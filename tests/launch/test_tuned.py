@@ -52,6 +52,7 @@ def shown(*words: str) -> dict[str, Any]:
         (["agent=sarsa", "env=frozenlake"], "sarsa/frozenlake"),
         (["env=lunarlander", "tuned=none"], "none"),
         (["env=lunarlander", "tuned=dqn/cartpole"], "dqn/cartpole"),
+        (["env=lunarlander", "~tuned"], None),
         (["experiment=cartpole_dqn"], "none"),
         (["experiment=ablation", "ablation=rainbow"], "dqn/lunarlander_plain"),
     ],
@@ -125,6 +126,17 @@ def test_a_file_for_another_agent_adds_no_groups() -> None:
     assert taken.keys() == none.keys()
 
 
+def test_a_file_for_another_environment_brings_the_options_that_it_chooses() -> None:
+    for words in (["env=breakout", "tuned=dqn/pong"], ["env=cartpole", "tuned=dqn/pong"]):
+        cfg, pong = config(*words), config("env=pong")
+        assert cfg["tuned"] == {"file": "dqn/pong", "unused": []}
+        assert cfg["replay"] == pong["replay"]
+        assert cfg["network"]["torso"] == pong["network"]["torso"]
+    cfg = config("env=breakout", "tuned=dqn/pong", "replay=uniform")  # what was chosen holds
+    assert cfg["replay"]["sampler"] == {"_target_": "rl_runner.replay.samplers.Uniform"}
+    assert any(key.startswith("replay.sampler.") for key in cfg["tuned"]["unused"])
+
+
 def test_what_the_user_typed_is_never_dropped(workdir: Path) -> None:
     """Also where it is what the file says, and 0.05 is what tuned/dqn/lunarlander says."""
     cfg = config("env=lunarlander", "exploration=boltzmann", "exploration.end=0.05", "exploration.steps=7")
@@ -140,7 +152,7 @@ def test_keys_of_options_that_a_tuned_file_chooses_can_be_set(workdir: Path) -> 
     assert shown(*words)["network"]["torso"]["fc"] == [32]
     for several in (["-m", "seed=1,2"], ["-m", "agent.gamma=0.9,0.99"]):
         done = rlrun("train", *several, *words, "eval.episodes=0")  # each job composes, and is then refused for this
-        assert done.err.count("eval.episodes: a whole number, 1 or more is wanted") == 2, done
+        assert done.err.count("eval.episodes: must be a whole number, 1 or more") == 2, done
 
 
 def test_an_environment_of_the_users_takes_the_values_of_the_one_it_is_built_on(tmp_path: Path) -> None:

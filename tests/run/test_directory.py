@@ -56,6 +56,31 @@ def test_a_failed_resume_leaves_the_run_free(trained: Path) -> None:
     RunDirectory.resumed(str(trained)).release()
 
 
+@pytest.mark.parametrize("name", ["metrics.csv", "config.tmp", "train.log", "tensorboard", "eval", "eval/x.json"])
+def test_nothing_is_written_through_links(name: str, trained: Path) -> None:
+    """A run may be a stranger's, whose links lead to files of this user."""
+    mine = Path("mine")
+    link = trained / name
+    if link.is_dir():
+        shutil.rmtree(link)
+        mine.mkdir()
+    else:
+        link.unlink(missing_ok=True)
+        link.parent.mkdir(exist_ok=True)
+        mine.write_text("precious")
+    link.symlink_to(mine.absolute())
+    line = refused("train", f"resume={trained}", "total_steps=60")
+    assert line.endswith("is a symbolic link, and would be written to; replace it by what it links to")
+    assert "is a symbolic link" in refused("eval", str(trained), "episodes=1")
+    assert list(mine.iterdir()) == [] if mine.is_dir() else mine.read_text() == "precious"
+
+
+def test_checkpoints_may_lie_elsewhere(trained: Path) -> None:
+    shutil.move(trained / "checkpoints", "disk")
+    (trained / "checkpoints").symlink_to(Path("disk").absolute())
+    assert rlrun("train", f"resume={trained}", "total_steps=60").code == 0
+
+
 def test_finding(trained: Path) -> None:
     checkpoints = trained / "checkpoints"
     run, checkpoint = RunDirectory.find(str(trained), "best")
