@@ -382,7 +382,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch; default: 1")
     parser.add_argument("--precision", default="fp32", help="of scaling; default: fp32")
     parser.add_argument("--device", default="cpu", help="default: cpu")
-    parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "published", help="where the table goes")
+    parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "benchmarks", help="default: outputs/benchmarks")
     parser.add_argument("--only", nargs="+", help="of peers: these alone")
     parser.add_argument("--words", nargs="+", default=[], help="of profile: overrides of the recipe")
     parser.add_argument("--peers-python", help="of an environment that has the peers already")

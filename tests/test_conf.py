@@ -91,12 +91,13 @@ def test_every_option_composes(group: str) -> None:
 
 
 def test_every_network_composes_with_every_torso() -> None:
+    alone = {torso: config(f"network/torso={torso}", "tuned=none") for torso in options("network/torso")}
     for network in options("network"):
         for torso in options("network/torso"):
-            cfg = config(f"network={network}", f"network/torso={torso}")["network"]
+            cfg = config(f"network={network}", f"network/torso={torso}", "tuned=none")["network"]
             assert cfg["head"]["noisy"] == ("noisy" in network)
             assert cfg["head"]["_target_"].endswith("Dueling" if "dueling" in network else "SingleStream")
-            assert cfg["torso"] == config(f"network/torso={torso}")["network"]["torso"]
+            assert cfg["torso"] == alone[torso]["network"]["torso"]
 
 
 @pytest.mark.parametrize("env", ATARI + CLASSIC)

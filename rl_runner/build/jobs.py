@@ -85,9 +85,10 @@ def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
         ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
         *_tuned(cfg),
         *_network_and_replay(agent, loop, cfg),
+        *_optimizer(agent),
         *begins,
         *no_exact,
-        ("device", f"{device}, {torch.get_num_threads()} CPU thread(s)"),
+        ("device", f"{device}, {torch.get_num_threads()} CPU thread(s){_precision(agent)}"),
         *run.facts(),
     ]
     checkpoints = Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"])
@@ -264,6 +265,18 @@ def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> list[tuple[str,
         storage = loop.replay.storage
         facts.append(("replay", f"{cfg['replay']['capacity']:,} rows, {_gigabytes(storage.nbytes)}"))
     return facts
+
+
+def _optimizer(agent: Agent) -> list[tuple[str, str]]:
+    optimizer = getattr(agent, "optimizer", None)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return []
+    return [("optimizer", f"{type(optimizer).__name__}, learning rate {optimizer.param_groups[0]['lr']:g}")]
+
+
+def _precision(agent: Agent) -> str:
+    precision = getattr(_network(agent), "precision", None)
+    return f", computing in {precision}" if precision else ""
 
 
 def _network(agent: Agent) -> nn.Module | None:

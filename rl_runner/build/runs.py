@@ -15,8 +15,9 @@ from rl_runner.commands import train as training
 from rl_runner.commands.train import TrainJob
 from rl_runner.results import TrainResult
 from rl_runner.run import notes, provenance
+from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
-from rl_runner.types import State
+from rl_runner.types import State, UserError
 
 
 def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> TrainResult:
@@ -70,6 +71,9 @@ def resume(
     """
     mine = trust.remembered(run.config)
     config = saved.resumed_config(run, cfg, list(changes))
+    reached = Checkpoints(run.checkpoints).newest_step()
+    if config["total_steps"] < reached:
+        raise UserError(f"total_steps: must be at least {reached:,}, where this run is, got {config['total_steps']:,}")
     before = training.flatten(saved.load_run_config(run, list(cfg.trust)))
     with naming_their_code(lambda: config):
         job = train_job(config, run, resumed=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +44,8 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
     """
     options, overrides = words.split(verb, args)
     _refuse_hidden(words.config_dir(options))
+    if "hydra.mode=MULTIRUN" in overrides and not words.MULTIRUN & set(options):
+        raise UserError(_needs_m(verb, typed))
     for _ in range(len(overrides) + 1):  # each time one more word gets its "+"
         try:
             cfg = _composed(verb, options, overrides)
@@ -54,10 +57,14 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
             overrides = [f"+{word}" if word in taken else word for word in overrides]
             continue
         if cfg.hydra.mode == RunMode.MULTIRUN and not {*words.MULTIRUN, *words.SHOWING} & set(options):
-            command = shlex.join(["rlrun", verb.name, "-m", *(word for word in typed if word != "hydra.mode=MULTIRUN")])
-            raise UserError(f"this configuration is a sweep (hydra.mode=MULTIRUN), which needs -m: {command}")
+            raise UserError(_needs_m(verb, typed))
         break
     return [*options, *overrides]
+
+
+def _needs_m(verb: Verb, typed: list[str]) -> str:
+    command = shlex.join(["rlrun", verb.name, "-m", *(word for word in typed if word != "hydra.mode=MULTIRUN")])
+    return f"this configuration is a sweep (hydra.mode=MULTIRUN), which needs -m: {command}"
 
 
 def _refuse_hidden(own: str | None) -> None:
@@ -85,6 +92,7 @@ def known_keys(verb: Verb, args: list[str]) -> list[str]:
         cfg = _composed(verb, [], [])
     node = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     leaves = list(_names({key: value for key, value in node.items() if key != "hydra"}))
+    leaves += [f"{key}.{name}" for key, target in _typed_targets(overrides) for name in _parameters(target)]
     return sorted({*leaves, *groups, *(leaf.rpartition(".")[0] for leaf in leaves)} - {""})
 
 
@@ -127,10 +135,24 @@ def _takes(verb: Verb, options: list[str], overrides: list[str], key: str) -> bo
     try:
         cfg = _composed(verb, options, [word for word in overrides if word not in beside])
         target = OmegaConf.select(cfg, f"{parent}._target_") if parent else None
-        parameters = inspect.signature(get_object(target)).parameters if target else {}
-    except Exception:  # whatever composing, or importing somebody's module, raises: Hydra or the build will say it
+    except (HydraException, OmegaConfBaseException):  # Hydra will say it
         return False
+    parameters = _parameters(target)
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _typed_targets(overrides: list[str]) -> list[tuple[str, str]]:
+    """Return the groups for which the command line names a class or function, each with that."""
+    named = [word.lstrip("+").partition("=")[::2] for word in overrides]
+    return [(key.removesuffix("._target_"), value) for key, value in named if key.endswith("._target_")]
+
+
+def _parameters(target: str | None) -> Mapping[str, inspect.Parameter]:
+    """Return what a class or function takes, as far as it can be imported."""
+    try:
+        return inspect.signature(get_object(target)).parameters if target else {}
+    except Exception:  # whatever importing somebody's module raises: the build will say it
+        return {}
 
 
 def _names(node: Any, prefix: str = "") -> Any:

@@ -121,7 +121,8 @@ def _union(found: dict[str, dict[str, Key]], group: str) -> list[str]:
             value = "(each option its own)"
         else:
             value = ", ".join(f"{value} ({', '.join(options)})" for value, options in values.items())
-        comment = next((key.comment for key in had.values() if key.comment), "")
+        # Options differ in their remarks ("Atari only"); the longest one says what the key is.
+        comment = max((key.comment for key in had.values()), key=len)
         merged.append(Key(name, value, comment))
     return _rows(merged)
 

@@ -43,7 +43,7 @@ ALIASES = {  # what other libraries call a key
     "learn_every_steps": ("train_freq", "train_frequency"),
     "network": ("policy", "net", "architecture", "arch"),
     "network/torso": ("torso",),
-    "network.torso.sizes": ("net_arch", "hidden_sizes", "hidden_layers"),
+    "network.torso.sizes": ("net_arch", "hidden_sizes", "hidden_layers", "width", "widths", "layers"),
     "num_threads": ("threads", "n_threads"),
     "optimizer": ("optim",),
     "optimizer.lr": ("lr", "learning_rate", "learningrate"),
@@ -52,6 +52,7 @@ ALIASES = {  # what other libraries call a key
     "reward_clip": ("clip_reward", "clip_rewards"),
     "seed": ("random_seed",),
     "sync.every_updates": ("target_update_interval", "target_network_frequency", "target_update"),
+    "tuned": ("preset",),
     "total_steps": ("steps", "n_steps", "num_steps", "max_steps", "timesteps", "n_timesteps", "total_timesteps"),
     "updates_per_learn": ("gradient_steps",),
 }
@@ -121,6 +122,8 @@ def unknown_key(verb: Verb, key: str, value: str, known: Sequence[str]) -> str:
     others = [name for name in keys.names(verb) if name not in known]  # of options that are not chosen
     if key in others:
         return f"there is no key {key!r} with these options; {_options_with(verb, key)}"
+    if not meant_key(key, known, fuzzy=False) and (meant := meant_key(key, others, fuzzy=False)):
+        return f"there is no key {key!r}; did you mean {meant}? {_options_with(verb, meant)}"
     if meant := meant_key(key, known):
         setting = f"{meant}={value}" if meant_key(key, known, fuzzy=False) else meant
         return f"there is no key {key!r}; did you mean {setting}?"

@@ -104,6 +104,8 @@ def _override(verb: Verb, word: str, several: bool) -> str:
         raise WrongLine(hints.no_override(verb, word))
     if key in verb.paths:
         return f"{key}={_paths(value, several)}"
+    if re.fullmatch(r"[\w.]+=\d+(\.\d+)?[eE]\+?\d+", word) and float(value).is_integer():  # 1e6 is a float in YAML
+        return f"{key}={int(float(value))}"
     if re.match(r"env\.kwargs\.|env\.kwargs=\s*\{", word):  # an environment's own arguments: new keys, without a "+"
         return f"++{word}"
     if "/" in key and "." in key:  # network/torso._target_=...: the slash of a group, the dot of a value

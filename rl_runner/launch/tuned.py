@@ -146,16 +146,19 @@ class Loader(ConfigLoaderImpl):
         # What was chosen holds, also where another choice implies it, as network=mlp implies network/torso=mlp.
         cfg = load([*words, *_differing(plain, chosen), f"tuned={name}"])
         final = cast(Choices, cfg.hydra.runtime.choices)
-        bare = self._choices(*words, "tuned=none")
         groups = [word.partition("=")[0].replace("/", ".") for word in _differing(tuned, final)]
         groups += [group.replace("/", ".") for group in tuned if group not in final]  # removed by ~group
-        if groups or (final["agent"], final["env"]) != (agent, env):
+        classes = [word.partition("._target_=")[0].lstrip("+") for word in words if "._target_=" in word]
+        classes = [group for group in classes if not group.startswith("network")]  # its keys are the torso's own
+        if groups or classes or (final["agent"], final["env"]) != (agent, env):
+            bare = self._choices(*words, "tuned=none")
             _drop(
                 cfg,
                 tuned=_leaves(load([*meant, f"tuned={name}"])),
                 defaults=_leaves(load([*meant, "tuned=none", *_differing(plain, tuned)])),
                 others=_leaves(load([*words, *_differing(bare, final), "tuned=none"])),
                 groups=groups,
+                classes=classes,
             )
         return cfg
 
@@ -179,6 +182,7 @@ def _drop(
     defaults: dict[str, object],
     others: dict[str, object],
     groups: list[str],
+    classes: list[str],
 ) -> None:
     """Take tuned values out of a configuration that are not for the options that it has, and note their keys in it.
 
@@ -188,12 +192,14 @@ def _drop(
         defaults: the values with the options that the file is for, but without its values.
         others: the values of the configuration if the file had none.
         groups: groups with another option than the one that the file is for.
+        classes: groups for which the command line names a class, whose values cannot be those of the file's option.
     """
     now = _leaves(cfg)
     for key, value in tuned.items():
         before, other = defaults.get(key, ABSENT), others.get(key, ABSENT)
         new_key = before is ABSENT and any(key.startswith(f"{group}.") for group in groups)
-        if now.get(key, ABSENT) != value or other == value or (other == before and not new_key):
+        kept = other == before and not new_key and not any(key.startswith(f"{group}.") for group in classes)
+        if now.get(key, ABSENT) != value or other == value or kept:
             continue
         if other is ABSENT:
             _delete(cfg, key)

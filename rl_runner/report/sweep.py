@@ -21,11 +21,12 @@ from rl_runner.run import notes
 from rl_runner.run.files import NOTE
 from rl_runner.run.terminal import make_console
 
+LEAST_SEEDS = 3  # for an interval: of two seeds it would be some ten times as wide as the seeds lie apart
 MAX_CURVES = 8  # in one picture; more could not be told apart
 RETURNS = ("last", "best", "area")
 EXPENDABLE = ("steps", "best", "area")  # columns that a narrow terminal does without, the first one first
 CAPTION = """\
-raw returns; ±: 95 % confidence interval of the mean over seeds (Student's t)
+raw returns; ±: 95 % confidence interval of the mean over 3 or more seeds (Student's t)
 last: the evaluation at a run's end, the number to trust, unless stop.eval_return ended the run
 best: a run's highest evaluation, picked afterwards, so it flatters
 area: mean of a run's evaluations (area under its curve): how fast it learned"""
@@ -53,7 +54,7 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     planned = sum(len(row.jobs) for row in rows)
     finished = sum(len(row.evaluations) for row in rows)
     console.print(f"\n{directory}: {finished} of {planned} runs finished", markup=False)
-    console.print(f"all with {_common(rows)}", markup=False)
+    _print_words(console, f"all with {_common(rows)}")
     _show_table(console, rows)
     for row in rows:
         for line in _missing(row):
@@ -61,7 +62,12 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     for run, note in notes.of_sweep(directory):
         if note is None:
             console.print(Text(f"{run} left no readable note ({NOTE}), not in the numbers", style="red"))
-    console.print(CAPTION, markup=False, style="dim")
+    _print_words(console, CAPTION, style="dim")
+
+
+def _print_words(console: Console, text: str, style: str | None = None) -> None:
+    """Print text; a terminal's lines end between words."""
+    console.print(text, markup=False, style=style, soft_wrap=not console.is_terminal)
 
 
 def _common(rows: Sequence[Row]) -> str:
@@ -108,7 +114,7 @@ def _cells(row: Row, largest: float) -> list[str]:
 
 def _cell(values: Sequence[float], places: int) -> str:
     mean, half = mean_and_ci(values)
-    return f"{mean:,.{places}f} ± {f'{half:,.{places}f}' if len(values) > 1 else '-'}"
+    return f"{mean:,.{places}f} ± {f'{half:,.{places}f}' if len(values) >= LEAST_SEEDS else '-'}"
 
 
 def _steps(row: Row) -> str:

@@ -235,6 +235,10 @@ class Checkpoints:
         """Return whole checkpoints, newest first."""
         yield from reversed(self._named("step_"))
 
+    def newest_step(self) -> int:
+        """Return the step of the newest checkpoint, 0 if there is none."""
+        return max(map(_step, self.newest()), default=0)
+
     def best(self) -> Path | None:
         """Return the checkpoint of the best agent. A save that was killed may leave two: the higher score counts."""
         return max(self._named("best_"), key=lambda path: (_score(path), _step(path)), default=None)

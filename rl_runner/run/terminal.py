@@ -140,6 +140,8 @@ class Terminal:
         rate = left = None
         if self._speed:
             rate, left = self._speed.measure(steps, self._total - steps)
+        if not self._clock.updates:  # steps that only fill the replay memory are much faster than those to come
+            left = None
         share = steps / self._total if self._total else 1.0
         parts = [f"{steps:,}/{self._total:,} steps", f"{_duration(left)} left", f"{share:.0%}"]
         counts = _fitted(parts, width)

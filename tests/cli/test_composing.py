@@ -54,3 +54,19 @@ def test_an_environments_own_arguments_as_a_mapping() -> None:
     for words in (["env.kwargs={continuous: true}"], ["env.kwargs.continuous=true"]):
         shown = yaml.safe_load(rlrun("train", "env=lunarlander", *words, "--cfg", "job").out)
         assert shown["env"]["kwargs"] == {"continuous": True}
+
+
+def test_a_misspelt_argument_of_a_class_of_the_users(workdir: Path) -> None:
+    (workdir / "wide_pkg.py").write_text(
+        "import torch\ndef net(space, width=8):\n    return torch.nn.Linear(space.shape[0], width)\n"
+    )
+    line = refused("train", "network/torso._target_=wide_pkg.net", "network.torso.widht=32")
+    assert line == "rlrun: there is no key 'network.torso.widht'; did you mean network.torso.width?"
+
+
+def test_whole_numbers_in_scientific_notation(workdir: Path) -> None:
+    done = rlrun("train", "--cfg", "job", "total_steps=2.5e3", "optimizer.lr=1e-3", "eval.every_steps=1E+3")
+    assert "\ntotal_steps: 2500\n" in done.out
+    assert "\n  every_steps: 1000\n" in done.out
+    assert "\n  lr: 0.001\n" in done.out
+    assert "must be a whole number" in refused("train", "total_steps=1.55e1")

@@ -24,6 +24,12 @@ def written(file: Path) -> set[str]:
     return leaves(yaml.safe_load(text) or {}, "") - {""}
 
 
+def test_the_comment_of_a_key_that_options_share_says_what_it_is() -> None:
+    out = rlrun("train", "--help", "exploration").out + rlrun("train", "--help", "env").out
+    assert "epsilon at the first step" in out
+    assert "probability that the emulator repeats the last action" in out
+
+
 def test_every_key_of_every_group_is_listed() -> None:
     for group in catalogue.groups():
         shown = rlrun("train", "--help", group).out

@@ -18,6 +18,11 @@ from tests.commandline import files, refused
         ("resume latest", "unknown verb 'resume'; did you mean train resume=RUN?"),
         ("run env=pong", "unknown verb 'run'; did you mean train?"),
         ("train pong", "'pong': must be key=value; did you mean env=pong?"),
+        ("train preset=x", "there is no key 'preset'; did you mean tuned=x?"),
+        (
+            "train network.torso.width=32",
+            "there is no key 'network.torso.width'; did you mean network.torso.sizes? network/torso=mlp has it",
+        ),
         ("train dqn", "'dqn': must be key=value; did you mean agent=dqn?"),
         ("train Cartpol", "'Cartpol': must be key=value; did you mean env=cartpole?"),
         ("train latest", "'latest': must be key=value; did you mean resume=latest?"),

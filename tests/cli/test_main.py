@@ -383,6 +383,7 @@ def test_nothing_but_m_starts_more_than_one_run(workdir: Path) -> None:
     assert refused("train", *words) == f"{line}train -m --config-dir mine experiment=many"
     assert refused("train", "experiment=ablation", "seed=3") == f"{line}train -m experiment=ablation seed=3"
     assert refused("train", "hydra.mode=MULTIRUN", "seed=3") == f"{line}train -m seed=3"
+    assert refused("train", "hydra.mode=MULTIRUN", "seed=3,4") == f"{line}train -m seed=3,4"
     assert refused("eval", "latest", "hydra.mode=MULTIRUN") == f"{line}eval -m latest"
     shown = yaml.safe_load(rlrun("train", "experiment=ablation", "--cfg", "job").out)  # which runs nothing
     assert shown["seed"] == 0

@@ -32,8 +32,9 @@ def test_what_is_said(workdir: Path) -> None:
         "observations": "4 numbers in .*, as they are",
         "actions": r"Discrete\(2\)",
         "network": "MLP . SingleStream, 67,586 parameters",  # 4·256 + 256 + 256·256 + 256 + 256·2 + 2
+        "optimizer": "Adam, learning rate 0.0023",
         "replay": r"500 rows, [\d.]+ [kMG]B",
-        "device": r"\w+, \d+ CPU thread",
+        "device": r"\w+, \d+ CPU thread\(s\), computing in fp32",
         "run": str(run),
     }
     for name, fact in facts.items():
@@ -180,6 +181,13 @@ def test_changes_of_a_finished_run_are_recorded(trained: Path) -> None:
     assert rlrun("train", f"resume={trained}", "total_steps=60").code == 0
     rows = (trained / "changes.csv").read_text().splitlines()
     assert rows[1:] == ["40,optimizer.weight_decay,,0.1", "40,total_steps,40,60"]
+
+
+def test_a_run_is_not_made_shorter_than_it_is(trained: Path) -> None:
+    before = (trained / "config.yaml").read_text()
+    line = refused("train", f"resume={trained}", "total_steps=39")
+    assert line == "rlrun: total_steps: must be at least 40, where this run is, got 39"
+    assert (trained / "config.yaml").read_text() == before
 
 
 def test_a_group_is_not_changed_as_a_whole_on_resume(trained: Path) -> None:

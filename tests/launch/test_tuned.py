@@ -103,6 +103,7 @@ def test_a_network_that_the_user_names_is_taken_with_its_torso(word: str) -> Non
         (["sync=soft"], ["sync.every_updates"]),
         (["exploration=boltzmann"], ["exploration.end"]),  # which means a temperature by that
         (["optimizer=rmsprop"], ["optimizer.lr"]),  # which starts from another
+        (["optimizer._target_=torch.optim.SGD"], ["optimizer.lr"]),  # which Adam's rate does not suit
         (["optimizer=adamw", "replay=prioritized", "network=dueling"], []),
     ],
 )
@@ -114,7 +115,7 @@ def test_values_for_options_that_were_not_chosen_are_dropped(words: list[str], u
     for key in unused:
         group, name = key.split(".")
         assert with_file[group].get(name) == without[group].get(name)
-    assert with_file["optimizer"]["lr"] == (2.5e-4 if "optimizer=rmsprop" in words else 6.3e-4)
+    assert with_file["optimizer"]["lr"] == (without["optimizer"]["lr"] if "optimizer.lr" in unused else 6.3e-4)
 
 
 def test_a_file_for_another_agent_adds_no_groups() -> None:

@@ -198,7 +198,8 @@ class Remembering(DQN):
 
 
 def test_a_memory_is_saved_and_restored(tmp_path):
-    cfg = configuration("env=cartpole", "env.num_envs=3", "learning_starts=10", "learn_every_steps=3", "batch_size=4")
+    short = ["learning_starts=10", "learn_every_steps=3", "updates_per_learn=1", "batch_size=4"]
+    cfg = configuration("env=cartpole", "env.num_envs=3", *short)
     cfg["agent"]["_target_"] = f"{__name__}.Remembering"
     loop, other = (jobs.learner_of(cfg, environments(cfg), torch.device("cpu")).loop() for _ in range(2))
     for _ in range(37):

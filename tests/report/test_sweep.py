@@ -180,6 +180,14 @@ def test_nothing_is_said_of_a_sweep_that_never_began(tmp_path: Path, capsys: pyt
     assert not list(tmp_path.iterdir())
 
 
+def test_two_seeds_have_no_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Student's t of two values 6 apart is 38: it would hide the values."""
+    for seed, value in enumerate((2.0, 8.0)):
+        a_job(tmp_path / f"{seed}", f"network=mlp seed={seed}", {100: value})
+    sweep.report(tmp_path)
+    assert "5.000 ± -" in capsys.readouterr().out
+
+
 def test_lengths_that_differ_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Runs that stop when the task is solved."""
     for seed, end in enumerate((40_000, 60_000, 110_000)):
@@ -221,7 +229,7 @@ def test_a_large_sweep_reads_well_in_100_columns(
 def two_keys(tmp_path: Path) -> Path:
     """A sweep over two keys, one of which is long; one configuration is told nothing."""
     for network, lr in [("network=mlp", ""), ("network=dueling", "optimizer.lr=0.0001")]:
-        for seed in range(2):
+        for seed in range(3):
             job = f"env=pong {network} {lr} seed={seed}"
             a_job(tmp_path / f"{network}_{seed}", job, {1_000_000: -10.5, 2_000_000 + seed: -12.5 - seed})
     return tmp_path
@@ -252,9 +260,9 @@ def test_a_column_for_each_swept_key_and_no_word_or_number_cut(
     assert max(map(len, lines)) <= width
     (head,) = [line for line in lines if line.startswith("┃")]
     assert head.replace("┃", " ").split() == heading.split()
-    # -12.5 and -13.5: half the distance is 0.5, times t(0.975; 1) = 12.706.
+    # -12.5, -13.5 and -14.5: std 1, divided by sqrt(3), times t(0.975; 2) = 4.303.
     cells = [line.replace("│", " ").split()[:6] for line in lines if line.startswith("│")]
-    assert cells == [["mlp", "default", "2", "-13.00", "±", "6.35"], ["dueling", "0.0001", "2", "-13.00", "±", "6.35"]]
+    assert cells == [["mlp", "default", "3", "-13.50", "±", "2.48"], ["dueling", "0.0001", "3", "-13.50", "±", "2.48"]]
     narrow = [line for line in out.splitlines() if line.startswith("too narrow here for ")]
     assert narrow == ([f"too narrow here for {', '.join(left_out)}: see results.csv"] if left_out else [])
 
@@ -266,9 +274,9 @@ def test_rows_are_stacked_where_no_table_fits(
     sweep.report(two_keys)
     lines = capsys.readouterr().out.splitlines()
     i = lines.index("network=dueling  optimizer.lr=0.0001")
-    # The mean of -10.5 and -12.5, and of -10.5 and -13.5, is -11.5 and -12.
-    assert lines[i + 1 : i + 4] == ["  seeds 2", "  last -13.00 ± 6.35", "  best -10.50 ± 0.00"]
-    assert lines[i + 4] == "  area -11.75 ± 3.18"
+    # Areas are the means of -10.5 and each last one: -11.5, -12 and -12.5, std 0.5.
+    assert lines[i + 1 : i + 4] == ["  seeds 3", "  last -13.50 ± 2.48", "  best -10.50 ± 0.00"]
+    assert lines[i + 4] == "  area -12.00 ± 1.24"
 
 
 def shows(picture: Path, colour: tuple[int, int, int]) -> bool:

@@ -101,7 +101,7 @@ def test_parts_without_room_are_left_out_and_none_is_cut(
         terminal.advance(Clock(steps=0), [])
         terminal.update(Clock(steps=0), {"learn/loss": 0.125})
         now = 110.0
-        terminal.advance(Clock(steps=20_000), [-1233.5, -1234.5, -1235.5])
+        terminal.advance(Clock(steps=20_000, updates=1), [-1233.5, -1234.5, -1235.5])
         progress, shown = drawn(terminal, width)
     # 9,980,000 steps are left, at 2,000 per second: 4,990 seconds.
     assert progress.lstrip("━╸╺ ") == "20,000/10,000,000 steps  1:23:10 left  0%"[: width - 2]
@@ -117,7 +117,7 @@ def test_what_is_known_is_shown_before_any_scalar_is_written(tmp_path: Path, mon
         assert drawn(terminal, 80)[1] == "starting  ε 1.000"
         terminal.advance(Clock(steps=0), [])
         now = 1.0
-        terminal.advance(Clock(steps=100), [7.0])
+        terminal.advance(Clock(steps=100, updates=1), [7.0])
         assert drawn(terminal, 80)[1] == "return 7.00 (last episode)  ε 0.900  100 steps/s"
         with terminal.pause("evaluating"):
             now = 3.0
