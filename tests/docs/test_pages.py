@@ -60,6 +60,7 @@ LINES = sorted({tuple(words) for page in (README, *DOCS.glob("*.md")) for words 
 
 @pytest.mark.parametrize("words", [words for words in LINES if "--config-dir" not in words], ids=" ".join)
 def test_every_command_line_composes(words: tuple[str, ...], workdir: Path) -> None:
+    (workdir / "my_pkg.py").write_text("def MyNet(space, width=64): ...")  # which keys it takes is looked up
     done = rlrun("train", *words, "--cfg", "job")
     assert done.code == 0, done.err
 
