@@ -9,14 +9,19 @@ itself (`override /replay: prioritized`).
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import hydra
 from hydra._internal import hydra as hydra_app
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -52,8 +57,40 @@ def compose(words: list[str]) -> DictConfig:
         return hydra.compose(MAIN, words)
 
 
+class _ReadOnce:
+    """Configuration files that are read and parsed once. Each reader gets a copy, because Hydra changes what it gets.
+
+    Args:
+        repository: reads files.
+        read: what was read before, by the file's path within the search path.
+    """
+
+    def __init__(self, repository: IConfigRepository, read: dict[str, ConfigResult | None]) -> None:
+        self._repository, self._read = repository, read
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        if config_path not in self._read:
+            self._read[config_path] = self._repository.load_config(config_path)
+        return copy.deepcopy(self._read[config_path])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repository, name)
+
+
 class Loader(ConfigLoaderImpl):
     """Hydra's loader of configurations, which replaces tuned=auto by the file for the chosen agent and environment."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._read: dict[str, ConfigResult | None] = {}
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        """Let the several compositions of one configuration read each file once."""
+        parsed, repository = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        repository.delegate = cast(IConfigRepository, _ReadOnce(repository.delegate, self._read))
+        return parsed, repository
 
     def load_configuration(
         self,
