@@ -59,7 +59,7 @@ def test_the_groups_offer_these() -> None:
     assert {"adam", "adamw", "rmsprop"} <= set(options("optimizer"))
     assert options("value") == sorted(["scalar", "c51", "qr_dqn", "iqn"])
     assert options("replay") == sorted(["uniform", "prioritized"])
-    tables = ["value_iteration", "policy_iteration", "q_learning", "sarsa"]
+    tables = ["value_iteration", "policy_iteration", "model_based", "q_learning", "sarsa"]
     assert options("agent") == sorted(["dqn", "rainbow", *tables])
     lectures = {"frozenlake_dqn", "cartpole_dqn", "lunarlander_dqn", "pong_dqn", "breakout_2013"}
     lectures |= {"frozenlake_q_learning", "mspacman_dueling_noisy", "mnih_2013", "rainbow_atari", "ablation"}

@@ -95,10 +95,10 @@ def test_every_part_on_pixels(switch: str, tmp_path: Path) -> None:
     goes_on_with_the_same_bits([*PONG, *SWITCHES[switch]], tmp_path)
 
 
-@pytest.mark.parametrize("agent", ["q_learning", "sarsa", "value_iteration", "policy_iteration"])
+@pytest.mark.parametrize("agent", ["q_learning", "sarsa", "model_based", "value_iteration", "policy_iteration"])
 def test_tables(agent: str, tmp_path: Path) -> None:
     cfg = config([f"agent={agent}", "env=frozenlake"])
-    steps = 3 if agent == "policy_iteration" else 20
+    steps = {"policy_iteration": 3, "model_based": 150}.get(agent, 20)
     first, second = (build.train_job(cfg, RunDirectory(tmp_path)).loop for _ in range(2))
     for _ in range(steps):
         first.step()

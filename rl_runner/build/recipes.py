@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from rl_runner.agents.dqn import DQN
+from rl_runner.agents.model_based import ModelBased
 from rl_runner.agents.planning import PolicyIteration, ValueIteration
 from rl_runner.agents.tabular import QLearning, Sarsa
 from rl_runner.build import checks
@@ -82,7 +83,7 @@ class MakesPlanner(Protocol):
 
 if TYPE_CHECKING:
     _replay_agents: tuple[MakesReplayAgent] = (DQN,)
-    _tables: tuple[MakesTable, MakesTable] = (QLearning, Sarsa)
+    _tables: tuple[MakesTable, MakesTable, MakesTable] = (QLearning, Sarsa, ModelBased)
     _planners: tuple[MakesPlanner, MakesPlanner] = (ValueIteration, PolicyIteration)
 
 
@@ -118,7 +119,7 @@ def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -
 
 
 def online(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
-    """Temporal-difference learning with a table: learn from each step as it happens."""
+    """Learning with a table, from each step as it happens: temporal differences, or a model of the dynamics."""
     checks.require(cfg, checks.DISCOUNT)
     states = build.states(envs)
     agent = factory("agent", build.agent_node(cfg), MakesTable)(

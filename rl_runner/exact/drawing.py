@@ -40,16 +40,26 @@ def draw(mdp: MDP, q: Floats) -> list[str]:
     Cells where no action is chosen (terminal cells, walls) are dots. Without a grid there are no lines.
     """
     symbols = arrows(mdp)
-    if symbols is None or mdp.grid is None:
+    if symbols is None:
         return []
-    numbers = [f"{value:.2f}" for value in q.max(axis=1)]
-    chosen, seen = greedy(q).argmax(axis=1), reachable(mdp)
+    chosen = greedy(q).argmax(axis=1)
     if mdp.acts_as is not None:
         chosen = mdp.acts_as[np.arange(len(chosen)), chosen]
+    return _rows(mdp, [f"{symbols[a]} " for a in chosen], q.max(axis=1))
+
+
+def draw_values(mdp: MDP, values: Floats) -> list[str]:
+    """Return the same without actions, from the values (S,) of states."""
+    return [] if mdp.grid is None else _rows(mdp, ["  "] * len(values), values)
+
+
+def _rows(mdp: MDP, symbols: list[str], values: Floats) -> list[str]:
+    assert mdp.grid is not None
+    numbers, seen = [f"{value:.2f}" for value in values], reachable(mdp)
     width = max(len(number) for number, s in zip(numbers, seen, strict=True) if s)
     cells = [
-        f"{symbols[a]} {number:>{width}}" if s else NEVER.center(width + 2)
-        for a, number, s in zip(chosen, numbers, seen, strict=True)
+        f"{symbol}{number:>{width}}" if s else NEVER.center(width + 2)
+        for symbol, number, s in zip(symbols, numbers, seen, strict=True)
     ]
     columns = mdp.grid[1]
     return ["   ".join(cells[i : i + columns]).rstrip() for i in range(0, len(cells), columns)]

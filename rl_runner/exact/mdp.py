@@ -199,6 +199,14 @@ def greedy(q: Floats) -> Floats:
     return policy
 
 
+def uniform(mdp: MDP) -> Floats:
+    """Return the policy (S, A) that takes each allowed action with the same probability."""
+    actions = mdp.reward.shape[1]
+    allowed = np.ones(mdp.reward.shape) if mdp.acts_as is None else (mdp.acts_as == np.arange(actions)) * 1.0
+    policy: Floats = allowed / allowed.sum(axis=1, keepdims=True)
+    return policy
+
+
 def reachable(mdp: MDP) -> BoolArray:
     """Return in which states (S,) an action can be chosen; terminal states are excluded."""
     seen: BoolArray = mdp.start > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rl_runner.exact.drawing import draw
+from rl_runner.exact.drawing import draw, draw_values
 from rl_runner.exact.mdp import (
     MDP,
     Floats,
@@ -16,6 +16,7 @@ from rl_runner.exact.mdp import (
     policy_values,
     reachable,
     require_memory,
+    uniform,
 )
 from rl_runner.types import ValueAgent
 
@@ -74,11 +75,13 @@ class Exact:
         }
 
     def report(self) -> list[str]:
-        """Return lines to show: values and greedy actions if the states are a grid, and the value of the policy."""
+        """Return lines to show: the random policy's values and the agent's if the states are a grid, and its value."""
         now = self()
+        random = policy_values(self.mdp, uniform(self.mdp), self.gamma)
         limit = f" within {self.mdp.horizon} steps" if self.mdp.horizon else ""
         return [
-            *draw(self.mdp, self._values()),
+            *_titled("values of the random policy", draw_values(self.mdp, random)),
+            *_titled("values and greedy actions of the agent", draw(self.mdp, self._values())),
             f"exact value of the greedy policy at the start: {now['exact/value']:.6f}, "
             f"of {now['exact/value_optimal']:.6f} at best (discounted by {self.gamma} a step)",
             f"exact mean return of an episode{limit}: {now['exact/return']:.4f}; "
@@ -89,3 +92,8 @@ class Exact:
         """Return the agent's Q (S, A), where a forbidden action counts as the allowed one that it acts as."""
         q: Floats = self.agent.q_values(self._states).double().cpu().numpy()
         return q if self.mdp.acts_as is None else np.take_along_axis(q, self.mdp.acts_as, axis=1)
+
+
+def _titled(title: str, lines: list[str]) -> list[str]:
+    """Return lines below a title, or nothing if there are none."""
+    return [title, *lines] if lines else []

@@ -120,12 +120,22 @@ def test_the_report_draws_the_grid_and_says_what_the_policy_is_worth():
     mdp = GymBackend("rlrun/GridWorld-v0", 1, kwargs={"rows": 1, "columns": 4, "terminals": [[0, 3]]}).mdp()
     q = torch.zeros(4, 4)
     q[:, 1] = torch.tensor([0.5, 0.25, 2.0, 9.0])
-    grid, *words = Exact(mdp, Fixed(q.tolist()), 0.5).report()
+    _, _, title, grid, *words = Exact(mdp, Fixed(q.tolist()), 0.5).report()
+    assert title == "values and greedy actions of the agent"
     assert grid == "→ 0.50   → 0.25   → 2.00     ·"
     # three, two or one steps: -1.75, -1.5, -1; the largest error is 2 + 1
     text = " ".join(words)
     for number in ("-1.416667, of -1.416667", "by 0.5 a step", "within 100 steps: -2.0000", "a value: 3"):
         assert number in text
+
+
+def test_the_report_draws_the_random_policy_too():
+    """Sutton & Barto 2018, figure 4.1: a step costs 1, two corners end the episode, no discount."""
+    mdp = GymBackend("rlrun/GridWorld-v0", 1, kwargs={"rows": 4, "columns": 4, "terminals": [[0, 0], [3, 3]]}).mdp()
+    title, *grid = Exact(mdp, Fixed(torch.zeros(16, 4).tolist()), 1.0).report()[:5]
+    assert title == "values of the random policy"
+    known = [["·", -14, -20, -22], [-14, -18, -20, -20], [-20, -20, -18, -14], [-22, -20, -14, "·"]]
+    assert [line.split() for line in grid] == [[v if v == "·" else f"{v:.2f}" for v in row] for row in known]
 
 
 def test_without_a_grid_and_a_time_limit_there_are_the_words_alone():
