@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import gymnasium as gym
 import torch
-from torch import nn
 
 from rl_runner import compute, rng
 from rl_runner.agents.random import Random
-from rl_runner.build import checks, components, saved, trust
+from rl_runner.build import checks, components, facts, saved, trust
 from rl_runner.build.environments import draw_without_a_screen, environments, viewer
 from rl_runner.build.init_from import init_from
 from rl_runner.build.recipes import Learner
@@ -19,16 +17,15 @@ from rl_runner.build.signatures import check, named
 from rl_runner.commands.eval import EvalJob
 from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
-from rl_runner.envs.vector import Backend, EpisodicVectorEnv
+from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.exact.measure import Exact
-from rl_runner.loops.replay import ReplayLoop
 from rl_runner.run.checkpoint import Checkpoints, Damaged, about
 from rl_runner.run.directory import RunDirectory
 from rl_runner.schedules import Every
 from rl_runner.screen.video import ffmpeg
 from rl_runner.trainer import Plan
-from rl_runner.types import Agent, Evaluate, Loop, State, UserError, ValueAgent
+from rl_runner.types import Agent, Evaluate, State, UserError, ValueAgent
 
 
 def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
@@ -76,23 +73,9 @@ def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
         stop_window=cfg["stop"]["window"],
         stop_eval_return=cfg["stop"]["eval_return"],
     )
-    facts = [
-        *_labels(cfg),
-        ("environment", f"{envs.backend.name} × {envs.num_envs}  {_protocol(envs.backend)}"),
-        *(("", note) for note in envs.backend.notes),
-        ("observations", _observations(agent, envs)),
-        ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
-        ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
-        *_tuned(cfg),
-        *_network_and_replay(agent, loop, cfg),
-        *_optimizer(agent),
-        *begins,
-        *no_exact,
-        ("device", f"{device}, {torch.get_num_threads()} CPU thread(s){_precision(agent)}"),
-        *run.facts(),
-    ]
+    block = [*facts.built(cfg, agent, loop, envs), *begins, *no_exact, *facts.machine(agent, device), *run.facts()]
     checkpoints = Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"])
-    return TrainJob(run, loop, evaluation, exact, plan, checkpoints, facts, cfg, trust.needed(cfg))
+    return TrainJob(run, loop, evaluation, exact, plan, checkpoints, block, cfg, trust.needed(cfg))
 
 
 def eval_job(cfg: State) -> EvalJob:
@@ -228,72 +211,3 @@ def _load_agent(agent: Agent, name: str, which: str) -> tuple[Path, int]:
             _, checkpoint = RunDirectory.find(name, which)
             if checkpoint == before:
                 raise
-
-
-def _labels(cfg: State) -> list[tuple[str, str]]:
-    """Return the run's name and tags, which older runs do not have."""
-    named = [("name", str(cfg["name"]))] if cfg.get("name") is not None else []
-    return [*named, ("tags", ", ".join(map(str, cfg["tags"])))] if cfg.get("tags") else named
-
-
-def _tuned(cfg: State) -> list[tuple[str, str]]:
-    """Return which tuned values the run has. Runs from before there were any do not say."""
-    if "tuned" not in cfg:
-        return []
-    file, unused = cfg["tuned"]["file"], cfg["tuned"]["unused"]
-    if file == "none":
-        return [("tuned", "none, as asked (tuned=none)")]
-    if file is None:
-        return [("tuned", f"none for {cfg['agent']['name']} on {cfg['env']['name']}, the agent's defaults")]
-    return [("tuned", f"{file}{', without ' if unused else ''}{', '.join(unused)}")]
-
-
-def _gigabytes(n: int) -> str:
-    return f"{n / 1e9:.2f} GB" if n >= 1e8 else f"{n / 1e6:.1f} MB"
-
-
-def _protocol(backend: Backend) -> str:
-    return "  ".join(f"{k}={v}" for k, v in backend.protocol.items())
-
-
-def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> list[tuple[str, str]]:
-    """Describe them where the agent has them."""
-    facts = []
-    if network := _network(agent):
-        facts.append(("network", f"{_describe(network)}, {sum(p.numel() for p in network.parameters()):,} parameters"))
-    if isinstance(loop, ReplayLoop):
-        storage = loop.replay.storage
-        facts.append(("replay", f"{cfg['replay']['capacity']:,} rows, {_gigabytes(storage.nbytes)}"))
-    return facts
-
-
-def _optimizer(agent: Agent) -> list[tuple[str, str]]:
-    optimizer = getattr(agent, "optimizer", None)
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        return []
-    return [("optimizer", f"{type(optimizer).__name__}, learning rate {optimizer.param_groups[0]['lr']:g}")]
-
-
-def _precision(agent: Agent) -> str:
-    precision = getattr(_network(agent), "precision", None)
-    return f", computing in {precision}" if precision else ""
-
-
-def _network(agent: Agent) -> nn.Module | None:
-    return getattr(agent, "network", None)
-
-
-def _observations(agent: Agent, envs: EpisodicVectorEnv) -> str:
-    """Return in words what the agent makes of observations."""
-    network, space = _network(agent), envs.observation_space
-    if network is None:
-        return f"{space.n:,} states" if isinstance(space, gym.spaces.Discrete) else " ".join(str(space).split())
-    own = f"{type(space).__name__} of shape {space.shape}, as they are, for a torso of your own"
-    reads = str(getattr(getattr(network, "torso", None), "reads", own))
-    normalizer = getattr(network, "normalizer", None)
-    return f"{reads}, normalised by running statistics saved with the agent" if normalizer else reads
-
-
-def _describe(network: nn.Module) -> str:
-    parts = [type(getattr(network, part, network)).__name__ for part in ("torso", "head")]
-    return " + ".join(parts)

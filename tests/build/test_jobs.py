@@ -30,8 +30,7 @@ def test_what_is_built_is_what_was_asked_for(workdir: Path) -> None:
     made = job("env=frozenlake", "env.num_envs=3", "batch_size=7", "learn_every_steps=9", "learning_starts=11")
     assert made.loop.envs.num_envs == 3
     assert (made.loop.batch_size, made.loop.learn_every.period, made.loop.learning_starts) == (7, 9, 11)
-    assert dict(made.facts)["environment"].startswith("FrozenLake-v1 × 3")
-    assert dict(made.facts)["replay"].startswith("1,000 rows")
+    assert {"environment", "replay", "device"} <= dict(made.facts).keys()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,0 +1,106 @@
+"""What was built, in words: the block that a run prints at its start."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import torch
+from torch import nn
+
+from rl_runner.envs.vector import Backend, EpisodicVectorEnv
+from rl_runner.loops.replay import ReplayLoop
+from rl_runner.types import Agent, Loop, State
+
+Facts = list[tuple[str, str]]  # names and what is said of them; without a name: of the one above
+
+
+def built(cfg: State, agent: Agent, loop: Loop, envs: EpisodicVectorEnv) -> Facts:
+    """Return what a run is made of.
+
+    Args:
+        cfg: its configuration.
+        agent: built from it.
+        loop: trains the agent.
+        envs: the training environments.
+    """
+    return [
+        *_labels(cfg),
+        ("environment", f"{envs.backend.name} × {envs.num_envs}  {_protocol(envs.backend)}"),
+        *(("", note) for note in envs.backend.notes),
+        ("observations", _observations(agent, envs)),
+        ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
+        ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
+        *_tuned(cfg),
+        *_network_and_replay(agent, loop, cfg),
+        *_optimizer(agent),
+    ]
+
+
+def machine(agent: Agent, device: torch.device) -> Facts:
+    """Return where a run computes, and in which precision."""
+    precision = getattr(_network(agent), "precision", None)
+    computing = f", computing in {precision}" if precision else ""
+    return [("device", f"{device}, {torch.get_num_threads()} CPU thread(s){computing}")]
+
+
+def _labels(cfg: State) -> Facts:
+    """Return the run's name and tags, which older runs do not have."""
+    named = [("name", str(cfg["name"]))] if cfg.get("name") is not None else []
+    return [*named, ("tags", ", ".join(map(str, cfg["tags"])))] if cfg.get("tags") else named
+
+
+def _tuned(cfg: State) -> Facts:
+    """Return which tuned values the run has. Runs from before there were any do not say."""
+    if "tuned" not in cfg:
+        return []
+    file, unused = cfg["tuned"]["file"], cfg["tuned"]["unused"]
+    if file == "none":
+        return [("tuned", "none, as asked (tuned=none)")]
+    if file is None:
+        return [("tuned", f"none for {cfg['agent']['name']} on {cfg['env']['name']}, the agent's defaults")]
+    return [("tuned", f"{file}{', without ' if unused else ''}{', '.join(unused)}")]
+
+
+def _gigabytes(n: int) -> str:
+    return f"{n / 1e9:.2f} GB" if n >= 1e8 else f"{n / 1e6:.1f} MB"
+
+
+def _protocol(backend: Backend) -> str:
+    return "  ".join(f"{k}={v}" for k, v in backend.protocol.items())
+
+
+def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> Facts:
+    """Describe them where the agent has them."""
+    facts = []
+    if network := _network(agent):
+        facts.append(("network", f"{_describe(network)}, {sum(p.numel() for p in network.parameters()):,} parameters"))
+    if isinstance(loop, ReplayLoop):
+        storage = loop.replay.storage
+        facts.append(("replay", f"{cfg['replay']['capacity']:,} rows, {_gigabytes(storage.nbytes)}"))
+    return facts
+
+
+def _optimizer(agent: Agent) -> Facts:
+    optimizer = getattr(agent, "optimizer", None)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return []
+    return [("optimizer", f"{type(optimizer).__name__}, learning rate {optimizer.param_groups[0]['lr']:g}")]
+
+
+def _network(agent: Agent) -> nn.Module | None:
+    return getattr(agent, "network", None)
+
+
+def _observations(agent: Agent, envs: EpisodicVectorEnv) -> str:
+    """Return in words what the agent makes of observations."""
+    network, space = _network(agent), envs.observation_space
+    if network is None:
+        return f"{space.n:,} states" if isinstance(space, gym.spaces.Discrete) else " ".join(str(space).split())
+    own = f"{type(space).__name__} of shape {space.shape}, as they are, for a torso of your own"
+    reads = str(getattr(getattr(network, "torso", None), "reads", own))
+    normalizer = getattr(network, "normalizer", None)
+    return f"{reads}, normalised by running statistics saved with the agent" if normalizer else reads
+
+
+def _describe(network: nn.Module) -> str:
+    parts = [type(getattr(network, part, network)).__name__ for part in ("torso", "head")]
+    return " + ".join(parts)

@@ -1,0 +1,61 @@
+"""The block at the start of a run says what was built, each fact in one line."""
+
+import gymnasium as gym
+import pytest
+import torch
+
+from rl_runner.agents.random import Random
+from rl_runner.build import facts, jobs, saved
+from rl_runner.launch import tuned
+from rl_runner.loops.planning import PlanningLoop
+
+
+def block(*words: str) -> dict[str, str]:
+    cfg = saved.plain(tuned.compose([*words, "num_threads=1"]))
+    envs = jobs.environments(cfg["env"], cfg["env"]["num_envs"], 0, "test")
+    learner = jobs.learner_of(cfg, envs, torch.device("cpu"))
+    said = facts.built(cfg, learner.agent, learner.loop(), envs) + facts.machine(learner.agent, torch.device("cpu"))
+    envs.close()
+    return dict(said)
+
+
+def test_a_network() -> None:
+    said = block("env=cartpole", "env.num_envs=3", "replay.capacity=1_000", "network=dueling", "name=x", "tags=[a,b]")
+    assert said["environment"].startswith("CartPole-v1 × 3")
+    assert (said["name"], said["tags"]) == ("x", "a, b")
+    assert said["agent"] == "DQN, learning in ReplayLoop"
+    assert said["network"].startswith("MLP + Dueling, ")
+    assert said["optimizer"] == "Adam, learning rate 0.0023"
+    assert said["replay"].startswith("1,000 rows, ")
+    assert said["device"].startswith("cpu, ")
+    assert said["device"].endswith(" CPU thread(s), computing in fp32")
+
+
+def test_a_table_has_no_network_and_no_replay() -> None:
+    said = block("env=frozenlake", "agent=q_learning")
+    assert said["observations"] == "16 states"
+    assert said["actions"] == "Discrete(4)"
+    assert not {"network", "optimizer", "replay", "name", "tags"} & said.keys()
+    assert "computing" not in said["device"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["env=cartpole"], "dqn/cartpole"),
+        (["env=cartpole", "tuned=none"], "none, as asked (tuned=none)"),
+        (["env=acrobot", "agent=rainbow"], "none for rainbow on acrobot, the agent's defaults"),
+        (["env=cartpole", "exploration=greedy"], "dqn/cartpole, without exploration.end, exploration.steps"),
+    ],
+)
+def test_tuned_values_are_named(words: list[str], says: str) -> None:
+    assert block(*words)["tuned"] == says
+
+
+def test_a_space_is_shown_in_one_line() -> None:
+    cfg = saved.plain(tuned.compose(["env=cartpole"]))
+    envs = jobs.environments(cfg["env"], 1, 0, "test")
+    envs.observation_space = gym.spaces.MultiDiscrete([3] * 60)  # NumPy breaks its text
+    said = dict(facts.built(cfg, Random(envs.action_space, 0), PlanningLoop(envs, None), envs))  # type: ignore[arg-type]
+    assert "\n" not in said["observations"]
+    assert said["observations"].startswith("MultiDiscrete([3 3 3")
