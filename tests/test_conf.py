@@ -62,7 +62,14 @@ def test_the_groups_offer_these() -> None:
     tables = ["value_iteration", "policy_iteration", "model_based", "q_learning", "sarsa"]
     assert options("agent") == sorted(["dqn", "rainbow", *tables])
     lectures = {"frozenlake_dqn", "cartpole_dqn", "lunarlander_dqn", "pong_dqn", "breakout_2013"}
-    lectures |= {"frozenlake_q_learning", "mspacman_dueling_noisy", "mnih_2013", "rainbow_atari", "ablation"}
+    lectures |= {
+        "frozenlake_q_learning",
+        "mspacman_dueling",
+        "mspacman_dueling_noisy",
+        "mnih_2013",
+        "rainbow_atari",
+        "ablation",
+    }
     lectures |= {"cartpole_best", "lunarlander_best", "pong_84", "atari_cpu", "ablation_cartpole"}
     assert lectures <= set(options("experiment"))
 
