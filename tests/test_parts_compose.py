@@ -33,8 +33,8 @@ SWITCHES = {  # name: words of the command line; two that set the same key exclu
     "greedy": ["exploration=greedy"],
     "rmsprop": ["optimizer=rmsprop"],
 }
-CARTPOLE = ["env=cartpole", "env.num_envs=2", "network/torso=mlp", "network.torso.sizes=[16,16]"]
-FROZENLAKE = ["env=frozenlake", "env.num_envs=2", "network.hidden=[8]"]
+CARTPOLE = ["env=cartpole", "tuned=none", "env.num_envs=2", "network/torso=mlp", "network.torso.sizes=[16,16]"]
+FROZENLAKE = ["env=frozenlake", "tuned=none", "env.num_envs=2", "network.hidden=[8]"]
 PONG = [
     "env=pong",
     "tuned=none",

@@ -57,6 +57,9 @@ def compose(words: list[str]) -> DictConfig:
         return hydra.compose(MAIN, words)
 
 
+_read: dict[str, ConfigResult | None] = {}  # files of rlrun and Hydra, which do not change while a process lives
+
+
 class _ReadOnce:
     """Configuration files that are read and parsed once. Each reader gets a copy, because Hydra changes what it gets.
 
@@ -82,14 +85,18 @@ class Loader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._read: dict[str, ConfigResult | None] = {}
+        self._own: dict[str, ConfigResult | None] = {}
+        paths = {element.path for element in config_search_path.get_path() if element.provider != "schema"}
+        self._shipped = paths <= {"pkg://hydra.conf", str(catalogue.conf_dir()), f"file://{catalogue.conf_dir()}"}
 
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
-        """Let the several compositions of one configuration read each file once."""
+        """Let the compositions of one configuration read each file once; all of them, where the files are rlrun's."""
         parsed, repository = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
-        repository.delegate = cast(IConfigRepository, _ReadOnce(repository.delegate, self._read))
+        shipped = self._shipped and not any("searchpath" in word for word in overrides)
+        read = _read if shipped else self._own
+        repository.delegate = cast(IConfigRepository, _ReadOnce(repository.delegate, read))
         return parsed, repository
 
     def load_configuration(
