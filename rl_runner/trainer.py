@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from rl_runner.evaluation import Evaluation
 from rl_runner.run.best import BestAgent, evaluation_scalars
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.metrics import MetricsLog
+from rl_runner.run.plan import Plan
 from rl_runner.run.progress import Progress
 from rl_runner.run.records import EpisodeRecords
-from rl_runner.run.weights import weights_of
-from rl_runner.schedules import Every
+from rl_runner.run.saver import Saver
 from rl_runner.types import Clock, Loop, State
 
 
@@ -28,35 +27,8 @@ class Terminal(Protocol):
     def say(self, line: str) -> None: ...
 
 
-@dataclass(frozen=True)
-class Plan:
-    """When things happen.
-
-    Attributes:
-        total_steps: the run's length.
-        log: write scalars this often.
-        evaluate: play evaluation episodes this often.
-        checkpoint: write a whole checkpoint this often.
-        snapshot: write the agent's weights this often.
-        keep_replay: whole checkpoints hold the replay memory; without it a resumed run is not exact.
-        stop_return: stop when the mean return of the last `stop_window` training episodes reaches this; None: do not.
-        stop_window: episodes.
-        stop_eval_return: stop when the mean return of an evaluation reaches this; None: do not.
-    """
-
-    total_steps: int
-    log: Every
-    evaluate: Every
-    checkpoint: Every
-    snapshot: Every
-    keep_replay: bool = True
-    stop_return: float | None = None
-    stop_window: int = 100
-    stop_eval_return: float | None = None
-
-
 class Trainer:
-    """Runs a loop to its end. A full disk ends nothing: what cannot be saved is reported, and training continues.
+    """Runs a loop to its end.
 
     Args:
         loop: takes the steps.
@@ -73,8 +45,7 @@ class Trainer:
         progress: what has happened so far.
         best: the best agent so far.
         evaluated: the summary of the last evaluation, None before the first one since the start or the last resume.
-        saved: the clock at the last checkpoint that was written or loaded.
-        save_error: why the last checkpoint that failed did.
+        saver: writes checkpoints; knows the last one.
     """
 
     def __init__(
@@ -89,14 +60,13 @@ class Trainer:
         stopped: Callable[[], bool] = lambda: False,
         diagnostics: Callable[[], dict[str, float]] = dict,
     ) -> None:
-        self.loop, self.evaluation, self.checkpoints = loop, evaluation, checkpoints
+        self.loop, self.evaluation = loop, evaluation
         self.log, self.records, self.terminal, self.plan = log, records, terminal, plan
         self.stopped, self.diagnostics = stopped, diagnostics
         self.progress = Progress(plan.stop_window, loop.clock)
+        self.saver = Saver(checkpoints, terminal, lambda: self.progress.seconds)
         self.best = BestAgent(checkpoints, terminal.say)
         self.evaluated: State | None = None
-        self.saved: Clock | None = None
-        self.save_error = ""
 
     @property
     def solved(self) -> bool:
@@ -123,7 +93,7 @@ class Trainer:
                 self.write_scalars()
             self._evaluate_if_due()
             if plan.snapshot.crossings(before, loop.clock):
-                self.snapshot()
+                self.saver.snapshot(loop.clock, loop.agent)
             if plan.checkpoint.crossings(before, loop.clock):
                 self.checkpoint()
         # First the checkpoint, then the closing numbers: a run that is resumed with more steps drops those.
@@ -167,7 +137,8 @@ class Trainer:
         self.evaluated = {**summary, "per_episode": episodes, "steps": step}
         self.log.write(step, evaluation_scalars(summary))
         self.records.evaluation(step, episodes)
-        is_best = self.best.offer(step, summary, lambda: self._save_best({**summary, "per_episode": episodes}))
+        whole = {**summary, "per_episode": episodes}
+        is_best = self.best.offer(step, summary, lambda: self.saver.best(self.loop.clock, self.loop.agent, whole))
         self.terminal.say(
             f"step {step:,}: evaluation over {summary['episodes']} episodes: return {result['mean']:.2f}, "
             f"std {result['std']:.2f}{' (best so far)' if is_best else ''}"
@@ -182,32 +153,12 @@ class Trainer:
 
     def checkpoint(self) -> None:
         """Write everything that the run needs to go on, unless it stands there already."""
-        if self.saved == self.loop.clock:
+        if self.saver.saved == self.loop.clock:
             return
         state = {**self.loop.state_dict(), "trainer": self.state_dict()}
         if "replay" in state and not self.plan.keep_replay:
             state["replay"] = None
-        if self._save("checkpoint", self.checkpoints.save, state, {}):
-            self.saved = self.loop.clock
-
-    def snapshot(self) -> None:
-        """Write the agent's weights alone, to be evaluated later."""
-        self._save("snapshot", self.checkpoints.save_snapshot, *weights_of(self.loop.agent))
-
-    def _save_best(self, evaluation: State) -> bool:
-        return self._save("best agent", self.checkpoints.save_best, {"agent": self.loop.agent.state_dict()}, evaluation)
-
-    def _save(self, what: str, save: Callable[[int, State, State], object], state: State, about: State) -> bool:
-        """Save; on OSError (a full disk) report it and keep training. Return whether it was saved."""
-        clock = self.loop.clock
-        try:
-            with self.terminal.pause("saving"):
-                save(clock.steps, state, {**vars(clock), "seconds": self.progress.seconds, **about})
-        except OSError as e:
-            self.save_error = f"{e.strerror or e}"
-            self.terminal.say(f"step {clock.steps:,}: the {what} cannot be saved ({self.save_error}); the run goes on")
-            return False
-        return True
+        self.saver.checkpoint(self.loop.clock, state)
 
     def state_dict(self) -> State:
         """Return what the trainer itself must remember across a resume."""
@@ -218,4 +169,4 @@ class Trainer:
         """Restore it; the loop has been restored by itself."""
         self.progress.load_state_dict(state, self.loop.clock)
         self.best.load_state_dict(state, self.loop.clock.steps)
-        self.saved = self.loop.clock
+        self.saver.saved = self.loop.clock

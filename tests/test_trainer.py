@@ -13,10 +13,11 @@ from rl_runner.evaluation import Evaluation
 from rl_runner.run.best import BestAgent, evaluation_scalars
 from rl_runner.run.checkpoint import Checkpoints, about, load
 from rl_runner.run.metrics import MetricsLog
+from rl_runner.run.plan import Plan
 from rl_runner.run.progress import Progress
 from rl_runner.run.records import EpisodeRecords
 from rl_runner.schedules import Every
-from rl_runner.trainer import Plan, Trainer
+from rl_runner.trainer import Trainer
 from rl_runner.types import Clock, Episode
 
 
@@ -278,7 +279,9 @@ def test_a_resumed_run_is_credited_with_its_own_steps_alone(tmp_path, monkeypatc
     before, *_ = make(tmp_path)
     before.loop.clock = Clock(steps=600)
     log = MetricsLog(tmp_path)
-    resumed = Trainer(before.loop, before.evaluation, before.checkpoints, log, before.records, Said(), before.plan)
+    resumed = Trainer(
+        before.loop, before.evaluation, before.saver.checkpoints, log, before.records, Said(), before.plan
+    )
     resumed.load_state_dict({**before.state_dict(), "logged": vars(Clock(steps=500))})
     resumed.loop.step()
     now[0] += 2.0
@@ -318,8 +321,8 @@ def train(tmp_path, scores, crash_at=None, resume=None, **plan):
     trainer, *_ = make(tmp_path / "unused" if resume else tmp_path, scores, **plan)
     if state:
         trainer.loop.load_state_dict(state)
-        trainer.checkpoints = Checkpoints(tmp_path / "checkpoints", keep=10)
-        trainer.best = BestAgent(trainer.checkpoints, trainer.terminal.say)
+        trainer.saver.checkpoints = Checkpoints(tmp_path / "checkpoints", keep=10)
+        trainer.best = BestAgent(trainer.saver.checkpoints, trainer.terminal.say)
         files, step = state["trainer"]["files"], trainer.loop.clock.steps
         trainer.log, trainer.records = MetricsLog(tmp_path, files, step), EpisodeRecords(tmp_path, files, step)
         trainer.load_state_dict(state["trainer"])
@@ -447,7 +450,7 @@ def test_a_finished_run_that_is_resumed_needs_no_room(tmp_path, monkeypatch):
     monkeypatch.setattr("rl_runner.run.checkpoint.save", full)
     trainer = train(tmp_path, scores, resume="latest")
     assert table(tmp_path) == before
-    assert trainer.saved == trainer.loop.clock
+    assert trainer.saver.saved == trainer.loop.clock
     assert best_of(tmp_path) == (trainer.best.step, trainer.best.score) == (30, 4.0)
 
 

@@ -22,9 +22,9 @@ from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.exact.measure import Exact
 from rl_runner.run.checkpoint import Checkpoints, Damaged, about
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.plan import Plan
 from rl_runner.schedules import Every
 from rl_runner.screen.video import ffmpeg
-from rl_runner.trainer import Plan
 from rl_runner.types import Agent, Evaluate, State, UserError, ValueAgent
 
 

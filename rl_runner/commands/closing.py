@@ -38,11 +38,11 @@ def closing_lines(
     path = _word(run.path)
     resume = shlex.join(["rlrun", "train", f"resume={path}", *_trust(trust)])
     evaluate = shlex.join(["rlrun", "eval", path, *_trust(trust)])
-    if trainer.saved != clock:
-        yield f"the agent at step {clock.steps:,} is not saved: {trainer.save_error}"
-        if newest := next(trainer.checkpoints.newest(), None):
+    if trainer.saver.saved != clock:
+        yield f"the agent at step {clock.steps:,} is not saved: {trainer.saver.error}"
+        if newest := next(trainer.saver.checkpoints.newest(), None):
             yield f"resume from {newest.name} with:  {resume}"
-        if trainer.checkpoints.best():
+        if trainer.saver.checkpoints.best():
             yield f"evaluate the best agent:  {evaluate}"
     elif interrupted:
         yield f"stopped and saved; resume with:  {resume}"

@@ -22,9 +22,10 @@ from rl_runner.run.best import BestAgent
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.metrics import MetricsLog
+from rl_runner.run.plan import Plan
 from rl_runner.run.records import EpisodeRecords
 from rl_runner.run.terminal import Terminal
-from rl_runner.trainer import Plan, Trainer
+from rl_runner.trainer import Trainer
 from rl_runner.types import Loop, State, UserError
 
 MAIN = ("agent.name", "env.name", "seed", "total_steps", "optimizer.lr", "batch_size", "agent.gamma", "agent.n_step")
@@ -126,8 +127,8 @@ def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> Tra
     job.run.release()
     if received:
         raise Interrupted(128 + received[0])
-    if trainer.saved != trainer.loop.clock:
-        raise NotSaved(f"{job.run.path}: the agent at the end of the run is not saved: {trainer.save_error}")
+    if trainer.saver.saved != trainer.loop.clock:
+        raise NotSaved(f"{job.run.path}: the agent at the end of the run is not saved: {trainer.saver.error}")
     return _result(job.run.path, trainer)
 
 
