@@ -42,7 +42,7 @@ _known: dict[
 
 @contextlib.contextmanager
 def found() -> Iterator[None]:
-    """Let Hydra compose with tuned values wherever it does so: a single run, each job of a sweep, --cfg job."""
+    """Compose with tuned values wherever Hydra composes: a single run, each job of a sweep, --cfg job."""
     module: Any = hydra_app  # which makes a loader for each command line, and offers no other way to name its class
     before, module.ConfigLoaderImpl = module.ConfigLoaderImpl, Loader
     try:
@@ -92,7 +92,7 @@ class Loader(ConfigLoaderImpl):
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
-        """Let the compositions of one configuration read each file once; all of them, where the files are rlrun's."""
+        """Return what Hydra returns, with files that are read once a configuration, and rlrun's own once a process."""
         parsed, repository = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
         shipped = self._shipped and not any("searchpath" in word for word in overrides)
         read = _read if shipped else self._own
@@ -277,7 +277,7 @@ def _leaves(cfg: DictConfig) -> dict[str, object]:
 
 
 def _restore_overrides(cfg: DictConfig, words: list[str]) -> None:
-    """Let Hydra's record of the command line, and the names of directories, hold only what was typed."""
+    """Restrict Hydra's record of the command line, and the names of directories, to what was typed."""
     typed = [word for word in OverridesParser.create().parse_overrides(words) if not word.is_hydra_override()]
     naming = cfg.hydra.job.config.override_dirname
     cfg.hydra.overrides.task = [word.input_line for word in typed]
