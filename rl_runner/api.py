@@ -48,12 +48,12 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
     """
     from rl_runner.launch.composed import compose
 
-    words = list(map(str, overrides))
+    words = typed = list(map(str, _names(overrides)))
     try:
-        words = prepare(VERBS["train"], words)
+        words = prepare(VERBS["train"], typed)
         if options := [word for word in words if word.startswith("-")]:
             raise UserError(f"{options[0]}: options of the command line are not taken here, only key=value")
-        words = settle(VERBS["train"], words, list(map(str, overrides)))
+        words = settle(VERBS["train"], words, typed)
         chosen = any(word.startswith("hydra.run.dir=") for word in words)
         cfg, directory = compose(words)
     except WrongLine as e:
@@ -275,8 +275,9 @@ class LoadedAgent:
         return np.ascontiguousarray(array[None] if single else array, dtype=space.dtype), single
 
 
-def _names(trust: str | Sequence[str]) -> list[str]:
-    return [trust] if isinstance(trust, str) else list(trust)
+def _names(given: str | Sequence[str]) -> list[str]:
+    """Return a list, also of a single word, which Python takes for a sequence of letters."""
+    return [given] if isinstance(given, str) else list(given)
 
 
 @contextlib.contextmanager

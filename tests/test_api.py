@@ -97,6 +97,7 @@ def test_the_program_keeps_its_own_torch_and_hydra(workdir: Path) -> None:
         (["total_steps=0"], r"total_steps: must be a whole number, 1 or more, got 0"),
         (["hello"], r"'hello': must be key=value"),
         ([1], r"'1': must be key=value"),
+        ("hello", r"'hello': must be key=value"),
         (["env=cartpole", "total_steps=${oops}"], r".*oops"),
         (["-m", "seed=1,2"], r"-m: options of the command line are not taken here"),
         (["seed=1,2"], r"seed: one run for each of 1,2 needs -m"),

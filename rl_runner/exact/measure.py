@@ -75,25 +75,27 @@ class Exact:
         }
 
     def report(self) -> list[str]:
-        """Return lines to show: the random policy's values and the agent's if the states are a grid, and its value."""
+        """Return lines to show: on a grid the values of the random policy and of the agent; what the agent is worth."""
         now = self()
-        random = policy_values(self.mdp, uniform(self.mdp), self.gamma)
         limit = f" within {self.mdp.horizon} steps" if self.mdp.horizon else ""
         return [
-            *_titled("values of the random policy", draw_values(self.mdp, random)),
-            *_titled("values and greedy actions of the agent", draw(self.mdp, self._values())),
+            *(self._grids() if self.mdp.grid else []),
             f"exact value of the greedy policy at the start: {now['exact/value']:.6f}, "
             f"of {now['exact/value_optimal']:.6f} at best (discounted by {self.gamma} a step)",
             f"exact mean return of an episode{limit}: {now['exact/return']:.4f}; "
             f"largest error of a value: {now['exact/q_error']:.2g}",
         ]
 
+    def _grids(self) -> list[str]:
+        random = policy_values(self.mdp, uniform(self.mdp), self.gamma)
+        return [
+            "values of the random policy",
+            *draw_values(self.mdp, random),
+            "values and greedy actions of the agent",
+            *draw(self.mdp, self._values()),
+        ]
+
     def _values(self) -> Floats:
         """Return the agent's Q (S, A), where a forbidden action counts as the allowed one that it acts as."""
         q: Floats = self.agent.q_values(self._states).double().cpu().numpy()
         return q if self.mdp.acts_as is None else np.take_along_axis(q, self.mdp.acts_as, axis=1)
-
-
-def _titled(title: str, lines: list[str]) -> list[str]:
-    """Return lines below a title, or nothing if there are none."""
-    return [title, *lines] if lines else []
