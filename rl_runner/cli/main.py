@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -58,6 +59,7 @@ def run(args: list[str]) -> int:
 
 def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
     import hydra
+    from hydra.core.plugins import Plugins
 
     from rl_runner.cli import composing
     from rl_runner.launch import sweep, tuned
@@ -68,6 +70,8 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
         sys.path.append(plugins)
         # The processes of a launcher, wherever it starts them, unpickle what Hydra knows of it.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), plugins]))
+        # Hydra looks there once a process; it may have done so before, for a program that composed.
+        Plugins.instance().register(importlib.import_module("hydra_plugins.rlrun").RlrunProcesses)
     task = Task(verb.work, functools.partial(failure, verb, args), noted=verb.noted)
 
     def start() -> None:
