@@ -6,7 +6,7 @@ O observation shape, D action shape. A *step* is one decision of the agent; a *f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -89,6 +89,20 @@ class Batch(NamedTuple):
     ids: IntArray  # (B,) where to write priorities back; stays on the host, where the replay is
     action_mask: Tensor | None = None  # (B, A) the actions that were allowed in `obs`; None: all
     next_action_mask: Tensor | None = None  # (B, A) those that are allowed in `next_obs`
+
+
+class Rollout(NamedTuple):
+    """What an agent did in T steps of N environments, in order."""
+
+    obs: Array  # (T, N, *O)
+    action: Array  # (T, N, *D)
+    reward: DoubleArray  # (T, N) to learn from
+    terminal: BoolArray  # (T, N) the value of the successor must not be counted
+    ended: BoolArray  # (T, N) the next row belongs to another episode
+    last_obs: Array  # (N, *O) the true successors of the last row
+    cut_obs: Array  # (K, *O) the true successors at episodes that were cut short in an earlier row
+    cut: IntArray  # (K, 2) where: row and environment
+    action_mask: BoolArray | None = None  # (T, N, A) the actions that were allowed; None: all
 
 
 class LearnOutput(NamedTuple):
@@ -215,6 +229,12 @@ class ReplayAgent(Agent, Protocol):
     def sync(self, before: Clock, now: Clock) -> None: ...
 
 
+class RolloutAgent(Agent, Protocol):
+    """An agent that learns from what it did since it learned last, and then forgets it."""
+
+    def learn(self, rollout: Rollout, step: int) -> Iterable[Mapping[str, Tensor]]: ...  # scalars of each update
+
+
 class OnlineAgent(Agent, Protocol):
     """An agent without memory that learns from each step as it happens, knowing what it will do next."""
 
@@ -249,6 +269,20 @@ class Exploration(Protocol):
 
     def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray: ...  # (N, A) -> (N,)
     def metrics(self, step: int) -> dict[str, float]: ...
+
+
+class Distribution(Protocol):
+    """What the P parameters that a policy's network returns mean: a distribution over actions."""
+
+    size: int  # P
+    free_scale: int  # how many of the last parameters are the network's own, the same for all states
+
+    def noise(self, n: int, rng: np.random.Generator) -> Array: ...  # what `sample` needs for n actions
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor: ...  # (B, P) -> (B, *D)
+    def mode(self, parameters: Tensor) -> Tensor: ...  # (B, P) -> (B, *D)
+    def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor: ...  # (B, P), (B, P) -> (B, P)
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor: ...  # (B, P), (B, *D) -> (B,)
+    def entropy(self, parameters: Tensor) -> Tensor: ...  # (B, P) -> (B,)
 
 
 class Sync(Protocol):

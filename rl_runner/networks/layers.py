@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -126,3 +129,36 @@ class QuantileLevels(nn.Module):
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
     """Return all linear and convolutional layers, in order."""
     return (m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d, NoisyLinear)))
+
+
+@torch.no_grad()
+def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
+    """Run the torso once, on the lowest states or zeros, and return its number of features."""
+    obs = torch.from_numpy(np.full((1, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
+    torso.eval()  # BatchNorm cannot train on one observation
+    try:
+        features = torso(obs)
+    except (RuntimeError, ValueError, IndexError) as e:
+        raise UserError(f"network.torso: {type(torso).__name__} cannot read observations {space}: {e}") from e
+    torso.train()
+    if features.dim() != 2:
+        raise UserError(
+            f"network.torso: {type(torso).__name__} must return features (B, F), it returned {tuple(features.shape)}"
+        )
+    return int(features.shape[1])
+
+
+def xavier(module: nn.Module) -> None:
+    """Initialise a layer as Glorot & Bengio 2010 do, uniformly, with zero biases."""
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def orthogonal(module: nn.Module) -> None:
+    """Initialise a layer with an orthogonal matrix times sqrt(2), the gain for ReLU, and zero biases."""
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.orthogonal_(module.weight, 2**0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

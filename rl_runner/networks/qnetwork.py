@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import gymnasium as gym
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.inputs import Normalizer
-from rl_runner.networks.layers import FullyConnected, QuantileLevels, linear_layers
+from rl_runner.networks.layers import FullyConnected, QuantileLevels, features_of, linear_layers, xavier
 from rl_runner.types import UserError
 
 INITS = ("default", "xavier")
@@ -69,11 +68,11 @@ class QNetwork(nn.Module):
             fc = FullyConnected()
         if hidden is not None:
             fc = FullyConnected(tuple(hidden), fc.activation, fc.layer_norm)
-        features = _features(self.torso, observation_space)
+        features = features_of(self.torso, observation_space)
         self.embedding = QuantileLevels(features, quantile_levels) if quantile_levels else None
         self.head = head(features, fc, actions, outputs_per_action)
         if init == "xavier":
-            self.apply(_xavier)
+            self.apply(xavier)
         if last_layer_std is not None:
             _small_outputs(self.head, last_layer_std)
 
@@ -89,30 +88,6 @@ class QNetwork(nn.Module):
         features, level = self.embedding(features)
         quantiles: Tensor = self.head(features).unflatten(0, level.shape).squeeze(-1).transpose(1, 2)  # (B, A, K)
         return torch.cat([quantiles, level[:, None, :].expand_as(quantiles)], dim=-1)
-
-
-@torch.no_grad()
-def _features(torso: nn.Module, space: gym.Space[Any]) -> int:
-    """Run the torso once, on the lowest states or zeros, and return its number of features."""
-    obs = torch.from_numpy(np.full((1, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
-    torso.eval()  # BatchNorm cannot train on one observation
-    try:
-        features = torso(obs)
-    except (RuntimeError, ValueError, IndexError) as e:
-        raise UserError(f"network.torso: {type(torso).__name__} cannot read observations {space}: {e}") from e
-    torso.train()
-    if features.dim() != 2:
-        raise UserError(
-            f"network.torso: {type(torso).__name__} must return features (B, F), it returned {tuple(features.shape)}"
-        )
-    return int(features.shape[1])
-
-
-def _xavier(module: nn.Module) -> None:
-    if isinstance(module, (nn.Linear, nn.Conv2d)):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 @torch.no_grad()

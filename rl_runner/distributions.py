@@ -1,0 +1,135 @@
+"""Distributions over actions, of parameters (B, P) that a network returns.
+
+Random numbers for acting come from the run's own numpy stream, so that the same run acts alike on every device.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_runner.types import Array, BoolArray, Distribution, IntArray, UserError
+
+LOWEST = torch.finfo(torch.float32).min  # a logit of probability 0 whose product with it is 0, not NaN
+
+
+def of_actions(space: gym.Space[Any], name: str) -> Distribution:
+    """Return the distribution for an action space: categorical for discrete actions, else Gaussian.
+
+    Args:
+        space: of one environment's actions.
+        name: of the environment, for messages.
+
+    Raises:
+        UserError: there is none.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        return Categorical([int(space.n)])
+    if isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return Categorical([int(n) for n in space.nvec], joint=True, first=space.start)
+    if isinstance(space, gym.spaces.MultiBinary) and len(space.shape) == 1:
+        return Categorical([2] * int(space.shape[0]), joint=True)
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
+        return Gaussian(space.shape[0])
+    raise UserError(
+        f"env: {name} has actions {space}; this agent needs numbered ones (Discrete), several of them (MultiDiscrete) "
+        f"or a vector of numbers (Box)"
+    )
+
+
+class Categorical:
+    """Independent choices, each among numbered actions; P logits are theirs, one after the other.
+
+    Args:
+        sizes: the number of actions of each choice.
+        joint: actions are vectors (B, D) of choices; otherwise one choice is one number (B,).
+        first: (D,) the number of each choice's first action; None: 0.
+    """
+
+    def __init__(self, sizes: list[int], joint: bool = False, first: IntArray | None = None) -> None:
+        self.sizes, self.joint = sizes, joint
+        self.first = None if first is None or not np.any(first) else torch.as_tensor(first)
+        self.size = sum(sizes)
+        self.free_scale = 0
+
+    def noise(self, n: int, rng: np.random.Generator) -> Array:
+        """Return what `sample` needs for n actions, (n, P)."""
+        return rng.gumbel(size=(n, self.size)).astype(np.float32)
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Draw actions: the largest logit plus Gumbel noise is a draw from the softmax."""
+        return self.mode(parameters + noise)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """Return the most probable actions, (B,) or (B, D)."""
+        if not self.joint:
+            return parameters.argmax(dim=1)
+        action = torch.stack([logits.argmax(dim=1) for logits in parameters.split(self.sizes, dim=1)], dim=1)
+        return action if self.first is None else action + self.first.to(action.device)
+
+    def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor:
+        """Return the parameters with probability 0 where `allowed` (B, P) is False."""
+        return parameters if allowed is None else parameters.masked_fill(~allowed, LOWEST)
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """Return the log-probabilities (B,) of actions."""
+        if not self.joint:
+            return parameters.log_softmax(dim=1).gather(1, action[:, None]).squeeze(1)
+        if self.first is not None:
+            action = action - self.first.to(action.device)
+        choices = zip(parameters.split(self.sizes, dim=1), action.long().unbind(dim=1), strict=True)
+        each = [logits.log_softmax(dim=1).gather(1, a[:, None]) for logits, a in choices]
+        return torch.cat(each, dim=1).sum(dim=1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """Return the entropies (B,) in nats."""
+        each = [logits.log_softmax(dim=1) for logits in parameters.split(self.sizes, dim=1)]
+        return -torch.stack([(log_p.exp() * log_p).sum(dim=1) for log_p in each]).sum(dim=0)
+
+
+class Gaussian:
+    """Independent normal distributions; the P = 2 D parameters are means, then logarithms of standard deviations.
+
+    Actions are not squashed. The environment clips those outside its bounds.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        self.dimensions, self.size = dimensions, 2 * dimensions
+        self.free_scale = dimensions  # so many of the parameters may be the network's own, whatever the state
+
+    def noise(self, n: int, rng: np.random.Generator) -> Array:
+        """Return what `sample` needs for n actions, (n, D)."""
+        return rng.standard_normal((n, self.dimensions), dtype=np.float32)
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Draw actions (B, D)."""
+        mean, log_std = parameters.chunk(2, dim=1)
+        return mean + log_std.exp() * noise
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """Return the means (B, D)."""
+        return parameters.chunk(2, dim=1)[0]
+
+    def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor:
+        """Return the parameters; there are no masks of continuous actions."""
+        return parameters
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """Return the log-densities (B,) of actions (B, D)."""
+        mean, log_std = parameters.chunk(2, dim=1)
+        scaled = (action - mean) * (-log_std).exp()
+        return (-0.5 * scaled.square() - log_std).sum(dim=1) - 0.5 * math.log(2 * math.pi) * self.dimensions
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """Return the differential entropies (B,) in nats."""
+        return parameters.chunk(2, dim=1)[1].sum(dim=1) + 0.5 * math.log(2 * math.pi * math.e) * self.dimensions
+
+
+def mask_on(mask: BoolArray | None, device: torch.device) -> Tensor | None:
+    """Return a mask of allowed actions on a device."""
+    return None if mask is None else torch.from_numpy(mask).to(device)

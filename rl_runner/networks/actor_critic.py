@@ -1,0 +1,114 @@
+"""The network of policy gradients: a policy and a state value, on one torso or on two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from rl_runner.networks.inputs import Normalizer
+from rl_runner.networks.layers import FullyConnected, features_of, orthogonal, xavier
+from rl_runner.types import Distribution, UserError
+
+INITS = ("default", "xavier", "orthogonal")
+
+
+class ActorCritic(nn.Module):
+    """Parameters of a distribution over actions, and state values, of observations.
+
+    Args:
+        observation_space: of one observation.
+        distribution: over actions; says how many parameters it has.
+        torso: makes a torso from the observation space.
+        shared: one torso, with the hidden layers that follow it, for both; otherwise each has its own.
+        init: "default" (torch's), "xavier" (uniform), or "orthogonal" with gain sqrt(2); the latter two with zero
+            biases. The last layers have the gains 0.01 (policy) and 1 (value) with "orthogonal".
+        log_std: of Gaussian policies at the start; it is learned, the same for all states.
+        precision: "fp32", or "bf16": the torsos compute in bfloat16.
+        normalize: normalise observations by their running mean and standard deviation before the torso sees them.
+
+    Attributes:
+        normalizer: running statistics of observations, which the agent updates; None: not normalised.
+
+    Raises:
+        UserError: the parts do not fit each other or the observations.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        distribution: Distribution,
+        torso: Callable[[gym.Space[Any]], nn.Module],
+        shared: bool = False,
+        init: str = "orthogonal",
+        log_std: float = 0.0,
+        precision: str = "fp32",
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        if init not in INITS:
+            raise UserError(f"network.init: must be one of {', '.join(INITS)}, got {init!r}")
+        self.precision, self.shared = precision, shared
+        self.normalizer = Normalizer(observation_space) if normalize else None
+        if self.normalizer:
+            observation_space = self.normalizer.space
+        free = distribution.free_scale
+        self.torso, self.hidden, width = _stream(torso, observation_space)
+        self.policy_out = nn.Linear(width, distribution.size - free)
+        if not shared:
+            self.value_torso, self.value_hidden, width = _stream(torso, observation_space)
+        self.value_out = nn.Linear(width, 1)
+        self.log_std = nn.Parameter(torch.full((free,), float(log_std))) if free else None
+        if init != "default":
+            self.apply(xavier if init == "xavier" else orthogonal)
+        if init == "orthogonal":
+            nn.init.orthogonal_(self.policy_out.weight, 0.01)
+            nn.init.orthogonal_(self.value_out.weight, 1.0)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, *O) -> parameters of the distribution (B, P), state values (B,)."""
+        obs = self._normalized(obs)
+        features = self._features(self.torso, self.hidden, obs)
+        parameters = self._parameters(features)
+        if not self.shared:
+            features = self._features(self.value_torso, self.value_hidden, obs)
+        return parameters, self.value_out(features).squeeze(1)
+
+    def policy(self, obs: Tensor) -> Tensor:
+        """(B, *O) -> parameters of the distribution (B, P) alone, for acting."""
+        return self._parameters(self._features(self.torso, self.hidden, self._normalized(obs)))
+
+    def value(self, obs: Tensor) -> Tensor:
+        """(B, *O) -> state values (B,) alone."""
+        parts = (self.torso, self.hidden) if self.shared else (self.value_torso, self.value_hidden)
+        values: Tensor = self.value_out(self._features(*parts, self._normalized(obs)))
+        return values.squeeze(1)
+
+    def _normalized(self, obs: Tensor) -> Tensor:
+        return obs if self.normalizer is None else self.normalizer(obs)
+
+    def _features(self, torso: nn.Module, hidden: nn.Module, obs: Tensor) -> Tensor:
+        with torch.autocast(obs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            features = torso(obs)
+        out: Tensor = hidden(features.float())
+        return out
+
+    def _parameters(self, features: Tensor) -> Tensor:
+        parameters: Tensor = self.policy_out(features)
+        if self.log_std is None:
+            return parameters
+        return torch.cat([parameters, self.log_std.expand(len(parameters), -1)], dim=1)
+
+
+def _stream(
+    torso: Callable[[gym.Space[Any]], nn.Module], space: gym.Space[Any]
+) -> tuple[nn.Module, nn.Module, int]:
+    """Return a torso, the hidden layers that it declares, and how many features they return."""
+    made = torso(space)
+    fc = getattr(made, "fc", None)
+    if not isinstance(fc, FullyConnected):  # a torso of the user's own may have a layer of this name
+        fc = FullyConnected()
+    return made, *fc.build(features_of(made, space))

@@ -1,0 +1,171 @@
+"""What agents that learn a policy from rollouts share: acting, the values of a rollout, gradient steps, their state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl_runner.compute import on_device
+from rl_runner.distributions import mask_on
+from rl_runner.optim import load_named_state, named_state
+from rl_runner.returns import RewardScale
+from rl_runner.schedules import LinearSchedule
+from rl_runner.types import Array, BoolArray, Carry, Distribution, DoubleArray, Mode, Rollout, State, Train, UserError
+
+
+class Rows(NamedTuple):
+    """The B = T N rows of a rollout, on the device."""
+
+    obs: Tensor  # (B, *O)
+    action: Tensor  # (B, *D)
+    action_mask: Tensor | None  # (B, A)
+
+    def of(self, index: Tensor) -> Rows:
+        """Return the rows of an index."""
+        mask = None if self.action_mask is None else self.action_mask[index]
+        return Rows(self.obs[index], self.action[index], mask)
+
+
+class PolicyLearner:
+    """A policy with state values, trained from rollouts. Algorithms say how, in `learn`.
+
+    Args:
+        network: an `ActorCritic` or alike: returns the distribution's parameters (B, P) and state values (B,); `policy`
+            and `value` return one of them.
+        distribution: over actions.
+        optimizer: makes the optimizer from the parameters.
+        gamma: discount per step.
+        lr_schedule: learning rate by environment step; None leaves the optimizer's own.
+        clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
+        normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        distribution: Distribution,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        gamma: float,
+        lr_schedule: LinearSchedule | None,
+        clip_grad_norm: float | None,
+        normalize_rewards: bool,
+    ) -> None:
+        if clip_grad_norm is not None and clip_grad_norm <= 0:
+            raise UserError(f"agent.clip_grad_norm: must be above 0, or null for no clipping, got {clip_grad_norm}")
+        self.network: Any = network
+        self.distribution, self.gamma = distribution, gamma
+        self.optimizer, self.lr_schedule = optimizer(network.parameters()), lr_schedule
+        self.clip_grad_norm, self._parameters = clip_grad_norm, list(network.parameters())
+        self.device = next(network.parameters()).device
+        self.reward_scale = RewardScale(gamma) if normalize_rewards else None
+
+    @torch.no_grad()
+    def act(
+        self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
+    ) -> tuple[Array, Carry | None]:
+        """Return actions (N, *D) for observations (N, *O): draws in training, the most probable in evaluation.
+
+        In evaluation a share `epsilon` of the actions is drawn instead, as part of some protocols.
+        """
+        parameters = self.network.policy(on_device(obs, self.device))
+        parameters = self.distribution.masked(parameters, mask_on(action_mask, self.device))
+        training = isinstance(mode, Train)
+        action = None if training else self.distribution.mode(parameters)
+        if training or mode.epsilon > 0:
+            noise = torch.from_numpy(self.distribution.noise(len(obs), mode.rng)).to(self.device)
+            drawn = self.distribution.sample(parameters, noise)
+            if action is None:
+                action = drawn
+            else:
+                chosen = torch.from_numpy(mode.rng.random(len(obs)) < mode.epsilon).to(self.device)
+                action = torch.where(chosen.reshape(-1, *[1] * (drawn.dim() - 1)), drawn, action)
+        return action.cpu().numpy(), carry
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Nothing to report: the policy explores by itself."""
+        return {}
+
+    def rows(self, rollout: Rollout) -> Rows:
+        """Return a rollout's rows, one environment's after each other's at each step."""
+        mask = None if rollout.action_mask is None else rollout.action_mask.reshape(-1, rollout.action_mask.shape[-1])
+        flat = (x.reshape(-1, *x.shape[2:]) for x in (rollout.obs, rollout.action))
+        return Rows(*(on_device(x, self.device) for x in flat), mask_on(mask, self.device))
+
+    def evaluate(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log-probabilities of the rows' actions, the policy's entropies, and state values, (B,) each."""
+        parameters, value = self.network(rows.obs)
+        parameters = self.distribution.masked(parameters, rows.action_mask)
+        return self.distribution.log_prob(parameters, rows.action), self.distribution.entropy(parameters), value
+
+    def rewards(self, rollout: Rollout) -> DoubleArray:
+        """Return the rewards (T, N) to learn from, scaled if that was asked for."""
+        if self.reward_scale is None:
+            return rollout.reward
+        return self.reward_scale(rollout.reward, rollout.ended)
+
+    @torch.no_grad()
+    def values(self, rollout: Rollout, value: Tensor) -> tuple[DoubleArray, DoubleArray]:
+        """Return the values (T, N) of a rollout's observations, and of their true successors.
+
+        Args:
+            rollout: of T steps.
+            value: (T N,) of its observations, as the network returned them.
+        """
+        shape = rollout.reward.shape
+        now = value.double().cpu().numpy().reshape(shape)
+        ends = on_device(np.concatenate([rollout.last_obs, rollout.cut_obs]), self.device)
+        of_ends = self.network.value(ends).double().cpu().numpy()
+        after = np.concatenate([now[1:], of_ends[None, : shape[1]]])
+        after[tuple(rollout.cut.T)] = of_ends[shape[1] :]
+        return now, after
+
+    def step(self, loss: Tensor) -> Tensor:
+        """Do one gradient step; return the norm of the gradient before clipping."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
+        if self.clip_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, self.clip_grad_norm, norm)
+        self.optimizer.step()
+        return norm
+
+    def anneal(self, step: int) -> None:
+        """Set the learning rate that the schedule has at an environment step."""
+        if self.lr_schedule is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr_schedule(step)
+
+    def finish(self, rows: Rows) -> None:
+        """Add a rollout's observations to the running statistics.
+
+        This is done after learning, so that a rollout was acted and is learned with the same statistics.
+        """
+        if self.network.normalizer is not None:
+            self.network.normalizer.update(rows.obs)
+
+    def state_dict(self) -> State:
+        """Return network, optimizer and statistics."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": named_state(self.optimizer, self.network),
+            "reward_scale": None if self.reward_scale is None else self.reward_scale.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore them. A resume may change the optimizer's settings."""
+        self.network.load_state_dict(state["network"])
+        load_named_state(self.optimizer, self.network, state["optimizer"], self.lr_schedule is not None)
+        if self.reward_scale is not None:
+            self.reward_scale.load_state_dict(state["reward_scale"])
+
+    def weights(self) -> State:
+        """Return the network."""
+        return {"network": self.network.state_dict()}
+
+    def load_weights(self, state: State) -> None:
+        """Restore the network."""
+        self.network.load_state_dict(state["network"])
