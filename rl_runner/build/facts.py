@@ -102,5 +102,7 @@ def _observations(agent: Agent, envs: EpisodicVectorEnv) -> str:
 
 
 def _describe(network: nn.Module) -> str:
+    if callable(in_words := getattr(network, "in_words", None)):
+        return str(in_words())
     parts = [type(getattr(network, part, network)).__name__ for part in ("torso", "head")]
     return " + ".join(parts)

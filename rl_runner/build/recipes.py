@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
+from rl_runner.agents.ddpg import DDPG
 from rl_runner.agents.dqn import DQN
 from rl_runner.agents.model_based import ModelBased
 from rl_runner.agents.planning import PolicyIteration, ValueIteration
+from rl_runner.agents.sac import SAC
 from rl_runner.agents.tabular import QLearning, Sarsa
 from rl_runner.build import checks
 from rl_runner.build import components as build
@@ -25,8 +27,11 @@ from rl_runner.exact.mdp import MDP
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.planning import PlanningLoop
 from rl_runner.loops.replay import ReplayLoop
+from rl_runner.networks.actors import ActionRange
+from rl_runner.networks.control import ControlNetwork
 from rl_runner.schedules import Every, LinearSchedule
 from rl_runner.types import (
+    ActionNoise,
     Agent,
     Exploration,
     Loop,
@@ -67,6 +72,37 @@ class MakesReplayAgent(Protocol):
     ) -> ReplayAgent: ...
 
 
+class MakesNoisyControl(Protocol):
+    """The class of an agent with continuous actions that explores by noise."""
+
+    def __call__(
+        self,
+        *,
+        network: ControlNetwork,
+        actions: ActionRange,
+        value: ValueRepresentation,
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        sync: Sync,
+        exploration: ActionNoise,
+        lr_schedule: LinearSchedule | None,
+    ) -> ReplayAgent: ...
+
+
+class MakesStochasticControl(Protocol):
+    """The class of an agent with continuous actions whose policy explores by itself."""
+
+    def __call__(
+        self,
+        *,
+        network: ControlNetwork,
+        actions: ActionRange,
+        value: ValueRepresentation,
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        sync: Sync,
+        lr_schedule: LinearSchedule | None,
+    ) -> ReplayAgent: ...
+
+
 class MakesTable(Protocol):
     """The class of an agent that keeps a table of action values."""
 
@@ -83,6 +119,8 @@ class MakesPlanner(Protocol):
 
 if TYPE_CHECKING:
     _replay_agents: tuple[MakesReplayAgent] = (DQN,)
+    _noisy_control: tuple[MakesNoisyControl] = (DDPG,)
+    _stochastic_control: tuple[MakesStochasticControl] = (SAC,)
     _tables: tuple[MakesTable, MakesTable, MakesTable] = (QLearning, Sarsa, ModelBased)
     _planners: tuple[MakesPlanner, MakesPlanner] = (ValueIteration, PolicyIteration)
 
@@ -101,21 +139,56 @@ def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -
         lr_schedule=build.lr_schedule(cfg),
     )
 
-    def loop() -> ReplayLoop:
-        checks.memory_for_learning(network, cfg["batch_size"])
-        return ReplayLoop(
-            envs,
-            agent,
-            replay=build.replay_memory(cfg, envs, device),
-            rng=build.exploration_stream(cfg),
-            batch_size=cfg["batch_size"],
-            learning_starts=cfg["learning_starts"],
-            learn_every=Every(cfg["learn_every_steps"]),
-            updates_per_learn=cfg["updates_per_learn"],
-            overlap=cfg["overlap"],
-        )
+    return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, network))
 
-    return Learner(agent, loop)
+
+def noisy_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Actor and critics from a replay memory, with noise on the actions: DDPG, TD3, D4PG."""
+    parts = _control(cfg, envs, device)
+    agent = factory("agent", build.agent_node(cfg), MakesNoisyControl)(
+        exploration=part("exploration", build.group(cfg, "exploration"), ActionNoise), **parts
+    )
+    return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
+
+
+def stochastic_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Actor and critics from a replay memory, with a policy that explores by itself: SAC."""
+    parts = _control(cfg, envs, device)
+    agent = factory("agent", build.agent_node(cfg), MakesStochasticControl)(**parts)
+    return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
+
+
+def _control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> dict[str, Any]:
+    """Return the parts that agents with continuous actions have in common."""
+    checks.require(cfg, {**checks.REPLAY_LEARNING, **checks.CONTROL})
+    actions = ActionRange(envs.action_space)
+    value = part("value", build.group(cfg, "value"), ValueRepresentation)
+    return {
+        "network": build.control_network(cfg, envs, actions, value, device),
+        "actions": actions,
+        "value": value,
+        "optimizer": build.optimizer_factory(cfg),
+        "sync": part("sync", build.group(cfg, "sync"), Sync),
+        "lr_schedule": build.lr_schedule(cfg),
+    }
+
+
+def _replay_loop(
+    cfg: State, envs: EpisodicVectorEnv, device: torch.device, agent: ReplayAgent, network: nn.Module
+) -> ReplayLoop:
+    """Return the loop that trains an agent from a replay memory."""
+    checks.memory_for_learning(network, cfg["batch_size"])
+    return ReplayLoop(
+        envs,
+        agent,
+        replay=build.replay_memory(cfg, envs, device),
+        rng=build.exploration_stream(cfg),
+        batch_size=cfg["batch_size"],
+        learning_starts=cfg["learning_starts"],
+        learn_every=Every(cfg["learn_every_steps"]),
+        updates_per_learn=cfg["updates_per_learn"],
+        overlap=cfg["overlap"],
+    )
 
 
 def online(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
