@@ -133,8 +133,16 @@ def dynamics(envs: EpisodicVectorEnv) -> MDP:
 
 
 def q_network(cfg: State, envs: EpisodicVectorEnv, value: ValueRepresentation, device: torch.device) -> nn.Module:
-    """Return the online network, on the device."""
-    network = factory("network", _network_node(cfg, envs, device), MakesNetwork)(
+    """Return the online network, on the device.
+
+    Raises:
+        UserError: networks for continuous actions are chosen.
+    """
+    node = _network_node(cfg, envs, device)
+    if "actor" in node:
+        kind = node["_target_"].rpartition(".")[2]
+        raise UserError(f"network: {kind} is for continuous actions; this agent needs network=plain, or another one")
+    network = factory("network", node, MakesNetwork)(
         observation_space=envs.observation_space,
         actions=number_of_actions(envs),
         outputs_per_action=value.outputs_per_action,
@@ -154,7 +162,8 @@ def control_network(
     """
     node = _network_node(cfg, envs, device)
     if "actor" not in node:
-        raise UserError(f"network: {node['_target_']} has no actor; this agent needs network=control, or one like it")
+        kind = node["_target_"].rpartition(".")[2]
+        raise UserError(f"network: {kind} has no actor; this agent needs network=control, or one like it")
     if value.quantile_levels:
         raise UserError("value: a critic of continuous actions draws no quantile levels; use scalar, c51 or qr_dqn")
     network = factory("network", node, MakesControlNetwork)(
