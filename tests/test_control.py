@@ -125,7 +125,10 @@ def test_whole_commands(workdir: Path) -> None:
         (["agent=ddpg", "env=pendulum", "value=iqn"], "value: a critic of continuous actions draws no quantile levels"),
         (["agent=ddpg", "env=pendulum", "exploration=epsilon_greedy"], "exploration: EpsilonGreedy is no ActionNoise"),
         (["agent=dqn", "env=cartpole", "exploration=gaussian"], "exploration: Gaussian is no Exploration"),
-        (["agent=dqn", "env=cartpole", "network=control"], "network: ControlNetwork is for continuous actions; this agent"),
+        (
+            ["agent=dqn", "env=cartpole", "network=control"],
+            "network: ControlNetwork is for continuous actions; this agent",
+        ),
         (["agent=sac", "env=pendulum", "network.critics=0"], "network.critics: must be 1 or more, got 0"),
         (["agent=sac", "env=pendulum", "agent.actor_lr=0"], "agent.actor_lr: must be a number above 0, or null, got 0"),
         (["agent=sac", "env=pendulum", "agent.random_steps=-1"], "agent.random_steps: must be a whole number, 0 or"),

@@ -148,10 +148,11 @@ class DDPG:
         return least(self.value, self.target["critic"](next_obs, action))
 
     def _update(self, loss: Tensor, part: str) -> None:
-        """Take a step of one part; parameters without gradients stay as they are."""
-        self.optimizer.zero_grad(set_to_none=True)
+        """Take a step of one part. The other one has no gradients, and stays as it is."""
         loss.backward(inputs=self._parts[part])
         self.optimizer.step()
+        for parameter in self._parts[part]:
+            parameter.grad = None
 
     def sync(self, before: Clock, now: Clock) -> None:
         """Update the target networks and the learning rates after the clock went from `before` to `now`."""

@@ -159,10 +159,11 @@ class SAC:
         return squashed_sample(mean, log_std, torch.randn_like(mean))
 
     def _update(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
-        """Take a step of some parameters; those without gradients stay as they are."""
-        self.optimizer.zero_grad(set_to_none=True)
+        """Take a step of some parameters. The others have no gradients, and stay as they are."""
         loss.backward(inputs=parameters)
         self.optimizer.step()
+        for parameter in parameters:
+            parameter.grad = None
 
     def sync(self, before: Clock, now: Clock) -> None:
         """Update the target critics and the learning rates after the clock went from `before` to `now`."""

@@ -9,7 +9,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from rl_runner.networks.critics import Critic
+from rl_runner.networks.critics import ALL, Critic
 from rl_runner.networks.inputs import Normalizer, flat_input, in_words, looks_like_image
 from rl_runner.networks.layers import FullyConnected
 from rl_runner.networks.qnetwork import INITS, _features, _xavier
@@ -136,7 +136,7 @@ class Values(nn.Module):
         super().__init__()
         self.torso, self.head, self.precision = torso, head, precision
 
-    def forward(self, obs: Tensor, action: Tensor, members: slice = slice(None)) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor, members: slice = ALL) -> Tensor:
         """(B, *O), actions (B, D) in [-1, 1] -> (K, B, M)."""
         values: Tensor = self.head(_encoded(self.torso, obs, self.precision), action, members)
         return values

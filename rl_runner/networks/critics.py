@@ -11,6 +11,13 @@ from torch import Tensor, nn
 from rl_runner.networks.layers import ACTIVATIONS, FullyConnected
 from rl_runner.types import ValueRepresentation
 
+ALL = slice(None)
+
+
+def _of(parameter: Tensor, members: slice) -> Tensor:
+    """Return the rows of some members. The gradient of a slice takes time, so that of all members is avoided."""
+    return parameter if members == ALL else parameter[members]
+
 
 class EnsembleLinear(nn.Module):
     """K linear layers as one batched product: (K, B, in_features) -> (K, B, out_features).
@@ -29,7 +36,7 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor, members: slice) -> Tensor:
         """(K', B, in_features) -> (K', B, out_features) of some of the members."""
-        weight, bias = self.weight[members], self.bias[members]
+        weight, bias = _of(self.weight, members), _of(self.bias, members)
         if weight.shape[2] == 1:  # several times faster than a batched product with one column
             return (x * weight.transpose(1, 2)).sum(dim=2, keepdim=True) + bias
         return torch.baddbmm(bias, x, weight)
@@ -46,7 +53,7 @@ class EnsembleNorm(nn.Module):
     def forward(self, x: Tensor, members: slice) -> Tensor:
         """(K', B, F) -> (K', B, F)."""
         scaled = nn.functional.layer_norm(x, x.shape[-1:])
-        return torch.addcmul(self.bias[members], scaled, self.weight[members])
+        return torch.addcmul(_of(self.bias, members), scaled, _of(self.weight, members))
 
 
 class Critic(nn.Module):
@@ -88,7 +95,7 @@ class Critic(nn.Module):
                 nn.init.uniform_(parameter, -last_layer, last_layer)
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, features: Tensor, action: Tensor, members: slice = slice(None)) -> Tensor:
+    def forward(self, features: Tensor, action: Tensor, members: slice = ALL) -> Tensor:
         """Return the values of actions.
 
         Args:
@@ -139,7 +146,6 @@ def ensemble_loss(
     k = len(values)
     if k == 1:
         return value.loss(values[0], next_values, reward, discount)
-    losses, priority = value.loss(
-        values.flatten(0, 1), next_values.repeat(k, 1), reward.repeat(k), discount.repeat(k)
-    )  # (K B,), (K B,)
+    backup = [x.expand(k, *x.shape).flatten(0, 1) for x in (next_values, reward, discount)]
+    losses, priority = value.loss(values.flatten(0, 1), *backup)  # (K B,), (K B,)
     return losses.view(k, -1).sum(dim=0), priority.view(k, -1).mean(dim=0)

@@ -45,7 +45,7 @@ class Bandit(nn.Module):
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         # Beyond 0.9999 the inverse of tanh would be rounded to infinity.
         u = torch.atanh(action.clamp(-0.9999, 0.9999))
-        log_p = -(((u - MEAN) / STD) ** 2) / 2 - math.log(STD * math.sqrt(2 * math.pi)) - torch.log1p(-u.tanh() ** 2)
+        log_p = -(((u - MEAN) / STD) ** 2) / 2 - math.log(STD * math.sqrt(2 * math.pi)) - torch.log1p(-(u.tanh() ** 2))
         return (VALUE + ALPHA * log_p + 0 * self.unused).expand(2, -1, 1).clone()
 
 
