@@ -1,13 +1,14 @@
-"""How a value-based agent acts: by its action values, and by a rule that explores while training."""
+"""How agents explore while training: rules that choose by action values, and noise on continuous actions."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rl_runner.schedules import LinearSchedule
-from rl_runner.types import Array, BoolArray, Exploration, IntArray, Mode, Train, UserError
+from rl_runner.types import Array, BoolArray, Carry, Exploration, FloatArray, IntArray, Mode, Train, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,3 +98,69 @@ class Greedy:
     def metrics(self, step: int) -> dict[str, float]:
         """Nothing to report."""
         return {}
+
+
+class Gaussian:
+    """Independent Gaussian noise on continuous actions, for each environment, dimension and step.
+
+    Its standard deviation goes from `start` to `end` in a straight line over `steps` environment steps; it is in units
+    of half the range of each dimension.
+    """
+
+    def __init__(self, start: float, end: float, steps: int) -> None:
+        _check_deviation(start, end, steps)
+        self.std = LinearSchedule(start, end, steps)
+
+    def __call__(
+        self, shape: tuple[int, int], carry: Carry | None, step: int, rng: np.random.Generator
+    ) -> tuple[FloatArray, Carry | None]:
+        """Draw noise (N, D) at environment step `step`."""
+        return (self.std(step) * rng.standard_normal(shape)).astype(np.float32), carry
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Return the standard deviation."""
+        return {"noise_std": self.std(step)}
+
+
+class OrnsteinUhlenbeck:
+    """Noise with a memory: x <- (1 - theta) x + sqrt(theta (2 - theta)) Gaussian noise, times a standard deviation.
+
+    x begins at 0 in each episode; its standard deviation tends to 1. The standard deviation of the noise goes from
+    `start` to `end` in a straight line over `steps` environment steps; it is in units of half the range of each
+    dimension. The process of Lillicrap et al. (2016), with theta 0.15 and sigma 0.2, is theta 0.15 and a standard
+    deviation of 0.2 / sqrt(0.15 (2 - 0.15)) = 0.38 here.
+
+    Args:
+        start: standard deviation at the first step.
+        end: standard deviation after `steps` steps.
+        steps: environment steps from start to end.
+        theta: share of x that is lost per step.
+    """
+
+    def __init__(self, start: float, end: float, steps: int, theta: float = 0.15) -> None:
+        _check_deviation(start, end, steps)
+        if not 0.0 < theta <= 1.0:
+            raise UserError(f"exploration.theta: must be in (0, 1], got {theta}")
+        self.std, self.keep = LinearSchedule(start, end, steps), 1.0 - theta
+
+    def __call__(
+        self, shape: tuple[int, int], carry: Carry | None, step: int, rng: np.random.Generator
+    ) -> tuple[FloatArray, Carry | None]:
+        """Return noise (N, D) at environment step `step`, and the process's state as the next carry."""
+        x = np.zeros(shape)
+        if carry is not None:
+            x[~carry.reset] = carry.state["noise"][~carry.reset]
+        x = self.keep * x + math.sqrt(1.0 - self.keep**2) * rng.standard_normal(shape)  # its deviation tends to 1
+        return (self.std(step) * x).astype(np.float32), Carry({"noise": x}, np.zeros(shape[0], dtype=np.bool_))
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Return the standard deviation."""
+        return {"noise_std": self.std(step)}
+
+
+def _check_deviation(start: float, end: float, steps: int) -> None:
+    for key, value in [("start", start), ("end", end)]:
+        if not value >= 0.0:
+            raise UserError(f"exploration.{key}: must be a standard deviation, 0 or more, got {value}")
+    if steps < 0:
+        raise UserError(f"exploration.steps: must be 0 or more, got {steps}")

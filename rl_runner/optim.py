@@ -38,6 +38,28 @@ def load_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state:
     )
 
 
+def resume_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: State, scheduled: bool) -> None:
+    """Restore what `named_state` returned, but keep the settings that are configured now: a resume may change them.
+
+    Args:
+        optimizer: as it was built.
+        module: has its parameters.
+        state: as `named_state` returned it.
+        scheduled: a schedule sets the learning rates; the saved ones hold until its next step.
+    """
+    kept = ("params", "lr") if scheduled else ("params",)
+    settings = [{k: v for k, v in group.items() if k not in kept} for group in optimizer.param_groups]
+    load_named_state(optimizer, module, state)
+    for group, configured in zip(optimizer.param_groups, settings, strict=True):
+        group.update(configured)
+
+
+def ratios(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Return the learning rates of an optimizer's groups of parameters, divided by that of the first."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    return [rate / rates[0] if rate != rates[0] else 1.0 for rate in rates]
+
+
 def transfer(optimizer: torch.optim.Optimizer, module: nn.Module, source: State, names: Collection[str]) -> int:
     """Begin with another optimizer's state (moments, numbers of steps), but keep the own learning rate and settings.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.distributions import mask_on
-from rl_runner.optim import load_named_state, named_state
+from rl_runner.optim import named_state, resume_named_state
 from rl_runner.returns import RewardScale
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Array, BoolArray, Carry, Distribution, DoubleArray, Mode, Rollout, State, Train, UserError
@@ -73,17 +73,19 @@ class PolicyLearner:
         """
         parameters = self.network.policy(on_device(obs, self.device))
         parameters = self.distribution.masked(parameters, mask_on(action_mask, self.device))
-        training = isinstance(mode, Train)
-        action = None if training else self.distribution.mode(parameters)
-        if training or mode.epsilon > 0:
-            noise = torch.from_numpy(self.distribution.noise(len(obs), mode.rng)).to(self.device)
-            drawn = self.distribution.sample(parameters, noise)
-            if action is None:
-                action = drawn
-            else:
-                chosen = torch.from_numpy(mode.rng.random(len(obs)) < mode.epsilon).to(self.device)
-                action = torch.where(chosen.reshape(-1, *[1] * (drawn.dim() - 1)), drawn, action)
-        return action.cpu().numpy(), carry
+        if isinstance(mode, Train):
+            return self._draw(parameters, mode.rng), carry
+        action: Array = self.distribution.mode(parameters).cpu().numpy()
+        if mode.epsilon > 0:
+            drawn, chosen = self._draw(parameters, mode.rng), mode.rng.random(len(obs)) < mode.epsilon
+            action[chosen] = drawn[chosen]
+        return action, carry
+
+    def _draw(self, parameters: Tensor, rng: np.random.Generator) -> Array:
+        """Return actions (N, *D) drawn from the distributions with parameters (N, P)."""
+        noise = torch.from_numpy(self.distribution.noise(len(parameters), rng)).to(self.device)
+        action: Array = self.distribution.sample(parameters, noise).cpu().numpy()
+        return action
 
     def metrics(self, step: int) -> dict[str, float]:
         """Nothing to report: the policy explores by itself."""
@@ -92,8 +94,8 @@ class PolicyLearner:
     def rows(self, rollout: Rollout) -> Rows:
         """Return a rollout's rows, one environment's after each other's at each step."""
         mask = None if rollout.action_mask is None else rollout.action_mask.reshape(-1, rollout.action_mask.shape[-1])
-        flat = (x.reshape(-1, *x.shape[2:]) for x in (rollout.obs, rollout.action))
-        return Rows(*(on_device(x, self.device) for x in flat), mask_on(mask, self.device))
+        obs, action = (on_device(x.reshape(-1, *x.shape[2:]), self.device) for x in (rollout.obs, rollout.action))
+        return Rows(obs, action, mask_on(mask, self.device))
 
     def evaluate(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """Return log-probabilities of the rows' actions, the policy's entropies, and state values, (B,) each."""
@@ -158,7 +160,7 @@ class PolicyLearner:
     def load_state_dict(self, state: State) -> None:
         """Restore them. A resume may change the optimizer's settings."""
         self.network.load_state_dict(state["network"])
-        load_named_state(self.optimizer, self.network, state["optimizer"], self.lr_schedule is not None)
+        resume_named_state(self.optimizer, self.network, state["optimizer"], self.lr_schedule is not None)
         if self.reward_scale is not None:
             self.reward_scale.load_state_dict(state["reward_scale"])
 

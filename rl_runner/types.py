@@ -285,6 +285,18 @@ class Distribution(Protocol):
     def entropy(self, parameters: Tensor) -> Tensor: ...  # (B, P) -> (B,)
 
 
+class ActionNoise(Protocol):
+    """Noise on continuous actions while training, in units of half the range of each dimension.
+
+    Noise with a memory keeps it in the carry; it is forgotten where an episode began.
+    """
+
+    def __call__(
+        self, shape: tuple[int, int], carry: Carry | None, step: int, rng: np.random.Generator
+    ) -> tuple[FloatArray, Carry | None]: ...  # (N, D), and the next carry
+    def metrics(self, step: int) -> dict[str, float]: ...
+
+
 class Sync(Protocol):
     """How the target network follows the online network. Told of each advance of the clock."""
 

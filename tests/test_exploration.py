@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rl_runner.exploration import Boltzmann, EpsilonGreedy, Greedy, choose
-from rl_runner.types import Evaluate, Train, UserError
+from rl_runner.exploration import Boltzmann, EpsilonGreedy, Gaussian, Greedy, OrnsteinUhlenbeck, choose
+from rl_runner.types import Carry, Evaluate, Train, UserError
 
 N = 40_000
 CHI2 = {1: 10.83, 2: 13.82, 3: 16.27}  # 99.9 % quantiles by degrees of freedom
@@ -138,3 +138,46 @@ def test_actions_that_the_mask_does_not_allow_are_not_taken() -> None:
     mode, always = Train(0, np.random.default_rng(0)), EpsilonGreedy(1, 1, 0)
     actions = np.array([choose(q, always, mode, mask) for _ in range(50)])
     assert [set(actions[:, i].tolist()) for i in range(3)] == [{0, 1}, {1}, {0}]
+
+
+def test_gaussian_noise_is_independent_and_follows_its_line() -> None:
+    rule, rng = Gaussian(0.5, 0.1, 100), np.random.default_rng(0)
+    assert rule.metrics(50) == {"noise_std": pytest.approx(0.3)}
+    for step, std in [(0, 0.5), (50, 0.3), (1000, 0.1)]:
+        noise, carry = rule((20_000, 2), None, step, rng)
+        assert carry is None
+        assert noise.dtype == np.float32
+        np.testing.assert_allclose(noise.std(axis=0), std, rtol=0.03)
+        np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.03 * std)
+        assert abs(np.corrcoef(noise.T)[0, 1]) < 0.03  # of the dimensions
+        assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.03  # of the environments
+
+
+def test_ornstein_uhlenbeck_noise_begins_at_zero_and_keeps_its_share() -> None:
+    """An autoregression x' = 0.8 x + c noise of deviation 1, from 0: after t steps its variance is 1 - 0.8^(2 t)."""
+    rule, rng, carry = OrnsteinUhlenbeck(0.5, 0.5, 0, theta=0.2), np.random.default_rng(0), None
+    before = None
+    for t in range(1, 30):
+        noise, carry = rule((20_000, 2), carry, 0, rng)
+        assert noise.std() == pytest.approx(0.5 * np.sqrt(1 - 0.8 ** (2 * t)), rel=0.03)
+        if before is not None:
+            slope = (noise * before).sum() / (before**2).sum()
+            assert slope == pytest.approx(0.8, abs=0.03)
+        before = noise
+    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.03
+    assert carry is not None
+    begun = Carry.begin(carry, np.arange(20_000) < 10_000)
+    noise, after = rule((20_000, 2), begun, 0, rng)
+    assert noise[:10_000].std() == pytest.approx(0.5 * 0.6, rel=0.03)
+    assert noise[10_000:].std() == pytest.approx(0.5, rel=0.03)
+    assert not after.reset.any()
+
+
+@pytest.mark.parametrize("kind", [Gaussian, OrnsteinUhlenbeck])
+def test_wrong_noise_is_told(kind) -> None:
+    with pytest.raises(UserError, match=r"exploration\.end: must be a standard deviation, 0 or more, got -0.1"):
+        kind(1.0, -0.1, 10)
+    with pytest.raises(UserError, match=r"exploration\.steps: must be 0 or more, got -1"):
+        kind(1.0, 0.1, -1)
+    with pytest.raises(UserError, match=r"exploration\.theta: must be in \(0, 1\], got 1.5"):
+        OrnsteinUhlenbeck(1.0, 0.1, 1, theta=1.5)

@@ -93,6 +93,19 @@ REPLAY_LEARNING: dict[str, Check] = {
     "optimizer.lr_end": _if_given(_or_null(_number(0, 1e300, "a number, 0 or more"))),
     "optimizer.lr_steps": _if_given(_integer(0)),
 }
+CONTROL: dict[str, Check] = {
+    "agent.actor_lr": _if_given(_or_null(_positive)),
+    "agent.random_steps": _if_given(_integer(0)),
+}
+ROLLOUT_LEARNING: dict[str, Check] = {
+    **DISCOUNT,
+    "rollout_steps": _or_null(_integer(1)),
+    "rollout_episodes": _integer(1),
+    "reward_clip": _or_null(_positive),
+    "optimizer.lr": _if_given(_positive),
+    "optimizer.lr_end": _if_given(_or_null(_number(0, 1e300, "a number, 0 or more"))),
+    "optimizer.lr_steps": _if_given(_integer(0)),
+}
 EVALUATION: dict[str, Check] = {
     "checkpoint": (lambda x: isinstance(x, str), "a run or a checkpoint directory, or latest (rlrun eval outputs/...)"),
     "episodes": _integer(1),

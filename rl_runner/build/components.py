@@ -18,6 +18,9 @@ from rl_runner.build import checks
 from rl_runner.build.signatures import factory, make, named
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exact.mdp import MDP
+from rl_runner.networks.actor_critic import ActorCritic
+from rl_runner.networks.actors import ActionRange, Deterministic
+from rl_runner.networks.control import ControlNetwork, Encoder
 from rl_runner.networks.heads import SingleStream
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
@@ -25,7 +28,7 @@ from rl_runner.replay.replay import Replay
 from rl_runner.replay.samplers import Prioritized, Uniform
 from rl_runner.replay.storage import RowStorage
 from rl_runner.schedules import LinearSchedule
-from rl_runner.types import Sampler, State, UserError, ValueRepresentation
+from rl_runner.types import Distribution, Sampler, State, UserError, ValueRepresentation
 
 SETTINGS = ("name", "gamma", "n_step")  # keys of the agent group that are not arguments of the agent's class
 
@@ -44,6 +47,27 @@ class MakesNetwork(Protocol):
     ) -> nn.Module: ...
 
 
+class MakesControlNetwork(Protocol):
+    """The class of the networks of an agent with continuous actions, or a function that returns them."""
+
+    def __call__(
+        self,
+        *,
+        observation_space: gym.Space[Any],
+        actions: int,
+        outputs_per_action: int,
+        precision: str,
+    ) -> ControlNetwork: ...
+
+
+class MakesActorCritic(Protocol):
+    """The class of a network of policy gradients, or a function that returns one."""
+
+    def __call__(
+        self, *, observation_space: gym.Space[Any], distribution: Distribution, precision: str
+    ) -> nn.Module: ...
+
+
 class MakesSampler(Protocol):
     """A sampler's class."""
 
@@ -52,6 +76,8 @@ class MakesSampler(Protocol):
 
 if TYPE_CHECKING:
     _networks: tuple[MakesNetwork] = (partial(QNetwork, torso=MLP, head=SingleStream),)
+    _control_networks: tuple[MakesControlNetwork] = (partial(ControlNetwork, torso=Encoder, actor=Deterministic),)
+    _actor_critics: tuple[MakesActorCritic] = (partial(ActorCritic, torso=MLP),)
     _samplers: tuple[MakesSampler, MakesSampler] = (Uniform, Prioritized)
 
 
@@ -117,12 +143,15 @@ def dynamics(envs: EpisodicVectorEnv) -> MDP:
 
 
 def q_network(cfg: State, envs: EpisodicVectorEnv, value: ValueRepresentation, device: torch.device) -> nn.Module:
-    """Return the online network, on the device."""
-    node = group(cfg, "network")
-    if envs.normalized:
-        node = {**node, "normalize": True}
-    if node.get("normalize") and device.type == "mps":
-        raise UserError("network.normalize: its statistics are float64, which device mps lacks; device=cpu has it")
+    """Return the online network, on the device.
+
+    Raises:
+        UserError: networks for continuous actions are chosen.
+    """
+    node = _network_node(cfg, envs, device)
+    if "actor" in node or "shared" in node:
+        kind = node["_target_"].rpartition(".")[2]
+        raise UserError(f"network: {kind} has no action values; this agent needs network=plain, or one like it")
     network = factory("network", node, MakesNetwork)(
         observation_space=envs.observation_space,
         actions=number_of_actions(envs),
@@ -133,8 +162,57 @@ def q_network(cfg: State, envs: EpisodicVectorEnv, value: ValueRepresentation, d
     return network.to(device)
 
 
-def optimizer_factory(cfg: State) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
-    """Return what makes the optimizer from parameters.
+def control_network(
+    cfg: State, envs: EpisodicVectorEnv, actions: ActionRange, value: ValueRepresentation, device: torch.device
+) -> ControlNetwork:
+    """Return actor and critics, on the device.
+
+    Raises:
+        UserError: another kind of network or of value is chosen.
+    """
+    node = _network_node(cfg, envs, device)
+    if "actor" not in node:
+        kind = node["_target_"].rpartition(".")[2]
+        raise UserError(f"network: {kind} has no actor; this agent needs network=control, or one like it")
+    if value.quantile_levels:
+        raise UserError("value: a critic of continuous actions draws no quantile levels; use scalar, c51 or qr_dqn")
+    network = factory("network", node, MakesControlNetwork)(
+        observation_space=envs.observation_space,
+        actions=actions.size,
+        outputs_per_action=value.outputs_per_action,
+        precision=cfg["precision"],
+    )
+    return network.to(device)
+
+
+def actor_critic(cfg: State, envs: EpisodicVectorEnv, distribution: Distribution, device: torch.device) -> nn.Module:
+    """Return the network of a policy and its state value, on the device.
+
+    Raises:
+        UserError: another kind of network is chosen.
+    """
+    node = _network_node(cfg, envs, device)
+    if "head" in node or "actor" in node:
+        kind = node["_target_"].rpartition(".")[2]
+        raise UserError(f"network: {kind} has no state value; this agent needs network=actor_critic, or one like it")
+    network = factory("network", node, MakesActorCritic)(
+        observation_space=envs.observation_space, distribution=distribution, precision=cfg["precision"]
+    )
+    return network.to(device)
+
+
+def _network_node(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> State:
+    """Return the `network` group; observations are normalised if the environment's wrapper of that kind was removed."""
+    node = group(cfg, "network")
+    if envs.normalized:
+        node = {**node, "normalize": True}
+    if node.get("normalize") and device.type == "mps":
+        raise UserError("network.normalize: its statistics are float64, which device mps lacks; device=cpu has it")
+    return node
+
+
+def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optimizer]:
+    """Return what makes the optimizer from parameters, or from groups of them.
 
     Raises:
         UserError: an optimizer that needs a closure, as LBFGS does; when it is called: a value out of range.
@@ -151,7 +229,7 @@ def optimizer_factory(cfg: State) -> Callable[[Iterable[nn.Parameter]], torch.op
         )
     node = {k: v for k, v in node.items() if k not in ("eps", "fused") or k in taken}
 
-    def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
         try:
             made: torch.optim.Optimizer = make("optimizer", node, list(parameters))
         except ValueError as e:  # torch's own range checks
@@ -184,8 +262,19 @@ def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     frame = math.prod(space.shape[1:] if envs.stack > 1 else space.shape) * space.dtype.itemsize
     place = compute.frames_device(node.get("frames", "auto"), device, capacity, frame)
     on_host = frame if place.type == "cpu" or cfg["checkpoint"]["replay"] else 0  # to be saved they are copied
-    checks.memory_for_replay(capacity, on_host + 18)  # action, reward, flags, age
-    storage = RowStorage(capacity, envs.num_envs, space.shape, space.dtype, stack=envs.stack, device=place)
+    action = math.prod(envs.action_space.shape) * 8  # bytes at most
+    checks.memory_for_replay(capacity, on_host + action + 10)  # reward, flags, age
+    actions = envs.action_space
+    storage = RowStorage(
+        capacity,
+        envs.num_envs,
+        space.shape,
+        space.dtype,
+        action_shape=actions.shape,
+        action_dtype=np.int64 if isinstance(actions, gym.spaces.Discrete) else actions.dtype,
+        stack=envs.stack,
+        device=place,
+    )
     sampler = factory("replay.sampler", node["sampler"], MakesSampler)(capacity=capacity)
     stream = rng.generator(cfg["seed"], "replay")
     return Replay(storage, sampler, cfg["agent"]["gamma"], n_step, cfg["reward_clip"], stream, device)

@@ -8,6 +8,7 @@ from torch import nn
 
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.loops.replay import ReplayLoop
+from rl_runner.loops.rollout import RolloutLoop
 from rl_runner.types import Agent, Loop, State
 
 Facts = list[tuple[str, str]]  # names and what is said of them; without a name: of the one above
@@ -76,6 +77,9 @@ def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> Facts:
     if isinstance(loop, ReplayLoop):
         storage = loop.replay.storage
         facts.append(("replay", f"{cfg['replay']['capacity']:,} rows, {_gigabytes(storage.nbytes)}"))
+    if isinstance(loop, RolloutLoop):
+        whole = f"{loop.episodes:,} whole episode{'s' if loop.episodes > 1 else ''}"
+        facts.append(("rollout", whole if loop.steps is None else f"{loop.steps:,} steps of each environment"))
     return facts
 
 
@@ -102,5 +106,7 @@ def _observations(agent: Agent, envs: EpisodicVectorEnv) -> str:
 
 
 def _describe(network: nn.Module) -> str:
+    if callable(in_words := getattr(network, "in_words", None)):
+        return str(in_words())
     parts = [type(getattr(network, part, network)).__name__ for part in ("torso", "head")]
     return " + ".join(parts)

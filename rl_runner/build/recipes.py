@@ -8,31 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
+from rl_runner.agents.a2c import A2C
+from rl_runner.agents.ddpg import DDPG
 from rl_runner.agents.dqn import DQN
 from rl_runner.agents.model_based import ModelBased
 from rl_runner.agents.planning import PolicyIteration, ValueIteration
+from rl_runner.agents.ppo import PPO
+from rl_runner.agents.reinforce import REINFORCE
+from rl_runner.agents.sac import SAC
 from rl_runner.agents.tabular import QLearning, Sarsa
 from rl_runner.build import checks
 from rl_runner.build import components as build
 from rl_runner.build.signatures import factory, part
+from rl_runner.distributions import of_actions
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exact.mdp import MDP
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.planning import PlanningLoop
 from rl_runner.loops.replay import ReplayLoop
+from rl_runner.loops.rollout import RolloutLoop
+from rl_runner.networks.actors import ActionRange
+from rl_runner.networks.control import ControlNetwork
 from rl_runner.schedules import Every, LinearSchedule
 from rl_runner.types import (
+    ActionNoise,
     Agent,
+    Distribution,
     Exploration,
     Loop,
     OnlineAgent,
     PlanningAgent,
     ReplayAgent,
+    RolloutAgent,
     State,
     Sync,
     ValueRepresentation,
@@ -67,6 +79,51 @@ class MakesReplayAgent(Protocol):
     ) -> ReplayAgent: ...
 
 
+class MakesNoisyControl(Protocol):
+    """The class of an agent with continuous actions that explores by noise."""
+
+    def __call__(
+        self,
+        *,
+        network: ControlNetwork,
+        actions: ActionRange,
+        value: ValueRepresentation,
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        sync: Sync,
+        exploration: ActionNoise,
+        lr_schedule: LinearSchedule | None,
+    ) -> ReplayAgent: ...
+
+
+class MakesStochasticControl(Protocol):
+    """The class of an agent with continuous actions whose policy explores by itself."""
+
+    def __call__(
+        self,
+        *,
+        network: ControlNetwork,
+        actions: ActionRange,
+        value: ValueRepresentation,
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        sync: Sync,
+        lr_schedule: LinearSchedule | None,
+    ) -> ReplayAgent: ...
+
+
+class MakesRolloutAgent(Protocol):
+    """The class of an agent that learns from rollouts."""
+
+    def __call__(
+        self,
+        *,
+        network: nn.Module,
+        distribution: Distribution,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        gamma: float,
+        lr_schedule: LinearSchedule | None,
+    ) -> RolloutAgent: ...
+
+
 class MakesTable(Protocol):
     """The class of an agent that keeps a table of action values."""
 
@@ -83,6 +140,9 @@ class MakesPlanner(Protocol):
 
 if TYPE_CHECKING:
     _replay_agents: tuple[MakesReplayAgent] = (DQN,)
+    _noisy_control: tuple[MakesNoisyControl] = (DDPG,)
+    _stochastic_control: tuple[MakesStochasticControl] = (SAC,)
+    _rollout_agents: tuple[MakesRolloutAgent, ...] = (A2C, PPO, REINFORCE)
     _tables: tuple[MakesTable, MakesTable, MakesTable] = (QLearning, Sarsa, ModelBased)
     _planners: tuple[MakesPlanner, MakesPlanner] = (ValueIteration, PolicyIteration)
 
@@ -101,18 +161,79 @@ def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -
         lr_schedule=build.lr_schedule(cfg),
     )
 
-    def loop() -> ReplayLoop:
-        checks.memory_for_learning(network, cfg["batch_size"])
-        return ReplayLoop(
+    return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, network))
+
+
+def noisy_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Actor and critics from a replay memory, with noise on the actions: DDPG, TD3, D4PG."""
+    parts = _control(cfg, envs, device)
+    agent = factory("agent", build.agent_node(cfg), MakesNoisyControl)(
+        exploration=part("exploration", build.group(cfg, "exploration"), ActionNoise), **parts
+    )
+    return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
+
+
+def stochastic_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Actor and critics from a replay memory, with a policy that explores by itself: SAC."""
+    parts = _control(cfg, envs, device)
+    agent = factory("agent", build.agent_node(cfg), MakesStochasticControl)(**parts)
+    return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
+
+
+def _control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> dict[str, Any]:
+    """Return the parts that agents with continuous actions have in common."""
+    checks.require(cfg, {**checks.REPLAY_LEARNING, **checks.CONTROL})
+    actions = ActionRange(envs.action_space)
+    value = part("value", build.group(cfg, "value"), ValueRepresentation)
+    return {
+        "network": build.control_network(cfg, envs, actions, value, device),
+        "actions": actions,
+        "value": value,
+        "optimizer": build.optimizer_factory(cfg),
+        "sync": part("sync", build.group(cfg, "sync"), Sync),
+        "lr_schedule": build.lr_schedule(cfg),
+    }
+
+
+def _replay_loop(
+    cfg: State, envs: EpisodicVectorEnv, device: torch.device, agent: ReplayAgent, network: nn.Module
+) -> ReplayLoop:
+    """Return the loop that trains an agent from a replay memory."""
+    checks.memory_for_learning(network, cfg["batch_size"])
+    return ReplayLoop(
+        envs,
+        agent,
+        replay=build.replay_memory(cfg, envs, device),
+        rng=build.exploration_stream(cfg),
+        batch_size=cfg["batch_size"],
+        learning_starts=cfg["learning_starts"],
+        learn_every=Every(cfg["learn_every_steps"]),
+        updates_per_learn=cfg["updates_per_learn"],
+        overlap=cfg["overlap"],
+    )
+
+
+def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Policy gradients: collect a rollout, learn from it, forget it."""
+    checks.require(cfg, checks.ROLLOUT_LEARNING)
+    distribution = of_actions(envs.action_space, envs.backend.name)
+    network = build.actor_critic(cfg, envs, distribution, device)
+    agent = factory("agent", build.agent_node(cfg), MakesRolloutAgent)(
+        network=network,
+        distribution=distribution,
+        optimizer=build.optimizer_factory(cfg),
+        gamma=cfg["agent"]["gamma"],
+        lr_schedule=build.lr_schedule(cfg),
+    )
+
+    def loop() -> RolloutLoop:
+        return RolloutLoop(
             envs,
             agent,
-            replay=build.replay_memory(cfg, envs, device),
             rng=build.exploration_stream(cfg),
-            batch_size=cfg["batch_size"],
-            learning_starts=cfg["learning_starts"],
-            learn_every=Every(cfg["learn_every_steps"]),
-            updates_per_learn=cfg["updates_per_learn"],
-            overlap=cfg["overlap"],
+            steps=cfg["rollout_steps"],
+            episodes=cfg["rollout_episodes"],
+            reward_clip=cfg["reward_clip"],
         )
 
     return Learner(agent, loop)

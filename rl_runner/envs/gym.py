@@ -105,6 +105,7 @@ class GymBackend:
         self.fps = float(self._envs.metadata.get("render_fps") or 30)
         self._render = render
         self._offset = self.action_space.start if isinstance(self.action_space, Discrete) else 0
+        self._clips = isinstance(self.action_space, Box)
         self._frames: list[Array] = []
         self._last = np.zeros((num_envs, frame_stack, *(self._space.shape or ())), self._space.dtype)
 
@@ -122,6 +123,9 @@ class GymBackend:
     def send(self, action: Array) -> None:
         """See `Backend`."""
         actions = action + self._offset if self._offset else action
+        if self._clips:  # as gymnasium.wrappers.ClipAction; the log keeps what the agent chose
+            space = self.action_space
+            actions = np.clip(np.asarray(actions, dtype=space.dtype), space.low, space.high)
         if isinstance(self._envs, AsyncVectorEnv):
             with self._alive():
                 self._envs.step_async(actions)

@@ -72,14 +72,14 @@ class ActorCritic(nn.Module):
         """(B, *O) -> parameters of the distribution (B, P), state values (B,)."""
         obs = self._normalized(obs)
         features = self._features(self.torso, self.hidden, obs)
-        parameters = self._parameters(features)
+        parameters = self._distribution(features)
         if not self.shared:
             features = self._features(self.value_torso, self.value_hidden, obs)
         return parameters, self.value_out(features).squeeze(1)
 
     def policy(self, obs: Tensor) -> Tensor:
         """(B, *O) -> parameters of the distribution (B, P) alone, for acting."""
-        return self._parameters(self._features(self.torso, self.hidden, self._normalized(obs)))
+        return self._distribution(self._features(self.torso, self.hidden, self._normalized(obs)))
 
     def value(self, obs: Tensor) -> Tensor:
         """(B, *O) -> state values (B,) alone."""
@@ -96,16 +96,14 @@ class ActorCritic(nn.Module):
         out: Tensor = hidden(features.float())
         return out
 
-    def _parameters(self, features: Tensor) -> Tensor:
+    def _distribution(self, features: Tensor) -> Tensor:
         parameters: Tensor = self.policy_out(features)
         if self.log_std is None:
             return parameters
         return torch.cat([parameters, self.log_std.expand(len(parameters), -1)], dim=1)
 
 
-def _stream(
-    torso: Callable[[gym.Space[Any]], nn.Module], space: gym.Space[Any]
-) -> tuple[nn.Module, nn.Module, int]:
+def _stream(torso: Callable[[gym.Space[Any]], nn.Module], space: gym.Space[Any]) -> tuple[nn.Module, nn.Module, int]:
     """Return a torso, the hidden layers that it declares, and how many features they return."""
     made = torso(space)
     fc = getattr(made, "fc", None)

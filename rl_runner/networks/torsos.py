@@ -159,9 +159,15 @@ class Conv3x3(CNN):
             kind, channels = nn.Conv2d, width
 
 
-def auto(space: Space) -> nn.Module:
-    """Return NatureCNN for large images, SmallCNN for small images and MLP for all other observations."""
+def auto(space: Space, sizes: Sequence[int] = (256, 256), activation: str = "relu") -> nn.Module:
+    """Return NatureCNN for large images, SmallCNN for small images and MLP for all other observations.
+
+    Args:
+        space: of one observation.
+        sizes: of the hidden layers of the MLP.
+        activation: of the MLP.
+    """
     seen = image(space)
     if seen is None or not looks_like_image(space):
-        return MLP(space)
+        return MLP(space, sizes, activation)
     return NatureCNN(space) if seen.side >= 36 else SmallCNN(space)

@@ -664,3 +664,60 @@ def test_the_replay_holds_each_stacked_frame_once_and_gives_the_stacks_back():
 def test_stacks_that_cannot_be_are_refused(stack, id, why):
     with pytest.raises(UserError, match=rf"env\.frame_stack: .*{why}"):
         make(id, frame_stack=stack)
+
+
+class Recorded(Scripted):
+    """Takes actions in bounds of a dimension's own; the last action is part of the observation."""
+
+    action_space = Box(np.array([-1, 0], np.float32), np.array([1, 0.3], np.float32))
+
+    def __init__(self, render_mode=None):
+        super().__init__(Box(-1e9, 1e9, (3,), np.float64), Recorded.action_space, render_mode)
+
+    def _obs(self):
+        return np.array([*getattr(self, "action", (0, 0)), self.np_random.uniform()])
+
+    def step(self, action):
+        assert action.dtype == np.float32
+        self.action = action
+        obs, _, *rest = super().step(action)  # asserts that the action is within the bounds
+        return obs, float(action.sum()), *rest
+
+
+gym.register("RlrunRecorded-v0", entry_point=Recorded)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_actions_outside_the_bounds_are_clipped_and_the_log_keeps_them(dtype):
+    rng = np.random.default_rng(0)
+    envs, episodes, sent = make("RlrunRecorded-v0", 2), [], [[], []]
+    obs = envs.reset()
+    for _ in range(40):
+        action = rng.normal(0, 2, (2, 2)).astype(dtype)
+        envs.send(action)
+        tr = envs.recv()
+        assert np.array_equal(tr.action, action)
+        np.testing.assert_array_equal(
+            tr.next_obs[:, :2], np.clip(action.astype(np.float32), [-1, 0], np.float32([1, 0.3]))
+        )
+        for i in range(2):
+            sent[i].append(action[i].tolist())
+        for episode in envs.finished:
+            assert episode.actions == sent[episode.env]
+            episodes.append(episode)
+            sent[episode.env] = []
+        obs = envs.reset(tr.ended) if tr.ended.any() else tr.next_obs
+    again = make("RlrunRecorded-v0", 2)
+    state = envs.state_dict()
+    np.testing.assert_array_equal(again.load_state_dict(state), obs)
+    assert not again.lost.any()
+    assert len(episodes) > 2
+    assert all(again.repeats(episode) for episode in episodes[:3])
+
+
+def test_actions_without_bounds_are_left_alone():
+    gym.register("RlrunUnboundedActions-v0", entry_point=lambda **kw: Scripted(action_space=Box(-np.inf, np.inf, (2,))))
+    envs = make("RlrunUnboundedActions-v0", 1)
+    envs.reset()
+    envs.send(np.array([[1e6, -1e6]], np.float32))
+    assert envs.recv().action.tolist() == [[1e6, -1e6]]

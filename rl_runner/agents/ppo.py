@@ -1,0 +1,142 @@
+"""Proximal policy optimisation (Schulman et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl_runner.policies import PolicyLearner
+from rl_runner.returns import gae
+from rl_runner.schedules import LinearSchedule
+from rl_runner.types import Distribution, Rollout, UserError
+
+
+class PPO(PolicyLearner):
+    """Several epochs of gradient steps on each rollout, with the probability ratio clipped.
+
+    Args:
+        network: policy and state value, on its device.
+        distribution: over actions.
+        optimizer: makes the optimizer from the parameters.
+        gamma: discount per step.
+        lam: lambda of generalised advantage estimation.
+        epochs: passes over each rollout.
+        batch_size: rows of each gradient step; the last batch of an epoch may be smaller.
+        clip: the ratio of new and old probability is clipped to [1 - x, 1 + x].
+        clip_end: value that `clip` reaches linearly; None: it is constant.
+        clip_steps: environment steps from `clip` to `clip_end`.
+        clip_value: values are not learned beyond this distance from those before the first epoch; None: no clipping.
+        value_coef: weight of the value's loss.
+        entropy_coef: weight of the entropy, which is made larger.
+        target_kl: no further gradient step on this rollout once the approximate KL divergence from the policy that
+            acted exceeds 1.5 times this; None: never.
+        normalize_advantages: each batch's advantages have mean 0 and standard deviation 1.
+        normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
+        clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
+        lr_schedule: learning rate by environment step; None leaves the optimizer's own.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        distribution: Distribution,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        gamma: float,
+        lam: float = 0.95,
+        epochs: int = 10,
+        batch_size: int = 64,
+        clip: float = 0.2,
+        clip_end: float | None = None,
+        clip_steps: int = 0,
+        clip_value: float | None = None,
+        value_coef: float = 0.5,
+        entropy_coef: float = 0.0,
+        target_kl: float | None = None,
+        normalize_advantages: bool = True,
+        normalize_rewards: bool = False,
+        clip_grad_norm: float | None = 0.5,
+        lr_schedule: LinearSchedule | None = None,
+    ) -> None:
+        if not 0.0 <= lam <= 1.0:
+            raise UserError(f"agent.lam: must be in [0, 1], got {lam}")
+        for key, count in [("epochs", epochs), ("batch_size", batch_size)]:
+            if count < 1:
+                raise UserError(f"agent.{key}: must be at least 1, got {count}")
+        for key, x in [("clip", clip), ("clip_value", clip_value), ("target_kl", target_kl)]:
+            if x is not None and not x > 0:
+                raise UserError(f"agent.{key}: must be above 0, got {x}")
+        super().__init__(network, distribution, optimizer, gamma, lr_schedule, clip_grad_norm, normalize_rewards)
+        self.lam, self.epochs, self.batch_size = lam, epochs, batch_size
+        self.clip = LinearSchedule(clip, clip if clip_end is None else clip_end, clip_steps)
+        self.clip_value, self.value_coef, self.entropy_coef = clip_value, value_coef, entropy_coef
+        self.target_kl, self.normalize_advantages = target_kl, normalize_advantages
+
+    def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
+        """Do all epochs on a rollout; return the metrics of each gradient step."""
+        self.anneal(step)
+        clip, rows = self.clip(step), self.rows(rollout)
+        with torch.no_grad():
+            old_log_prob, _, old_value = self.evaluate(rows)
+        advantage, target = self._advantages(rollout, old_value)
+        for index in self._batches(len(old_value)):
+            log_prob, entropy, value = self.evaluate(rows.of(index))
+            log_ratio = log_prob - old_log_prob[index]
+            losses = policy_losses(log_ratio, self._scaled(advantage[index]), clip)
+            value_loss = value_losses(value, old_value[index], target[index], self.clip_value).mean()
+            policy_loss, mean_entropy = losses.mean(), entropy.mean()
+            loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * mean_entropy
+            with torch.no_grad():
+                ratio = log_ratio.exp()
+                kl = (ratio - 1 - log_ratio).mean()  # Schulman's low-variance estimate
+                clipped = ((ratio - 1).abs() > clip).float().mean()
+            if self.target_kl is not None and float(kl) > 1.5 * self.target_kl:
+                break
+            norm = self.step(loss)
+            yield {
+                **{"loss": loss.detach(), "policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()},
+                **{"entropy": mean_entropy.detach(), "kl": kl, "clipped": clipped, "grad_norm": norm},
+                "value_mean": value.detach().mean(),
+            }
+        self.finish(rows)
+
+    def _advantages(self, rollout: Rollout, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return advantages (B,) and the values' targets (B,), which are lambda-returns."""
+        now, after = self.values(rollout, value)
+        discount = np.where(rollout.terminal, 0.0, self.gamma)
+        trace = np.where(rollout.ended, 0.0, self.lam)
+        advantage = gae(self.rewards(rollout), now, after, discount, trace)
+        both = (torch.from_numpy(x.reshape(-1)).float().to(self.device) for x in (advantage, advantage + now))
+        first, second = both
+        return first, second
+
+    def _batches(self, rows: int) -> Iterator[Tensor]:
+        """Return the rows of each gradient step, shuffled anew in each epoch."""
+        for _ in range(self.epochs):
+            yield from torch.randperm(rows, device=self.device).split(self.batch_size)
+
+    def _scaled(self, advantage: Tensor) -> Tensor:
+        """Return advantages with mean 0 and standard deviation 1, if that was asked for."""
+        if not self.normalize_advantages:
+            return advantage
+        return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+
+
+def policy_losses(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """Return -min(ratio A, clipped ratio A), (B,) (equation 7)."""
+    ratio = log_ratio.exp()
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+def value_losses(value: Tensor, old: Tensor, target: Tensor, clip: float | None) -> Tensor:
+    """Return squared errors (B,); with clipping, the larger one of the value and of the value near the old one."""
+    losses = (value - target).square()
+    if clip is None:
+        return losses
+    near = old + (value - old).clamp(-clip, clip)
+    return torch.maximum(losses, (near - target).square())

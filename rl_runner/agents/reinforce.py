@@ -1,0 +1,107 @@
+"""REINFORCE (Williams 1992), with the steps that reduce its variance one by one as switches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rl_runner.policies import PolicyLearner
+from rl_runner.returns import gae
+from rl_runner.schedules import LinearSchedule
+from rl_runner.types import BoolArray, Distribution, DoubleArray, Rollout, UserError
+
+RETURNS = ("trajectory", "to_go", "discounted")
+BASELINES = ("none", "mean", "value")
+
+
+class REINFORCE(PolicyLearner):
+    """One gradient step on whole episodes: log-probabilities weighted by returns.
+
+    Args:
+        network: policy and state value, on its device.
+        distribution: over actions.
+        optimizer: makes the optimizer from the parameters.
+        gamma: discount per step, of `returns=discounted`.
+        returns: what an action is credited with: "trajectory", the return of its whole episode; "to_go", what came
+            after it; "discounted", the same with discount.
+        baseline: what is subtracted: "none"; "mean", the mean over the rollout; "value", the state value, which is
+            learned beside.
+        value_coef: weight of the value's loss, with baseline="value".
+        entropy_coef: weight of the entropy, which is made larger.
+        normalize_advantages: returns minus baseline have mean 0 and standard deviation 1 in each rollout.
+        normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
+        clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
+        lr_schedule: learning rate by environment step; None leaves the optimizer's own.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        distribution: Distribution,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        gamma: float,
+        returns: str = "discounted",
+        baseline: str = "value",
+        value_coef: float = 0.5,
+        entropy_coef: float = 0.0,
+        normalize_advantages: bool = False,
+        normalize_rewards: bool = False,
+        clip_grad_norm: float | None = None,
+        lr_schedule: LinearSchedule | None = None,
+    ) -> None:
+        for key, given, known in [("returns", returns, RETURNS), ("baseline", baseline, BASELINES)]:
+            if given not in known:
+                raise UserError(f"agent.{key}: must be one of {', '.join(known)}, got {given!r}")
+        super().__init__(network, distribution, optimizer, gamma, lr_schedule, clip_grad_norm, normalize_rewards)
+        self.returns, self.baseline = returns, baseline
+        self.value_coef, self.entropy_coef = value_coef, entropy_coef
+        self.normalize_advantages = normalize_advantages
+
+    def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
+        """Do one gradient step; return its metrics."""
+        self.anneal(step)
+        rows = self.rows(rollout)
+        log_prob, entropy, value = self.evaluate(rows)
+        returns = self._returns(rollout, value.detach())
+        advantage = returns - self._baseline(returns, value.detach())
+        if self.normalize_advantages:
+            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+        policy_loss, mean_entropy = -(log_prob * advantage).mean(), entropy.mean()
+        loss = policy_loss - self.entropy_coef * mean_entropy
+        metrics = {"policy_loss": policy_loss.detach(), "entropy": mean_entropy.detach()}
+        if self.baseline == "value":
+            value_loss = (value - returns).square().mean()
+            loss = loss + self.value_coef * value_loss
+            metrics |= {"value_loss": value_loss.detach(), "value_mean": value.detach().mean()}
+        norm = self.step(loss)
+        yield {"loss": loss.detach(), **metrics, "return_mean": returns.mean(), "grad_norm": norm}
+        self.finish(rows)
+
+    def _returns(self, rollout: Rollout, value: Tensor) -> Tensor:
+        """Return what each action is credited with, (B,).
+
+        Where an episode was cut short, the value of its last state stands for the rest, if there is a value.
+        """
+        discount = np.where(rollout.terminal, 0.0, self.gamma if self.returns == "discounted" else 1.0)
+        now, after = self.values(rollout, value) if self.baseline == "value" else (np.zeros(discount.shape),) * 2
+        to_go = gae(self.rewards(rollout), now, after, discount, np.where(rollout.ended, 0.0, 1.0)) + now
+        credit = _whole_episodes(to_go, rollout.ended) if self.returns == "trajectory" else to_go
+        return torch.from_numpy(credit.reshape(-1)).float().to(self.device)
+
+    def _baseline(self, returns: Tensor, value: Tensor) -> Tensor | float:
+        if self.baseline == "value":
+            return value
+        return returns.mean() if self.baseline == "mean" else 0.0
+
+
+def _whole_episodes(to_go: DoubleArray, ended: BoolArray) -> DoubleArray:
+    """Return for each row of (T, 1) the return of its whole episode: that to go at the episode's first row."""
+    first = np.concatenate([[0], np.flatnonzero(ended[:-1, 0]) + 1])
+    episode = np.cumsum(np.concatenate([[False], ended[:-1, 0]]))
+    return np.asarray(to_go[first[episode]])

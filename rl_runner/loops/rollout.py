@@ -1,0 +1,137 @@
+"""The on-policy loop: collect a rollout, learn from it, forget it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.meter import Meter, grouped
+from rl_runner.rng import generator_state, load_generator_state, load_torch_state, torch_state
+from rl_runner.types import Array, Carry, Clock, Rollout, RolloutAgent, State, Train, Transition, UserError
+
+
+class RolloutLoop:
+    """Trains an agent on what it just did.
+
+    Args:
+        envs: the training environments.
+        agent: acts and learns.
+        rng: the random stream of acting.
+        steps: of each environment in a rollout; None: rollouts are whole episodes.
+        episodes: in a rollout, if `steps` is None; then there is one environment.
+        reward_clip: learn from rewards clipped to [-x, x]; None: as they are.
+    """
+
+    done = False  # there is always more to learn
+
+    def __init__(
+        self,
+        envs: EpisodicVectorEnv,
+        agent: RolloutAgent,
+        rng: np.random.Generator,
+        steps: int | None,
+        episodes: int = 1,
+        reward_clip: float | None = None,
+    ) -> None:
+        if steps is None and envs.num_envs > 1:
+            raise UserError(f"env.num_envs: must be 1, because rollouts are whole episodes, got {envs.num_envs}")
+        self.envs, self.agent, self.rng = envs, agent, rng
+        self.steps, self.episodes, self.reward_clip = steps, episodes, reward_clip
+        self.clock, self.meter = Clock(), Meter()
+        self.rollout: list[Transition] = []  # since the agent learned last
+        self.obs: Array = envs.reset()  # (N, *O)
+        self.carry: Carry | None = None
+
+    def step(self) -> None:
+        """Take one step in every environment; learn if it completes a rollout."""
+        mode = Train(self.clock.steps, self.rng)
+        action, self.carry = self.agent.act(self.obs, self.carry, mode, self.envs.action_mask)  # collect
+        self.envs.send(action)
+        tr = self.envs.recv()
+        self.rollout.append(tr)
+        self.clock = self.clock.plus(steps=self.envs.num_envs, episodes=len(self.envs.finished))
+        if self._complete():
+            self._learn()
+        self.obs = tr.next_obs
+        if tr.ended.any():
+            self.obs, self.carry = self.envs.reset(tr.ended), Carry.begin(self.carry, tr.ended)
+
+    def _complete(self) -> bool:
+        if self.steps is not None:
+            return len(self.rollout) >= self.steps
+        return bool(self.envs.finished) and sum(tr.ended[0] for tr in self.rollout) >= self.episodes
+
+    def _learn(self) -> None:
+        rollout, self.rollout = joined(self.rollout, self.reward_clip), []
+        for metrics in self.agent.learn(rollout, self.clock.steps):  # learn
+            self.meter.add(metrics)
+            self.clock = self.clock.plus(updates=1)
+
+    def scalars(self) -> dict[str, float]:
+        """Return what happened since the last call: means over the updates, and how the agent explores.
+
+        Raises:
+            UserError: a loss that is not finite; nothing that is learned after it is worth having.
+        """
+        learned = {**self.meter.drain(), "updates": self.clock.updates}
+        if optimizer := getattr(self.agent, "optimizer", None):  # an agent of the user's own may have none
+            learned["lr"] = float(optimizer.param_groups[0]["lr"])
+        if not math.isfinite(learned.get("loss", 0.0)):
+            raise UserError("optimizer.lr: the network has diverged (the loss is not finite); use a smaller one")
+        return grouped(learn=learned, explore=self.agent.metrics(self.clock.steps))
+
+    def state_dict(self) -> State:
+        """Return everything that a step changes, the unfinished rollout included."""
+        parts = {name: getattr(self, name).state_dict() for name in ("envs", "agent", "meter")}
+        actor = {"rng": generator_state(self.rng), "carry": None if self.carry is None else vars(self.carry)}
+        rollout = [tr._asdict() for tr in self.rollout]
+        return {**parts, "actor": actor, "rollout": rollout, "clock": vars(self.clock), "torch": torch_state()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore it. Environments that are not deterministic begin a new episode, and their steps end there."""
+        for name in ("agent", "meter"):
+            getattr(self, name).load_state_dict(state[name])
+        load_generator_state(self.rng, state["actor"]["rng"])
+        carry = state["actor"]["carry"]
+        self.carry = None if carry is None else Carry(**carry)
+        self.clock = Clock(**state["clock"])
+        load_torch_state(state["torch"])
+        self.rollout = [Transition(**tr) for tr in state["rollout"]]
+        self.obs = self.envs.load_state_dict(state["envs"])
+        lost = self.envs.lost
+        if lost.any():  # not deterministic: what was begun there cannot be continued
+            if self.rollout:
+                last = self.rollout[-1]
+                self.rollout[-1] = last._replace(truncated=last.truncated | (lost & ~last.terminated))
+            self.obs, self.carry = self.envs.reset(lost), Carry.begin(self.carry, lost)
+
+
+def joined(steps: list[Transition], reward_clip: float | None = None) -> Rollout:
+    """Return T steps as a rollout.
+
+    Args:
+        steps: in order.
+        reward_clip: clip rewards to [-x, x]; None: leave them.
+    """
+    reward = np.stack([tr.reward for tr in steps])
+    ended = np.stack([tr.ended for tr in steps])
+    terminal = np.stack([tr.terminal for tr in steps])
+    inside = ended & ~terminal
+    inside[-1] = False  # the successors of the last row are there anyway
+    cut = np.argwhere(inside)
+    cut_obs = [steps[t].next_obs[i] for t, i in cut]
+    last_obs = steps[-1].next_obs
+    masks = [tr.action_mask for tr in steps if tr.action_mask is not None]
+    return Rollout(
+        obs=np.stack([tr.obs for tr in steps]),
+        action=np.stack([tr.action for tr in steps]),
+        reward=reward if reward_clip is None else reward.clip(-reward_clip, reward_clip),
+        terminal=terminal,
+        ended=ended,
+        last_obs=last_obs,
+        cut_obs=np.stack(cut_obs) if cut_obs else last_obs[:0],
+        cut=cut,
+        action_mask=np.stack(masks) if masks else None,
+    )

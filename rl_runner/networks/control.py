@@ -1,0 +1,151 @@
+"""The networks of an agent with continuous actions: an actor and critics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from rl_runner.networks.critics import ALL, Critic
+from rl_runner.networks.inputs import Normalizer, flat_input, in_words, looks_like_image
+from rl_runner.networks.layers import FullyConnected, features_of, xavier
+from rl_runner.networks.qnetwork import INITS
+from rl_runner.networks.torsos import auto
+from rl_runner.types import UserError
+
+
+class Encoder(nn.Module):
+    """Vectors as they are, for layers that also see the action; images through the convolutions that fit their size.
+
+    Args:
+        space: of one observation.
+    """
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        super().__init__()
+        if looks_like_image(space):
+            self.layers = auto(space)
+            self.reads = str(self.layers.reads)
+        else:
+            self.layers, _ = flat_input(space)
+            self.reads = in_words(space)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, *O) -> (B, F)."""
+        features: Tensor = self.layers(obs)
+        return features
+
+
+class ControlNetwork(nn.Module):
+    """An actor and K critics, each with a torso of its own; the critics share one.
+
+    Args:
+        observation_space: of one observation.
+        actions: D, numbers of one action.
+        outputs_per_action: M, numbers per value.
+        torso: makes a torso from the observation space. The action joins its features.
+        actor: makes the actor from (features, actions, fc, init, last_layer).
+        hidden: sizes of the hidden layers of the actor and of each critic, after the torso.
+        critics: K.
+        activation: of the hidden layers.
+        layer_norm: LayerNorm after each hidden layer.
+        init: "default" (torch's) or "xavier" (uniform weights, zero biases).
+        actor_last_layer: the actor's output layer starts uniform in [-x, x]; None: as `init` says.
+        critic_last_layer: the same of the critics.
+        precision: "fp32", or "bf16": the torsos compute in bfloat16, all else in float32.
+        normalize: normalise observations by their running mean and standard deviation.
+
+    Attributes:
+        normalizer: running statistics of observations, to be updated with each new one; None: not normalised.
+
+    Raises:
+        UserError: the parts do not fit each other or the observations.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        actions: int,
+        outputs_per_action: int,
+        torso: Callable[[gym.Space[Any]], nn.Module],
+        actor: Callable[..., nn.Module],
+        hidden: Sequence[int] = (256, 256),
+        critics: int = 1,
+        activation: str = "relu",
+        layer_norm: bool = False,
+        init: str = "default",
+        actor_last_layer: float | None = None,
+        critic_last_layer: float | None = None,
+        precision: str = "fp32",
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        if critics < 1:
+            raise UserError(f"network.critics: must be 1 or more, got {critics}")
+        if init not in INITS:
+            raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
+        self.precision = precision
+        self.normalizer = Normalizer(observation_space) if normalize else None
+        space = self.normalizer.space if self.normalizer else observation_space
+        fc = FullyConnected(tuple(hidden), activation, layer_norm)
+        own = (init, actor_last_layer), (init, critic_last_layer)
+        torsos = [torso(space), torso(space)]
+        features = features_of(torsos[0], space)
+        if init == "xavier":
+            for one in torsos:
+                one.apply(xavier)
+        self.actor = Policy(torsos[0], actor(features, actions, fc, *own[0]), precision)
+        self.critic = Values(torsos[1], Critic(features, actions, fc, outputs_per_action, critics, *own[1]), precision)
+
+    @property
+    def torso(self) -> nn.Module:
+        """The actor's torso."""
+        return self.actor.torso
+
+    def normalized(self, obs: Tensor) -> Tensor:
+        """Return observations (B, *O) as actor and critics read them."""
+        return obs if self.normalizer is None else self.normalizer(obs)
+
+    def in_words(self) -> str:
+        """Return a description for the start of a run."""
+        head, critic = self.actor.head, self.critic.head
+        torso, layers = type(self.torso).__name__, " + ".join(map(str, critic.sizes)) or "no hidden layers"
+        kind = getattr(head, "name", type(head).__name__)
+        return f"{torso}, then {layers} units; actor ({kind}) and {critic.members} critic(s)"
+
+
+class Policy(nn.Module):
+    """A torso and an actor."""
+
+    def __init__(self, torso: nn.Module, head: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.torso, self.head, self.precision = torso, head, precision
+
+    def forward(self, obs: Tensor) -> Any:
+        """(B, *O) -> what the actor returns."""
+        return self.head(_encoded(self.torso, obs, self.precision))
+
+
+class Values(nn.Module):
+    """A torso and critics."""
+
+    def __init__(self, torso: nn.Module, head: Critic, precision: str) -> None:
+        super().__init__()
+        self.torso, self.head, self.precision = torso, head, precision
+
+    def forward(self, obs: Tensor, action: Tensor, members: slice = ALL) -> Tensor:
+        """(B, *O), actions (B, D) in [-1, 1] -> (K, B, M)."""
+        values: Tensor = self.head(_encoded(self.torso, obs, self.precision), action, members)
+        return values
+
+
+def _encoded(torso: nn.Module, obs: Tensor, precision: str) -> Tensor:
+    if precision != "bf16":
+        features: Tensor = torso(obs)
+        return features.float()
+    with torch.autocast(obs.device.type, torch.bfloat16):
+        features = torso(obs)
+    return features.float()

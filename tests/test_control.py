@@ -1,0 +1,141 @@
+"""Agents with continuous actions: each with each part, resumed at many points, and as whole commands."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rl_runner
+from rl_runner.build import jobs as build
+from rl_runner.run import checkpoint
+from rl_runner.run.directory import RunDirectory
+from rl_runner.types import UserError
+from tests.commandline import only_run, rlrun
+from tests.test_parts_compose import config
+from tests.test_resume import assert_same
+
+AGENTS = ["ddpg", "td3", "d4pg", "sac"]
+PENDULUM = ["env=pendulum", "tuned=none", "network.hidden=[8,8]", "env.num_envs=2", "env.max_steps=15", "batch_size=4"]
+PENDULUM += ["learning_starts=20", "replay.capacity=80", "learn_every_steps=2"]  # the ring wraps
+PARTS = {
+    "n_step": ["agent.n_step=3"],
+    "prioritized": ["replay=prioritized"],
+    "c51": ["value=c51"],
+    "qr_dqn": ["value=qr_dqn", "value.quantiles=11"],
+    "huber": ["value=scalar"],
+    "hard": ["sync=hard", "sync.every_updates=3"],
+    "no_target": ["sync=none"],
+    "three_critics": ["network.critics=3"],
+    "layer_norm": ["network.layer_norm=true", "network.activation=silu"],
+    "normalize": ["network.normalize=true"],
+    "hidden_torso": ["network/torso=mlp", "network.torso.sizes=[6]"],
+    "lecture_init": ["network.init=xavier", "network.actor_last_layer=0.3", "network.critic_last_layer=0.003"],
+    "actor_lr": ["agent.actor_lr=1e-4", "optimizer.lr_end=1e-5"],
+    "rmsprop": ["optimizer=rmsprop"],
+    "no_random_steps": ["agent.random_steps=0"],
+    "reward_clip": ["reward_clip=1"],
+}
+NOISE = {
+    "ornstein_uhlenbeck": ["exploration=ornstein_uhlenbeck"],
+    "gaussian": ["exploration.start=1", "exploration.end=0", "exploration.steps=50"],
+}
+SAC = {"alpha": ["agent.alpha=0.1"], "target_entropy": ["agent.target_entropy=-2", "agent.initial_alpha=0.1"]}
+PIXELS = ["env=gym", "env.id=RlrunPixels-v0", "env.imports=[tests.envs.pixel_control]", "tuned=none", "batch_size=2"]
+PIXELS += ["network.hidden=[8]", "learning_starts=6", "replay.capacity=40"]
+
+
+def loop_of(cfg: dict[str, Any], directory: Path) -> Any:
+    return build.train_job(copy.deepcopy(cfg), RunDirectory(directory)).loop
+
+
+def goes_on_with_the_same_bits(words: list[str], directory: Path, cuts: list[int], steps: int) -> None:
+    """Save a run at several steps; each one restored must end as the uninterrupted run does."""
+    cfg = config(words)
+    whole = loop_of(cfg, directory)
+    for step in range(steps):
+        if step in cuts:
+            checkpoint.save(directory / f"saved_{step}", whole.state_dict(), {})
+        whole.step()
+    assert whole.clock.updates > 3
+    wanted = whole.state_dict()
+    for step in cuts:
+        resumed = loop_of(cfg, directory)
+        resumed.load_state_dict(checkpoint.load(directory / f"saved_{step}"))
+        for _ in range(step, steps):
+            resumed.step()
+        assert_same(resumed.state_dict(), wanted)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_resumed_at_any_step_a_run_is_the_uninterrupted_one(agent: str, tmp_path: Path) -> None:
+    """Before learning, in the middle of an episode, at its end, between updates of the actor, in a wrapped ring."""
+    noise = [] if agent == "sac" else ["exploration=ornstein_uhlenbeck"]
+    goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, *noise], tmp_path, [5, 13, 15, 24, 33, 46], 50)
+
+
+CASES = [(agent, part) for agent in ("td3", "sac") for part in PARTS]  # ddpg and d4pg are td3 with other switches
+CASES += [("td3", part) for part in NOISE] + [("sac", part) for part in SAC]
+
+
+@pytest.mark.parametrize(("agent", "part"), CASES, ids=[f"{agent}-{part}" for agent, part in CASES])
+def test_each_part_trains_is_saved_and_goes_on(agent: str, part: str, tmp_path: Path) -> None:
+    words = {**PARTS, **NOISE, **SAC}[part]
+    goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, *words], tmp_path, [18], 24)
+
+
+@pytest.mark.parametrize("agent", ["d4pg", "sac"])
+def test_pixels(agent: str, tmp_path: Path) -> None:
+    value = ["value.low=-10", "value.high=10"] if agent == "d4pg" else []
+    goes_on_with_the_same_bits([f"agent={agent}", *PIXELS, *value], tmp_path, [8], 12)
+
+
+def test_whole_commands(workdir: Path) -> None:
+    """Train, resume, begin with the weights, evaluate, play, load, sweep."""
+    short = ["num_threads=1", "total_steps=40", "learning_starts=10", "batch_size=8", "network.hidden=[8]"]
+    short += ["eval.episodes=1", "env.max_steps=20"]
+    done = rlrun("train", "agent=sac", "env=pendulum", *short)
+    assert done.code == 0, done
+    said = " ".join(done.out.split())
+    assert "Encoder, then 8 units; actor (squashed Gaussian) and 2 critic(s)" in said
+    assert "tuned sac/pendulum" in said
+    run = str(only_run())
+    for words in [("train", f"resume={run}", "total_steps=50"), ("eval", run, "episodes=2", "epsilon=0.5")]:
+        done = rlrun(*words)
+        assert done.code == 0, done
+    done = rlrun("train", f"init_from={run}", "init_from_optimizer=true", "agent=sac", "env=pendulum", *short)
+    assert done.code == 0, done
+    assert "of 13 arrays" not in done.out.replace("13 of 13", "")
+    agent = rl_runner.load(run)
+    env = agent.make_env()
+    obs, _ = env.reset(seed=0)
+    action = agent.act(obs)
+    assert env.action_space.contains(action)
+    assert agent.act(np.stack([obs] * 3)).shape == (3, 1)
+    np.testing.assert_allclose(agent.act(np.stack([obs] * 3))[0], action, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["agent=sac", "env=cartpole"], "env: the actions are Discrete(2); this agent needs continuous ones (Box)"),
+        (["agent=dqn", "env=pendulum"], "env: Pendulum-v1 has actions Box(-2.0, 2.0, (1,), float32); this agent needs"),
+        (["agent=td3", "env=pendulum", "network=mlp"], "network: QNetwork has no actor"),
+        (["agent=ddpg", "env=pendulum", "value=iqn"], "value: a critic of continuous actions draws no quantile levels"),
+        (["agent=ddpg", "env=pendulum", "exploration=epsilon_greedy"], "exploration: EpsilonGreedy is no ActionNoise"),
+        (["agent=dqn", "env=cartpole", "exploration=gaussian"], "exploration: Gaussian is no Exploration"),
+        (
+            ["agent=dqn", "env=cartpole", "network=control"],
+            "network: ControlNetwork is for continuous actions; this agent",
+        ),
+        (["agent=sac", "env=pendulum", "network.critics=0"], "network.critics: must be 1 or more, got 0"),
+        (["agent=sac", "env=pendulum", "agent.actor_lr=0"], "agent.actor_lr: must be a number above 0, or null, got 0"),
+        (["agent=sac", "env=pendulum", "agent.random_steps=-1"], "agent.random_steps: must be a whole number, 0 or"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else " ".join(x),
+)
+def test_what_does_not_fit_is_refused(words: list[str], line: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        loop_of(config(words), tmp_path)
+    assert str(error.value).startswith(line)
