@@ -58,6 +58,11 @@ class REINFORCE(PolicyLearner):
         for key, given, known in [("returns", returns, RETURNS), ("baseline", baseline, BASELINES)]:
             if given not in known:
                 raise UserError(f"agent.{key}: must be one of {', '.join(known)}, got {given!r}")
+        if (returns, baseline) == ("trajectory", "value"):
+            raise UserError(
+                "agent.baseline: value needs returns=to_go or discounted, because the value of a later state depends "
+                "on the actions before it; with returns=trajectory use none or mean"
+            )
         super().__init__(network, distribution, optimizer, gamma, lr_schedule, clip_grad_norm, normalize_rewards)
         self.returns, self.baseline = returns, baseline
         self.value_coef, self.entropy_coef = value_coef, entropy_coef

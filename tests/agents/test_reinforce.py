@@ -1,0 +1,103 @@
+"""REINFORCE against the exact gradient of a small task: all of its episodes, each by its probability."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rl_runner.agents.reinforce import REINFORCE
+from rl_runner.types import UserError
+from tests.agents.rollouts import SGD, TWO, Table, rollout
+
+# Two steps. In state 0, actions 0 and 1 lead to the states 1 and 2 with rewards 1 and -2. There both actions end the
+# episode, with these rewards.
+FIRST, SECOND = [1.0, -2.0], {1: [0.5, 3.0], 2: [4.0, -1.0]}
+LOGITS = [[0.3, -0.2], [0.1, 0.4], [-0.5, 0.2]]
+
+
+def episodes() -> Any:
+    for a, b in itertools.product(range(2), repeat=2):
+        yield rollout([0, 1 + a], [a, b], [FIRST[a], SECOND[1 + a][b]], [False, True])
+
+
+def exact_gradient(gamma: float) -> torch.Tensor:
+    """Return the gradient of the expected return of state 0."""
+    logits = torch.tensor(LOGITS, dtype=torch.float64, requires_grad=True)
+    pi = logits.softmax(dim=1)
+    values = [(pi[1 + a] * torch.tensor(SECOND[1 + a], dtype=torch.float64)).sum() for a in range(2)]
+    (pi[0] * (torch.tensor(FIRST, dtype=torch.float64) + gamma * torch.stack(values))).sum().backward()
+    return logits.grad
+
+
+def expected_gradient(**settings: Any) -> torch.Tensor:
+    """Return the mean over all episodes of the sum over their steps, with the sign of ascent."""
+    table = Table(LOGITS, [0.7, -0.3, 1.1])
+    pi = table.logits.detach().softmax(dim=1)
+    total = torch.zeros_like(table.logits)
+    for one in episodes():
+        agent = REINFORCE(table, TWO, SGD, **settings)
+        agent.step = lambda loss, table=table: torch.autograd.grad(loss, table.logits)[0]
+        (metrics,) = agent.learn(one, 0)
+        (_, a), (_, b) = zip(one.obs[:, 0], one.action[:, 0], strict=True)
+        total -= pi[0, a] * pi[1 + a, b] * metrics["grad_norm"] * len(one.obs)  # a mean over two steps
+    return total
+
+
+@pytest.mark.parametrize(("returns", "baseline"), [("trajectory", "none"), ("to_go", "none"), ("to_go", "value")])
+def test_the_exact_gradient_on_average(returns: str, baseline: str) -> None:
+    given = expected_gradient(gamma=0.9, returns=returns, baseline=baseline)
+    torch.testing.assert_close(given, exact_gradient(1.0), rtol=1e-5, atol=1e-6)
+
+
+def test_discounted_credit() -> None:
+    """The first state's part is the exact one with discount; later states are not discounted once more, as usual."""
+    given = expected_gradient(gamma=0.5, returns="discounted", baseline="none")
+    torch.testing.assert_close(given[0], exact_gradient(0.5)[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(given[1:], 2 * exact_gradient(0.5)[1:], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("returns", "wanted"),
+    [("trajectory", [6, 6, 6, 9, 9]), ("to_go", [6, 5, 3, 9, 5]), ("discounted", [2.75, 3.5, 3, 6.5, 5])],
+)
+def test_credit_of_two_episodes(returns: str, wanted: list[float]) -> None:
+    agent = REINFORCE(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.5, returns=returns, baseline="none")
+    both = rollout([0] * 5, [0] * 5, [1, 2, 3, 4, 5], [0, 0, 1, 0, 1])
+    assert agent._returns(both, torch.zeros(5)).tolist() == wanted
+
+
+def test_the_mean_baseline_leaves_returns_that_sum_to_zero() -> None:
+    """Alike in all steps, so there is no gradient at all."""
+    agent = REINFORCE(Table([[0.2, -0.2]]), TWO, SGD, gamma=1.0, returns="trajectory", baseline="mean")
+    (metrics,) = agent.learn(rollout([0, 0], [0, 1], [1, 2], [0, 1]), 0)
+    assert float(metrics["grad_norm"]) == 0.0
+
+
+def test_where_an_episode_was_cut_short_the_value_of_its_last_state_stands_for_the_rest() -> None:
+    agent = REINFORCE(Table([[0.0, 0.0]] * 3, [5.0, 7.0, 100.0]), TWO, SGD, gamma=0.5)
+    cut = rollout([0, 1], [0, 0], [1, 2], [0, 0], ended=[0, 1], last_obs=[2])
+    assert agent._returns(cut, torch.tensor([5.0, 7.0])).tolist() == [1 + 0.5 * (2 + 0.5 * 100), 2 + 0.5 * 100]
+
+
+def test_values_are_learned_towards_the_returns() -> None:
+    """One SGD step on half of the mean square: v + 0.1 (G - v) / 2 * 2 * 0.5."""
+    table = Table([[0.0, 0.0]] * 2, [1.0, 2.0])
+    agent = REINFORCE(table, TWO, SGD, gamma=1.0)
+    list(agent.learn(rollout([0, 1], [0, 0], [3, 4], [0, 1]), 0))
+    np.testing.assert_allclose(table.values.detach(), [1 + 0.05 * (7 - 1), 2 + 0.05 * (4 - 2)], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"returns": "x"}, "agent.returns: must be one of trajectory, to_go, discounted, got 'x'"),
+        ({"baseline": "x"}, "agent.baseline: must be one of none, mean, value, got 'x'"),
+        ({"returns": "trajectory", "baseline": "value"}, "agent.baseline: value needs returns=to_go or discounted"),
+    ],
+)
+def test_what_is_wrong_is_refused(settings: dict[str, str], line: str) -> None:
+    with pytest.raises(UserError) as error:
+        REINFORCE(Table([[0.0, 0.0]]), TWO, SGD, gamma=1.0, **settings)
+    assert str(error.value).startswith(line)

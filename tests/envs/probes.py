@@ -1,0 +1,53 @@
+"""Probe environments: each needs one more ability than the one before, and its values are known."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+ABILITIES = ("constant", "observation", "discount", "action", "policy")
+
+
+class Probe(gym.Env[Any, Any]):
+    """One of five.
+
+    constant: one step, reward 1: the value is 1.
+    observation: one step; the reward is the observation, 1 or -1: so is the value.
+    discount: two steps with the observations 0 and 1; reward 1 at the end: the values are gamma and 1.
+    action: one step; action 1 (a number above 0) has reward 1, the other -1: the best value is 1.
+    policy: one step; the action must match the observation: reward 1, else -1.
+    """
+
+    def __init__(self, ability: str, continuous: bool = False) -> None:
+        self.ability = ability
+        self.observation_space = Box(-1, 1, (1,), np.float32)
+        self.action_space = Box(-1, 1, (1,), np.float32) if continuous else Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        drawn = self.ability in ("observation", "policy")
+        self.obs = float(self.np_random.choice([-1, 1])) if drawn else 0.0
+        return np.array([self.obs], np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        right = bool(np.asarray(action).ravel()[0] > 0)
+        if self.ability == "discount":
+            over, self.obs = self.obs == 1, 1.0
+            return np.array([1.0], np.float32), float(over), over, False, {}
+        reward = {
+            "constant": 1.0,
+            "observation": self.obs,
+            "action": 1.0 if right else -1.0,
+            "policy": 1.0 if right == (self.obs > 0) else -1.0,
+        }[self.ability]
+        return np.array([self.obs], np.float32), reward, True, False, {}
+
+
+for _ability in ABILITIES:
+    for _continuous in (False, True):
+        gym.register(
+            f"Probe{_ability.capitalize()}{'Continuous' if _continuous else ''}-v0",
+            Probe,
+            kwargs={"ability": _ability, "continuous": _continuous},
+        )

@@ -1,0 +1,116 @@
+"""The on-policy loop: what a rollout holds, when the agent learns, and an interruption that leaves no trace."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rl_runner import rng
+from rl_runner.loops.rollout import RolloutLoop, joined
+from rl_runner.types import Transition, UserError
+
+
+class Recorder:
+    """Stands in for environments and agent. Observation and action are the time since the start.
+
+    Environment 0's episodes are cut short after three steps, those of the last one end after four.
+    """
+
+    action_mask = None
+
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs, self.t, self.finished = num_envs, 0, []
+        self.ages, self.learned = np.zeros(num_envs, dtype=int), []
+
+    def reset(self, mask: Any = None) -> Any:
+        self.ages[slice(None) if mask is None else mask] = 0
+        self.obs = np.full(self.num_envs, self.t) if mask is None else np.where(mask, -self.t, self.obs)
+        return self.obs
+
+    def send(self, action: Any) -> None:
+        self.action = action
+
+    def recv(self) -> Transition:
+        self.t += 1
+        self.ages += 1
+        before, self.obs = self.obs, np.full(self.num_envs, self.t)
+        truncated, terminated = np.zeros((2, self.num_envs), dtype=bool)
+        truncated[0] = self.ages[0] == 3
+        terminated[-1] |= self.ages[-1] == 4
+        self.finished = [None] * int((truncated | terminated).sum())
+        reward = np.full(self.num_envs, 10.0 * self.t)
+        return Transition(before, self.action, reward, terminated, truncated, terminated & False, self.obs)
+
+    def act(self, obs: Any, carry: Any, mode: Any, action_mask: Any = None) -> Any:
+        return np.full(self.num_envs, mode.step // self.num_envs), None
+
+    def learn(self, rollout: Any, step: int) -> Any:
+        self.learned.append((step, rollout))
+        yield from [{}, {}]  # two updates
+
+
+def run(num_envs: int, calls: int, **settings: Any) -> tuple[Recorder, RolloutLoop]:
+    both = Recorder(num_envs)
+    loop = RolloutLoop(both, both, rng.generator(0, "actor"), **settings)
+    for _ in range(calls):
+        loop.step()
+    return both, loop
+
+
+def test_rollouts_follow_each_other_without_gap():
+    both, loop = run(2, 11, steps=5)
+    assert [step for step, _ in both.learned] == [10, 20]
+    assert loop.clock.steps == 22
+    assert loop.clock.updates == 4
+    assert loop.clock.episodes == 3 + 2
+    first, second = (rollout for _, rollout in both.learned)
+    assert first.action.tolist() == [[t, t] for t in range(5)]
+    assert second.action.tolist() == [[t, t] for t in range(5, 10)]
+    assert first.reward.tolist() == [[10.0 * t] * 2 for t in range(1, 6)]
+
+
+def test_successors_are_the_true_ones_and_not_the_next_episodes_first():
+    both, _ = run(2, 10, steps=5)
+    first, second = (rollout for _, rollout in both.learned)
+    # Environment 0 is cut short at times 3, 6 and 9, environment 1 terminates at 4 and 8.
+    assert first.obs.tolist() == [[0, 0], [1, 1], [2, 2], [-3, 3], [4, -4]]
+    assert first.ended.tolist() == [[0, 0], [0, 0], [1, 0], [0, 1], [0, 0]]
+    assert first.terminal.tolist() == [[0, 0], [0, 0], [0, 0], [0, 1], [0, 0]]
+    assert first.cut.tolist() == [[2, 0]]
+    assert first.cut_obs.tolist() == [3]
+    assert first.last_obs.tolist() == [5, 5]
+    assert second.cut.tolist() == [[0, 0], [3, 0]]
+    assert second.cut_obs.tolist() == [6, 9]
+
+
+def test_at_the_last_row_the_true_successor_is_the_last_observation():
+    both, _ = run(1, 3, steps=3)
+    (_, rollout), *_ = both.learned
+    assert rollout.ended.tolist() == [[False], [False], [True]]
+    assert rollout.cut.tolist() == []
+    assert rollout.last_obs.tolist() == [3]
+
+
+def test_whole_episodes():
+    both, _ = run(1, 13, steps=None, episodes=2)
+    assert [step for step, _ in both.learned] == [6, 12]
+    assert both.learned[0][1].ended[:, 0].tolist() == [False, False, True] * 2
+
+
+def test_whole_episodes_need_one_environment():
+    with pytest.raises(UserError, match=r"^env.num_envs: must be 1, because rollouts are whole episodes, got 2"):
+        run(2, 0, steps=None)
+
+
+def test_clipped_rewards():
+    both, _ = run(1, 2, steps=2, reward_clip=15.0)
+    assert both.learned[0][1].reward.tolist() == [[10.0], [15.0]]
+
+
+def test_masks_are_those_of_the_observations():
+    one = np.zeros(1)
+    steps = [
+        Transition(one, one, one, one > 0, one > 0, one > 0, one, np.array([[True, False]]), np.array([[False, True]])),
+        Transition(one, one, one, one > 0, one > 0, one > 0, one, np.array([[False, True]]), np.array([[True, True]])),
+    ]
+    assert joined(steps).action_mask.tolist() == [[[True, False]], [[False, True]]]

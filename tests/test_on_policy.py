@@ -1,0 +1,144 @@
+"""Policy gradients: the probes solved, each part, resumed at many points, and as whole commands."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rl_runner
+from rl_runner.types import Evaluate, UserError
+from tests.commandline import only_run, rlrun
+from tests.envs.probes import ABILITIES
+from tests.test_control import goes_on_with_the_same_bits, loop_of
+from tests.test_parts_compose import config
+
+SMALL = ["tuned=none", "network.torso.sizes=[8,8]", "env.max_steps=15"]
+AGENTS = {
+    "ppo": ["rollout_steps=8", "batch_size=6", "agent.epochs=2", "env.num_envs=2"],
+    "a2c": ["rollout_steps=5", "env.num_envs=2"],
+    "actor_critic": [],
+    "reinforce": ["rollout_episodes=1"],
+}
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_resumed_at_any_step_a_run_is_the_uninterrupted_one(agent: str, tmp_path: Path) -> None:
+    """At the start and the end of rollouts, in the middle of them, at an episode's end."""
+    scales = ["network.normalize=true", "agent.normalize_rewards=true"]
+    words = [f"agent={agent}", "env=cartpole", *SMALL, *AGENTS[agent], *scales]
+    goes_on_with_the_same_bits(words, tmp_path, [1, 5, 7, 8, 14, 15, 20, 31], 80)
+
+
+PARTS = {
+    "shared": ["network.shared=true"],
+    "default_init": ["network.init=default"],
+    "relu": ["network/torso=mlp", "network.torso.sizes=[8]", "network.torso.layer_norm=true"],
+    "lr_end": ["optimizer.lr_end=1e-5"],
+    "rmsprop": ["optimizer=rmsprop"],
+    "reward_clip": ["reward_clip=0.5"],
+    "clip_end": ["agent.clip_end=0.01", "agent.clip_value=0.2", "agent.target_kl=0.01", "agent.entropy_coef=0.01"],
+    "whole_episodes": ["rollout_steps=null", "env.num_envs=1"],
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_trains_is_saved_and_goes_on(part: str, tmp_path: Path) -> None:
+    words = ["agent=ppo", "env=cartpole", *SMALL, *AGENTS["ppo"], *PARTS[part]]
+    goes_on_with_the_same_bits(words, tmp_path, [12], 40)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        ["env=pendulum"],
+        ["env=frozenlake", "network/torso=mlp"],
+        ["env=gym", "env.id=Taxi-v4"],
+    ],
+    ids=" ".join,
+)
+def test_other_actions_and_observations(env: list[str], tmp_path: Path) -> None:
+    goes_on_with_the_same_bits(["agent=ppo", *env, *SMALL, *AGENTS["ppo"]], tmp_path, [12], 24)
+
+
+def test_images(tmp_path: Path) -> None:
+    words = ["agent=ppo", "env=pong", "tuned=none", "network.shared=true", "network/torso=nips_cnn", "batch_size=4"]
+    words += ["rollout_steps=4", "agent.epochs=1", "env.num_envs=2", "env.max_frames=40"]
+    goes_on_with_the_same_bits(words, tmp_path, [6], 18)
+
+
+PROBES = [(agent, ability) for agent in ("ppo", "a2c", "reinforce") for ability in ABILITIES]
+PROBES += [("ppo-continuous", ability) for ability in ("discount", "policy")]
+SOLVE = {
+    "ppo": ["env.num_envs=4", "rollout_steps=16", "batch_size=64", "agent.epochs=8", "optimizer.lr=1e-2"],
+    "a2c": ["env.num_envs=8", "rollout_steps=4", "optimizer.lr=2e-2"],
+    "reinforce": ["rollout_episodes=16", "optimizer.lr=2e-2"],
+}
+SOLVE["ppo-continuous"] = SOLVE["ppo"]
+
+
+@pytest.mark.parametrize(("agent", "ability"), PROBES, ids=[f"{a}-{b}" for a, b in PROBES])
+def test_probes(agent: str, ability: str, tmp_path: Path) -> None:
+    """The values are right to 0.1 and, where the action matters, it is the right one. gamma is 0.5."""
+    name, _, continuous = agent.partition("-")
+    words = ["env=gym", f"env.id=Probe{ability.capitalize()}{continuous.capitalize()}-v0", "agent.gamma=0.5"]
+    words += ["env.imports=[tests.envs.probes]", "tuned=none", "network.torso.sizes=[16]"]
+    loop, steps = (
+        loop_of(config([f"agent={name}", *words, *SOLVE[agent]]), tmp_path),
+        3_000 if ability == "policy" else 1_500,
+    )
+    while loop.clock.steps < steps:
+        loop.step()
+    states = np.array([[-1.0], [0.0], [1.0]], np.float32)
+    value = loop.agent.network.value(torch.from_numpy(states)).detach().numpy()
+    wanted = {"constant": {1: 1}, "observation": {0: -1, 2: 1}, "discount": {1: 0.5, 2: 1}}.get(ability, {})
+    for i, v in wanted.items():
+        assert value[i] == pytest.approx(v, abs=0.1)
+    action, _ = loop.agent.act(states, None, Evaluate(np.random.default_rng(0)))
+    if ability == "action":
+        assert action[1] > 0
+        assert value[1] > 0.7
+    if ability == "policy":
+        assert action[0] <= 0 < action[2]
+
+
+def test_whole_commands(workdir: Path) -> None:
+    """Train, resume, begin with the weights, evaluate, load."""
+    short = ["num_threads=1", "total_steps=64", "rollout_steps=8", "env.num_envs=2", "eval.episodes=1"]
+    done = rlrun("train", "agent=ppo", "env=cartpole", *short)
+    assert done.code == 0, done
+    said = " ".join(done.out.split())
+    assert "agent PPO, learning in RolloutLoop" in said
+    assert "rollout 8 steps of each environment" in said
+    run = str(only_run())
+    for words in [("train", f"resume={run}", "total_steps=80"), ("eval", run, "episodes=2", "epsilon=0.5")]:
+        done = rlrun(*words)
+        assert done.code == 0, done
+    done = rlrun("train", f"init_from={run}", "init_from_optimizer=true", "agent=ppo", "env=cartpole", *short)
+    assert done.code == 0, done
+    agent = rl_runner.load(run)
+    assert agent.act(np.zeros(4, np.float32)) in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["agent=ppo", "env=cartpole", "network=mlp"],
+            "network: QNetwork has no state value; this agent needs",
+        ),
+        (
+            ["agent=dqn", "env=cartpole", "network=actor_critic"],
+            "network: ActorCritic has no action values; this",
+        ),
+        (["agent=ppo", "env=cartpole", "rollout_steps=0"], "rollout_steps: must be a whole number, 1 or more, or null"),
+        (["agent=ppo", "env=cartpole", "batch_size=0"], "agent.batch_size: must be at least 1, got 0"),
+        (["agent=reinforce", "env=cartpole", "env.num_envs=2"], "env.num_envs: must be 1, because rollouts are whole"),
+        (["agent=a2c", "env=cartpole", "agent.clip_grad_norm=0"], "agent.clip_grad_norm: must be above 0, or null"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else " ".join(x),
+)
+def test_what_does_not_fit_is_refused(words: list[str], line: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        loop_of(config(words), tmp_path)
+    assert str(error.value).startswith(line)

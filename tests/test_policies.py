@@ -1,0 +1,79 @@
+"""What agents that learn a policy share: acting, the values of successors, running statistics."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+
+from rl_runner.agents.a2c import A2C
+from rl_runner.distributions import Categorical, Gaussian
+from rl_runner.networks.actor_critic import ActorCritic
+from rl_runner.networks.torsos import MLP
+from rl_runner.types import Evaluate, Rollout, Train
+from tests.agents.rollouts import SGD, TWO, Table
+
+SPACE = Box(-1, 1, (3,), np.float32)
+
+
+def agent(distribution: Any = TWO, **settings: Any) -> A2C:
+    torch.manual_seed(0)
+    return A2C(ActorCritic(SPACE, distribution, partial(MLP, sizes=(8,)), **settings), distribution, SGD, gamma=0.9)
+
+
+def test_evaluation_takes_the_most_probable_action_and_draws_a_share_of_epsilon() -> None:
+    three = A2C(Table([[0.0, 0.1, 0.0]]), Categorical([3]), SGD, gamma=0.9)
+    obs, rng = np.zeros(4000, dtype=np.int64), np.random.default_rng(0)
+    best, _ = three.act(obs, None, Evaluate(rng))
+    assert set(best.tolist()) == {1}
+    some, _ = three.act(obs, None, Evaluate(rng, epsilon=0.3))
+    assert np.mean(some != 1) == pytest.approx(0.3 * 2 * 0.322, abs=0.03)
+    drawn, _ = three.act(obs, None, Train(0, rng))
+    np.testing.assert_allclose(np.bincount(drawn) / 4000, [0.322, 0.356, 0.322], atol=0.03)
+
+
+def test_masked_actions_are_never_taken() -> None:
+    mask = np.tile([[True, False, True]], (50, 1))
+    three = A2C(Table([[0.0, 9.0, 0.1]]), Categorical([3]), SGD, gamma=0.9)
+    for mode in (Train(0, np.random.default_rng(0)), Evaluate(np.random.default_rng(0))):
+        action, _ = three.act(np.zeros(50, dtype=np.int64), None, mode, mask)
+        assert 1 not in action
+
+
+def test_continuous_actions_are_in_the_spaces_type() -> None:
+    action, _ = agent(Gaussian(2)).act(np.zeros((5, 3), np.float32), None, Train(0, np.random.default_rng(0)))
+    assert action.dtype == np.float32
+    assert action.shape == (5, 2)
+
+
+def test_successors_of_cut_episodes_are_the_true_ones() -> None:
+    """State k is worth 10 k. Environment 0 is cut short after the first step, environment 1 goes on."""
+    table = Table([[0.0, 0.0]] * 9, [10.0 * k for k in range(9)])
+    learner = A2C(table, TWO, SGD, gamma=0.9)
+    obs, flags = np.array([[1, 2], [3, 4]]), np.zeros((2, 2), dtype=bool)
+    ended = np.array([[True, False], [False, False]])
+    seen = Rollout(
+        *(obs, obs * 0, obs * 0.0, flags, ended),
+        last_obs=np.array([5, 6]),
+        cut_obs=np.array([8]),
+        cut=np.array([[0, 0]]),
+    )
+    now, after = learner.values(seen, table.value(torch.from_numpy(obs.ravel())))
+    assert now.tolist() == [[10, 20], [30, 40]]
+    assert after.tolist() == [[80, 40], [50, 60]]
+
+
+def test_observations_are_learned_with_the_statistics_with_which_was_acted() -> None:
+    learner = agent(normalize=True)
+    obs = np.random.default_rng(0).normal(5.0, 3.0, size=(20, 2, 3)).astype(np.float32)
+    zero = np.zeros((20, 2))
+    seen = Rollout(obs, zero.astype(int), zero, zero > 0, zero > 0, obs[0], obs[0, :0], np.zeros((0, 2), dtype=int))
+    counts = []
+    learner.step = lambda loss: counts.append(float(learner.network.normalizer.count)) or loss.detach()
+    list(learner.learn(seen, 0))
+    assert counts == [0.0]
+    np.testing.assert_allclose(learner.network.normalizer.mean, obs.reshape(-1, 3).mean(axis=0), rtol=1e-6)
+    learner.act(obs[0], None, Evaluate(np.random.default_rng(0)))
+    assert float(learner.network.normalizer.count) == 40
