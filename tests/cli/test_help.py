@@ -26,7 +26,7 @@ def written(file: Path) -> set[str]:
 
 def test_the_comment_of_a_key_that_options_share_says_what_it_is() -> None:
     out = rlrun("train", "--help", "exploration").out + rlrun("train", "--help", "env").out
-    assert "deviation at the first step" in out  # of the last option that has it
+    assert "epsilon at the first step" in out
     assert "probability that the emulator repeats the last action" in out
 
 
