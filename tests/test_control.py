@@ -18,24 +18,20 @@ from tests.test_resume import assert_same
 
 AGENTS = ["ddpg", "td3", "d4pg", "sac"]
 PENDULUM = ["env=pendulum", "tuned=none", "network.hidden=[8,8]", "env.num_envs=2", "env.max_steps=15", "batch_size=4"]
-PENDULUM += ["learning_starts=20", "replay.capacity=80", "learn_every_steps=2"]  # the ring wraps
-PARTS = {
-    "n_step": ["agent.n_step=3"],
-    "prioritized": ["replay=prioritized"],
-    "c51": ["value=c51"],
-    "qr_dqn": ["value=qr_dqn", "value.quantiles=11"],
-    "huber": ["value=scalar"],
-    "hard": ["sync=hard", "sync.every_updates=3"],
-    "no_target": ["sync=none"],
-    "three_critics": ["network.critics=3"],
-    "layer_norm": ["network.layer_norm=true", "network.activation=silu"],
-    "normalize": ["network.normalize=true"],
-    "hidden_torso": ["network/torso=mlp", "network.torso.sizes=[6]"],
-    "lecture_init": ["network.init=xavier", "network.actor_last_layer=0.3", "network.critic_last_layer=0.003"],
-    "actor_lr": ["agent.actor_lr=1e-4", "optimizer.lr_end=1e-5"],
-    "rmsprop": ["optimizer=rmsprop"],
-    "no_random_steps": ["agent.random_steps=0"],
-    "reward_clip": ["reward_clip=1"],
+PENDULUM += ["learning_starts=20", "replay.capacity=60", "learn_every_steps=2"]  # the ring wraps
+PARTS = {  # several in a case, where they do not touch each other
+    "n_step-prioritized": ["agent.n_step=3", "replay=prioritized"],
+    "c51-three_critics": ["value=c51", "network.critics=3"],
+    "qr_dqn-hard": ["value=qr_dqn", "value.quantiles=11", "sync=hard", "sync.every_updates=3"],
+    "huber-no_target-layer_norm": ["value=scalar", "sync=none", "network.layer_norm=true", "network.activation=silu"],
+    "normalize-hidden_torso-rmsprop": [
+        *["network.normalize=true", "network/torso=mlp", "network.torso.sizes=[6]", "optimizer=rmsprop"],
+    ],
+    "lecture_init-actor_lr-lr_end": [
+        *["network.init=xavier", "network.actor_last_layer=0.3", "network.critic_last_layer=0.003"],
+        *["agent.actor_lr=1e-4", "optimizer.lr_end=1e-5"],
+    ],
+    "no_random_steps-reward_clip": ["agent.random_steps=0", "reward_clip=1"],
 }
 NOISE = {
     "ornstein_uhlenbeck": ["exploration=ornstein_uhlenbeck"],
@@ -72,7 +68,7 @@ def goes_on_with_the_same_bits(words: list[str], directory: Path, cuts: list[int
 def test_resumed_at_any_step_a_run_is_the_uninterrupted_one(agent: str, tmp_path: Path) -> None:
     """Before learning, in the middle of an episode, at its end, between updates of the actor, in a wrapped ring."""
     noise = [] if agent == "sac" else ["exploration=ornstein_uhlenbeck"]
-    goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, *noise], tmp_path, [5, 13, 15, 24, 33, 46], 50)
+    goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, *noise], tmp_path, [5, 14, 15, 22, 29, 33], 36)
 
 
 CASES = [(agent, part) for agent in ("td3", "sac") for part in PARTS]  # ddpg and d4pg are td3 with other switches
@@ -82,7 +78,7 @@ CASES += [("td3", part) for part in NOISE] + [("sac", part) for part in SAC]
 @pytest.mark.parametrize(("agent", "part"), CASES, ids=[f"{agent}-{part}" for agent, part in CASES])
 def test_each_part_trains_is_saved_and_goes_on(agent: str, part: str, tmp_path: Path) -> None:
     words = {**PARTS, **NOISE, **SAC}[part]
-    goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, *words], tmp_path, [18], 24)
+    goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, *words], tmp_path, [16], 21)
 
 
 @pytest.mark.parametrize("agent", ["d4pg", "sac"])
@@ -106,7 +102,8 @@ def test_whole_commands(workdir: Path) -> None:
         assert done.code == 0, done
     done = rlrun("train", f"init_from={run}", "init_from_optimizer=true", "agent=sac", "env=pendulum", *short)
     assert done.code == 0, done
-    assert "of 13 arrays" not in done.out.replace("13 of 13", "")
+    assert "9 of 9 arrays" in done.out
+    assert "with the optimizer's state of 9 of them" in " ".join(done.out.split())
     agent = rl_runner.load(run)
     env = agent.make_env()
     obs, _ = env.reset(seed=0)

@@ -87,7 +87,8 @@ def _optimizer(agent: Agent) -> Facts:
     optimizer = getattr(agent, "optimizer", None)
     if not isinstance(optimizer, torch.optim.Optimizer):
         return []
-    return [("optimizer", f"{type(optimizer).__name__}, learning rate {optimizer.param_groups[0]['lr']:g}")]
+    rates = " and ".join(dict.fromkeys(f"{group['lr']:g}" for group in optimizer.param_groups))
+    return [("optimizer", f"{type(optimizer).__name__}, learning rate {rates}")]
 
 
 def _network(agent: Agent) -> nn.Module | None:

@@ -51,7 +51,7 @@ def random_batch(seed: int, n: int = 6) -> Batch:
     return Batch(obs, action, reward, torch.full((n,), 0.9), following, torch.ones(n), np.arange(n))
 
 
-def value_of_endless_reward(agent: Any, terminated: bool, updates: int = 200) -> float:
+def value_of_endless_reward(agent: Any, terminated: bool, updates: int = 120) -> float:
     """Train on episodes of one step with reward 1 and discount 0.5; return the mean value that the critics learned.
 
     The observation never changes, and episodes end after one step. If that is a termination, the value is 1; if it is

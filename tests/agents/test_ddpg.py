@@ -124,17 +124,17 @@ def test_a_truncated_episode_bootstraps_from_its_successor_and_a_terminated_one_
     switches: dict[str, Any], terminated: bool
 ) -> None:
     more = {k: v for k, v in switches.items() if k != "critics"}
-    agent = DDPG(network(critics=switches["critics"]), ONE, Scalar("mse"), ADAM, Soft(0.1), QUIET, **more)
-    assert value_of_endless_reward(agent, terminated) == pytest.approx(1.0 if terminated else 2.0, abs=0.05)
+    agent = DDPG(network(critics=switches["critics"]), ONE, Scalar("mse"), ADAM, Soft(0.2), QUIET, **more)
+    assert value_of_endless_reward(agent, terminated) == pytest.approx(1.0 if terminated else 2.0, abs=0.1)
 
 
 @pytest.mark.parametrize("terminated", [True, False])
 def test_the_same_with_a_distribution(terminated: bool) -> None:
     value = Categorical(-1.0, 4.0, 26)
-    agent = DDPG(network(critics=1, outputs=26), ONE, value, ADAM, Soft(0.1), QUIET)
+    agent = DDPG(network(critics=1, outputs=26), ONE, value, ADAM, Soft(0.2), QUIET)
     value_of_endless_reward(agent, terminated)
     mean = value.mean(agent.network.critic(torch.full((1, 3), 0.5), torch.zeros(1, 1)))
-    assert mean.item() == pytest.approx(1.0 if terminated else 2.0, abs=0.05)
+    assert mean.item() == pytest.approx(1.0 if terminated else 2.0, abs=0.1)
 
 
 class Quadratic(nn.Module):

@@ -139,10 +139,10 @@ def test_a_truncated_episode_bootstraps_from_its_successor_and_a_terminated_one_
     value: Any, terminated: bool
 ) -> None:
     net = network(SquashedGaussian, outputs=value.outputs_per_action)
-    agent = SAC(net, ONE, value, ADAM, Soft(0.1), alpha=0.0)
-    value_of_endless_reward(agent, terminated, updates=200)
+    agent = SAC(net, ONE, value, ADAM, Soft(0.2), alpha=0.0)
+    value_of_endless_reward(agent, terminated)
     mean = value.mean(net.critic(torch.full((1, 3), 0.5), torch.zeros(1, 1))).mean()
-    assert mean.item() == pytest.approx(1.0 if terminated else 2.0, abs=0.07)
+    assert mean.item() == pytest.approx(1.0 if terminated else 2.0, abs=0.1)
 
 
 def test_acting_in_training_draws_from_the_policy_and_evaluation_takes_its_mean() -> None:

@@ -209,7 +209,8 @@ def test_of_our_functions_only_recipes_and_factories_are_fine() -> None:
                     trust.check({group: {"_target_": f"{module}.{name}"}}, [])
                     allowed.add(f"{module}.{name}")
                     assert found.__module__ == module
-    recipes = {f"rl_runner.build.recipes.{name}" for name in ("replay_learning", "online", "planning")}
+    names = ("replay_learning", "noisy_control", "stochastic_control", "online", "planning")
+    recipes = {f"rl_runner.build.recipes.{name}" for name in names}
     assert allowed == {"rl_runner.networks.torsos.auto", *recipes}
 
 

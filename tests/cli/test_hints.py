@@ -54,7 +54,8 @@ from tests.commandline import files, refused
             "there is no key 'optimizer.momentum' with these options; optimizer=rmsprop has it",
         ),
         ("train env=CartPole-v1", "env: there is no 'CartPole-v1'; did you mean env=cartpole?"),
-        ("train env=Pendulum-v1", "env: there is no 'Pendulum-v1'; did you mean env=gym env.id=Pendulum-v1?"),
+        ("train env=Pendulum-v1", "env: there is no 'Pendulum-v1'; did you mean env=pendulum?"),
+        ("train env=CarRacing-v3", "env: there is no 'CarRacing-v3'; did you mean env=gym env.id=CarRacing-v3?"),
         ("train env=ALE/Pong-v5", "env: there is no 'ALE/Pong-v5'; did you mean env=pong?"),
         (
             "train env=ALE/DoubleDunk-v5",
