@@ -113,7 +113,8 @@ def _new_processes() -> Any:
     """Return the multiprocessing context that starts the jobs.
 
     A fork of this process would copy the locks of its threads, held or not. On Linux the jobs are forked from a server
-    that has imported what they need and nothing else; elsewhere each job begins with its imports.
+    that has imported what they need and does nothing else. Its only threads are those of NumPy's and SciPy's OpenBLAS,
+    which OpenBLAS ends before a fork. Elsewhere each job begins with its imports.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
