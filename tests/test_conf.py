@@ -29,6 +29,7 @@ ATARI = [
     "space_invaders",
 ]
 CLASSIC = ["acrobot", "cartpole", "frozenlake", "frozenlake8x8", "gridworld", "gym", "lunarlander", "mountaincar"]
+CONTINUOUS = ["carracing", "hopper", "walker2d", "halfcheetah", "ant"]
 NEEDED = {
     "atari": ["env.game=tennis"],
     "gym": ["env.id=Taxi-v4"],
@@ -51,7 +52,7 @@ def needed(env: str) -> list[str]:
 
 
 def test_the_groups_offer_these() -> None:
-    assert options("env") == sorted(ATARI + CLASSIC)
+    assert options("env") == sorted(ATARI + CLASSIC + CONTINUOUS)
     assert options("network") == sorted(["plain", "mlp", "nature_cnn", "dueling", "noisy", "dueling_noisy"])
     assert options("network/torso") == sorted(["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn", "small_cnn"])
     assert options("exploration") == sorted(["epsilon_greedy", "boltzmann", "greedy"])

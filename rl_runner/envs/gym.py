@@ -11,13 +11,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rl_runner.envs import dynamics, ids
 from rl_runner.envs.making import ENDLESS, make_env, one_line, why, wrapper_name
 from rl_runner.envs.processes import answering, in_processes, kill
-from rl_runner.envs.spaces import MASK, stored
+from rl_runner.envs.spaces import MASK, first_action, refuse_actions, stored
 from rl_runner.envs.vector import Step
 from rl_runner.exact.mdp import MDP
 from rl_runner.types import Array, BoolArray, UserError
@@ -92,6 +92,7 @@ class GymBackend:
         self._space = stored(self.name, self._envs.single_observation_space)  # of one frame
         self.observation_space = _stacked(self._space, frame_stack)
         self.action_space: Any = self._envs.single_action_space
+        refuse_actions(self.name, self.action_space)
         self.notes: list[str] = list(self._envs.get_attr("notes")[0])
         self.normalized = bool(self._envs.get_attr("normalized")[0])
         self.action_mask: BoolArray | None = None
@@ -106,7 +107,7 @@ class GymBackend:
         self.render_modes = list(self._envs.metadata.get("render_modes") or [])
         self.fps = float(self._envs.metadata.get("render_fps") or 30)
         self._render = render
-        self._offset = self.action_space.start if isinstance(self.action_space, Discrete) else 0
+        self._offset = first_action(self.action_space)
         self._frames: list[Array] = []
         self._last = np.zeros((num_envs, frame_stack, *(self._space.shape or ())), self._space.dtype)
 
@@ -123,7 +124,7 @@ class GymBackend:
 
     def send(self, action: Array) -> None:
         """See `Backend`."""
-        actions = action + self._offset if self._offset else action
+        actions = action if self._offset is None else action + self._offset
         if isinstance(self._envs, AsyncVectorEnv):
             with self._alive():
                 self._envs.step_async(actions)
