@@ -27,7 +27,7 @@ def make(name: str, num_envs: int = 2) -> EpisodicVectorEnv:
 def test_an_exception_that_cannot_be_sent_is_named_with_the_traceback_of_its_own_code() -> None:
     envs = make("Unsendable")
     envs.reset()
-    with pytest.raises(Failed, match="^env: Unsendable-v0 raised Broken: an arm is broken$") as e:
+    with pytest.raises(Failed, match=r"^env: Unsendable-v0 raised Broken: an arm is broken$") as e:  # noqa: PT012
         for _ in range(3):
             envs.send(np.array([0, 1]))
             envs.recv()
@@ -48,7 +48,7 @@ def test_a_command_shows_it_as_a_bug(workdir: Path, capfd: pytest.CaptureFixture
 
 def test_an_environment_that_its_process_cannot_make_is_one_line() -> None:
     awkward_envs.SecondFails.made_in.clear()
-    with pytest.raises(UserError, match="^env.id: SecondFails-v0 cannot be made: port 5000 is taken$") as e:
+    with pytest.raises(UserError, match=r"^env.id: SecondFails-v0 cannot be made: port 5000 is taken$") as e:
         make("SecondFails")
     assert e.value.exit_code == 2
 
