@@ -29,7 +29,8 @@ ATARI = [
     "space_invaders",
 ]
 CLASSIC = ["acrobot", "cartpole", "frozenlake", "frozenlake8x8", "gridworld", "gym", "lunarlander", "mountaincar"]
-CONTINUOUS = ["carracing", "hopper", "walker2d", "halfcheetah", "ant"]
+MUJOCO = ["hopper", "walker2d", "halfcheetah", "ant"]
+CONTINUOUS = ["carracing", *MUJOCO]
 NEEDED = {
     "atari": ["env.game=tennis"],
     "gym": ["env.id=Taxi-v4"],
@@ -108,14 +109,18 @@ def test_every_network_composes_with_every_torso() -> None:
             assert cfg["torso"] == alone[torso]["network"]["torso"]
 
 
-@pytest.mark.parametrize("env", ATARI + CLASSIC)
+@pytest.mark.parametrize("env", ATARI + CLASSIC + CONTINUOUS)
 def test_every_environment_can_be_made_and_stepped(env: str) -> None:
+    if env in MUJOCO:
+        pytest.importorskip("mujoco", reason="needs mujoco: pip install 'rlrun[mujoco]'")
     cfg = config(*needed(env))
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "test")
     obs = envs.reset()
     assert obs.shape == (envs.num_envs, *envs.observation_space.shape)
     for t in range(3):
-        envs.send(np.full(envs.num_envs, t % envs.action_space.n))
+        space = envs.action_space
+        action = space.high if env in CONTINUOUS else np.int64(t % space.n)
+        envs.send(np.repeat(action[None], envs.num_envs, axis=0))
         tr = envs.recv()
         obs = envs.reset(tr.ended) if tr.ended.any() else tr.next_obs
         assert obs.dtype == envs.observation_space.dtype
@@ -123,9 +128,10 @@ def test_every_environment_can_be_made_and_stepped(env: str) -> None:
 
 
 def test_every_environment_sets_values_of_its_own() -> None:
-    for env in set(CLASSIC) - {"gym"}:
+    for env in {*CLASSIC, *CONTINUOUS} - {"gym"}:
         cfg = config(*needed(env))
         assert cfg["env"]["name"] == env
+        assert env not in MUJOCO or cfg["env"]["id"].endswith("-v5")
         assert cfg["total_steps"] <= 1_000_000
     for env in set(ATARI) - {"atari"}:
         cfg = config(*needed(env))
