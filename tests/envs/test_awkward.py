@@ -98,7 +98,8 @@ def test_what_cannot_be_learned_from_is_one_line(
 
 @pytest.mark.parametrize("name", ["Knobs", "Buttons", "Levers"])
 def test_a_random_agent_plays_whatever_the_actions_are(workdir: Path, name: str) -> None:
-    done = rlrun("play", "env=gym", f"env.id={name}-v0", f"env.imports=[{MODULE}]", "video=a.gif")
+    words = [f"env.id={name}-v0", f"env.imports=[{MODULE}]", "env.processes=true"]  # it draws in this process
+    done = rlrun("play", "env=gym", *words, "video=a.gif")
     assert (done.code, done.err) == (0, ""), done
     assert "episode 1: return 10, 10 steps" in done.out
 
