@@ -42,8 +42,8 @@ def make_env(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Ca
         try:
             env = _with_tuples(wrapper)(env)
         except Exception as e:  # someone else's code may raise anything
-            why = f"{type(e).__name__}: {one_line(e)}".removesuffix(": ")
-            raise UserError(f"env.wrappers[{i}]: {wrapper_name(wrapper)} cannot wrap {name}: {why}") from e
+            said = f"{type(e).__name__}: {one_line(e)}".removesuffix(": ")
+            raise UserError(f"env.wrappers[{i}]: {wrapper_name(wrapper)} cannot wrap {name}: {said}") from e
     env, normalized = without_normalization(env, name)
     notes = statistics_of_its_own(env)
     env, made = readable(env, name)
