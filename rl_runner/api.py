@@ -28,6 +28,7 @@ from rl_runner.cli.table import VERBS
 from rl_runner.cli.words import WrongLine, prepare
 from rl_runner.commands import eval as evaluation
 from rl_runner.commands.train import Interrupted
+from rl_runner.envs.spaces import first_action
 from rl_runner.results import EvalResult, TrainResult
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import Agent, Array, BoolArray, Carry, Evaluate, State, UserError, ValueAgent
@@ -182,7 +183,7 @@ class LoadedAgent:
         self.observation_space, self.action_space = observation_space, action_space
         self._agent, self._device = agent, compute.device(device)
         self._rng = rng.generator(seed, "load")
-        self._first_action = int(getattr(action_space, "start", 0))
+        self._first_action = first_action(action_space)
         self._carry: Carry | None = None
 
     def act(self, obs: Any, *, epsilon: float | None = 0.0, action_mask: Any = None) -> Any:
@@ -203,7 +204,7 @@ class LoadedAgent:
             mask = self._mask(action_mask, len(batch), single)
         mode = Evaluate(self._rng, self.config["eval"]["epsilon"] if epsilon is None else epsilon)
         action, self._carry = self._agent.act(batch, self._carry, mode, mask)
-        action = action + self._first_action if self._first_action else action
+        action = action if self._first_action is None else action + self._first_action
         if not single:
             return action
         return action[0].item() if action[0].ndim == 0 else action[0]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_runner.types import Array, BoolArray, Distribution, IntArray, UserError
+from rl_runner.types import Array, BoolArray, Distribution, UserError
 
 LOWEST = torch.finfo(torch.float32).min  # a logit of probability 0 whose product with it is 0, not NaN
 
@@ -31,7 +31,7 @@ def of_actions(space: gym.Space[Any], name: str) -> Distribution:
     if isinstance(space, gym.spaces.Discrete):
         return Categorical([int(space.n)])
     if isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return Categorical([int(n) for n in space.nvec], joint=True, first=space.start)
+        return Categorical([int(n) for n in space.nvec], joint=True)
     if isinstance(space, gym.spaces.MultiBinary) and len(space.shape) == 1:
         return Categorical([2] * int(space.shape[0]), joint=True)
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
@@ -43,17 +43,15 @@ def of_actions(space: gym.Space[Any], name: str) -> Distribution:
 
 
 class Categorical:
-    """Independent choices, each among numbered actions; P logits are theirs, one after the other.
+    """Independent choices, each among actions numbered from 0; P logits are theirs, one after the other.
 
     Args:
         sizes: the number of actions of each choice.
         joint: actions are vectors (B, D) of choices; otherwise one choice is one number (B,).
-        first: (D,) the number of each choice's first action; None: 0.
     """
 
-    def __init__(self, sizes: list[int], joint: bool = False, first: IntArray | None = None) -> None:
+    def __init__(self, sizes: list[int], joint: bool = False) -> None:
         self.sizes, self.joint = sizes, joint
-        self.first = None if first is None or not np.any(first) else torch.as_tensor(first)
         self.size = sum(sizes)
         self.free_scale = 0
 
@@ -69,8 +67,7 @@ class Categorical:
         """Return the most probable actions, (B,) or (B, D)."""
         if not self.joint:
             return parameters.argmax(dim=1)
-        action = torch.stack([logits.argmax(dim=1) for logits in parameters.split(self.sizes, dim=1)], dim=1)
-        return action if self.first is None else action + self.first.to(action.device)
+        return torch.stack([logits.argmax(dim=1) for logits in parameters.split(self.sizes, dim=1)], dim=1)
 
     def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor:
         """Return the parameters with probability 0 where `allowed` (B, P) is False."""
@@ -80,8 +77,6 @@ class Categorical:
         """Return the log-probabilities (B,) of actions."""
         if not self.joint:
             return parameters.log_softmax(dim=1).gather(1, action[:, None]).squeeze(1)
-        if self.first is not None:
-            action = action - self.first.to(action.device)
         choices = zip(parameters.split(self.sizes, dim=1), action.long().unbind(dim=1), strict=True)
         each = [logits.log_softmax(dim=1).gather(1, a[:, None]) for logits, a in choices]
         return torch.cat(each, dim=1).sum(dim=1)

@@ -92,7 +92,7 @@ def test_the_program_keeps_its_own_torch_and_hydra(workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["env=nope"], r"env: there is no 'nope'; there is acrobot"),
+        (["env=xyz"], r"env: there is no 'xyz'; there is acrobot"),
         (["total_stpes=3"], r"there is no key 'total_stpes'; did you mean total_steps\?"),
         (["total_steps=0"], r"total_steps: must be a whole number, 1 or more, got 0"),
         (["hello"], r"'hello': must be key=value"),

@@ -29,7 +29,8 @@ ATARI = [
     "space_invaders",
 ]
 CLASSIC = ["acrobot", "cartpole", "frozenlake", "frozenlake8x8", "gridworld", "gym", "lunarlander", "mountaincar"]
-CONTINUOUS = ["bipedalwalker", "lunarlander_continuous", "pendulum"]
+MUJOCO = ["hopper", "walker2d", "halfcheetah", "ant"]
+CONTINUOUS = ["bipedalwalker", "carracing", "lunarlander_continuous", "pendulum", *MUJOCO]
 NEEDED = {
     "atari": ["env.game=tennis"],
     "gym": ["env.id=Taxi-v4"],
@@ -53,17 +54,20 @@ def needed(env: str) -> list[str]:
 
 def test_the_groups_offer_these() -> None:
     assert options("env") == sorted(ATARI + CLASSIC + CONTINUOUS)
-    assert options("network") == sorted(["plain", "mlp", "nature_cnn", "dueling", "noisy", "dueling_noisy", "control"])
+    assert options("network") == sorted(
+        ["plain", "mlp", "nature_cnn", "dueling", "noisy", "dueling_noisy", "control", "actor_critic"]
+    )
     assert options("network/torso") == sorted(
-        ["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn", "small_cnn", "encoder"]
+        ["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn", "small_cnn", "encoder", "auto_tanh"]
     )
     assert options("exploration") == sorted(["epsilon_greedy", "boltzmann", "greedy", "gaussian", "ornstein_uhlenbeck"])
     assert options("sync") == sorted(["hard", "soft", "none"])
     assert {"adam", "adamw", "rmsprop"} <= set(options("optimizer"))
     assert options("value") == sorted(["scalar", "mse", "c51", "qr_dqn", "iqn"])
     assert options("replay") == sorted(["uniform", "prioritized"])
+    policies = ["reinforce", "actor_critic", "a2c", "ppo"]
     tables = ["value_iteration", "policy_iteration", "model_based", "q_learning", "sarsa"]
-    assert options("agent") == sorted(["dqn", "rainbow", "ddpg", "td3", "d4pg", "sac", *tables])
+    assert options("agent") == sorted(["dqn", "rainbow", "ddpg", "td3", "d4pg", "sac", *policies, *tables])
     lectures = {"frozenlake_dqn", "cartpole_dqn", "lunarlander_dqn", "pong_dqn", "breakout_2013"}
     lectures |= {
         "frozenlake_q_learning",
@@ -112,13 +116,16 @@ def test_every_network_composes_with_every_torso() -> None:
 
 @pytest.mark.parametrize("env", ATARI + CLASSIC + CONTINUOUS)
 def test_every_environment_can_be_made_and_stepped(env: str) -> None:
+    if env in MUJOCO:
+        pytest.importorskip("mujoco", reason="needs mujoco: pip install 'rlrun[mujoco]'")
     cfg = config(*needed(env))
     envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "test")
     obs = envs.reset()
     assert obs.shape == (envs.num_envs, *envs.observation_space.shape)
     for t in range(3):
         space = envs.action_space
-        envs.send(np.full((envs.num_envs, *space.shape), t % getattr(space, "n", 3), space.dtype))
+        action = space.high if env in CONTINUOUS else np.int64(t % space.n)
+        envs.send(np.repeat(action[None], envs.num_envs, axis=0))
         tr = envs.recv()
         obs = envs.reset(tr.ended) if tr.ended.any() else tr.next_obs
         assert obs.dtype == envs.observation_space.dtype
@@ -129,6 +136,7 @@ def test_every_environment_sets_values_of_its_own() -> None:
     for env in {*CLASSIC, *CONTINUOUS} - {"gym"}:
         cfg = config(*needed(env))
         assert cfg["env"]["name"] == env
+        assert env not in MUJOCO or cfg["env"]["id"].endswith("-v5")
         assert cfg["total_steps"] <= 1_000_000
     for env in set(ATARI) - {"atari"}:
         cfg = config(*needed(env))

@@ -23,6 +23,8 @@ class Random:
         self._space: gym.Space[Any] = action_space
         if isinstance(action_space, gym.spaces.Discrete):
             self._space = gym.spaces.Discrete(action_space.n)
+        elif isinstance(action_space, gym.spaces.MultiDiscrete):
+            self._space = gym.spaces.MultiDiscrete(action_space.nvec, dtype=action_space.dtype.type)
         self._space.seed(seed)
 
     def act(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 import warnings
 from typing import Any
 
@@ -10,6 +12,7 @@ import gymnasium as gym
 
 from rl_runner.build.signatures import make
 from rl_runner.envs.gym import GymBackend, import_module
+from rl_runner.envs.making import registered, why
 from rl_runner.envs.single import SingleEnv
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.screen.playback import playback
@@ -38,11 +41,13 @@ def environments(node: State, num_envs: int, seed: int, stream: str) -> Episodic
 
 
 def viewer(node: State) -> Backend:
-    """Return one environment that draws.
+    """Return one environment that draws, in this process.
 
     Raises:
         UserError: it cannot be drawn.
     """
+    if "processes" in node:
+        node = {**node, "processes": False}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*render_mode")  # said below
@@ -54,11 +59,17 @@ def viewer(node: State) -> Backend:
     if isinstance(made, GymBackend) and "rgb_array" not in made.render_modes:
         modes = f"metadata['render_modes'] is {made.render_modes}, without 'rgb_array'"
         raise UserError(f"env: {made.name} cannot be drawn: its {modes}")
+    _physics_without_a_screen()  # only now: where EGL is missing, importing MuJoCo would fail too
     try:
         frames = next(playback(made, 0, [])).frames
     except (NotImplementedError, ImportError, gym.error.Error) as e:
-        why = " ".join(str(e).split()) or "its render is not implemented"
-        raise UserError(f"env: {made.name} cannot be drawn: {why}") from e
+        said = " ".join(str(e).split()) or "its render is not implemented"
+        raise UserError(f"env: {made.name} cannot be drawn: {said}") from e
+    except Exception as e:  # MuJoCo's, OpenGL's and the system's libraries raise errors of many types
+        if not any("mujoco_rendering" in frame.filename for frame in traceback.extract_tb(e.__traceback__)):
+            raise
+        remedy = "without a screen it needs EGL (libegl1) and MUJOCO_GL=egl"
+        raise UserError(f"env: {made.name} cannot be drawn: MuJoCo found no OpenGL; {remedy}") from e
     if not frames:
         raise UserError(f"env: {made.name} cannot be drawn: it gives no frames")
     return made
@@ -94,21 +105,27 @@ def raw_environment(node: State, render_mode: str | None) -> gym.Env[Any, Any]:
                 for spec in gym.registry.values()
                 if spec.namespace == "ALE" and spec.kwargs.get("game") == node["game"] and spec.version == 5
             )
-            return gym.make(id, **extra)
+            return registered(id, **extra)
         if "id" in node:
             for module in node.get("imports") or []:
                 import_module(module)
-            return gym.make(node["id"], **extra, **(node.get("kwargs") or {}))
+            return registered(node["id"], **extra, **(node.get("kwargs") or {}))
     except UserError:
         raise
     except Exception as e:  # of whatever kind, in somebody else's constructor
-        raise UserError(f"env: {node.get('id') or node.get('game')} cannot be made: {' '.join(str(e).split())}") from e
+        raise UserError(f"env: {node.get('id') or node.get('game')} cannot be made: {why(e)}") from e
     raise UserError(f"env: {node['_target_']} is no environment of Gymnasium's; raw=False makes it")
 
 
 def draw_without_a_screen() -> None:
     """Tell Gymnasium's drawing library that no screen is needed; otherwise it complains where there is none."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
+def _physics_without_a_screen() -> None:
+    """Tell MuJoCo to draw by EGL where there is no screen; otherwise it looks for one first, and warns."""
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def _labels(cfg: State) -> list[tuple[str, str]]:

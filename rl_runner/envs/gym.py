@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import multiprocessing
-import multiprocessing.connection
-import os
-import sys
-import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rl_runner.envs import dynamics, ids
-from rl_runner.envs.making import ENDLESS, make_env, one_line, wrapper_name
-from rl_runner.envs.spaces import MASK, stored
-from rl_runner.envs.vector import Died, Step
+from rl_runner.envs.making import ENDLESS, make_env, one_line, why, wrapper_name
+from rl_runner.envs.processes import answering, in_processes, kill
+from rl_runner.envs.spaces import MASK, first_action, refuse_actions, stored
+from rl_runner.envs.vector import Step
 from rl_runner.exact.mdp import MDP
 from rl_runner.types import Array, BoolArray, UserError
 
 Env = gym.Env[Any, Any]
+
+PLAIN = (bool, int, float, str)  # arguments of an environment that a line can show
 
 gym.register("rlrun/GridWorld-v0", "rl_runner.envs.gridworld:GridWorld", max_episode_steps=100)
 
@@ -76,27 +74,32 @@ class GymBackend:
         if render:
             extra["render_mode"] = "rgb_array"
         self.name = spec.id if spec else id
-        make = partial(make_env, id, self.name, extra, wrappers, os.getpid())
-        vector = AsyncVectorEnv if processes else SyncVectorEnv
+        makers = [partial(make_env, id, self.name, extra, wrappers)] * num_envs
         try:
-            envs: Any = vector([make] * num_envs, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+            envs: Any = (
+                in_processes(makers, id)
+                if processes
+                else SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+            )
         except UserError:
             raise
         except Exception as e:  # someone else's constructor may raise anything
-            raise UserError(f"env.id: {id} cannot be made: {one_line(e) or type(e).__name__}") from e
+            raise UserError(f"env.id: {id} cannot be made: {why(e)}") from e
         self._envs = envs
         if processes:  # they ignore signals, and at exit Python would wait for them forever
-            weakref.finalize(self, _kill, envs.processes)
+            weakref.finalize(self, kill, envs.processes)
         self.num_envs, self.stack = num_envs, frame_stack
         self._space = stored(self.name, self._envs.single_observation_space)  # of one frame
         self.observation_space = _stacked(self._space, frame_stack)
         self.action_space: Any = self._envs.single_action_space
+        refuse_actions(self.name, self.action_space)
         self.notes: list[str] = list(self._envs.get_attr("notes")[0])
         self.normalized = bool(self._envs.get_attr("normalized")[0])
         self.action_mask: BoolArray | None = None
         limit = extra["max_episode_steps"]
         own = limit is None and (spec is None or spec.max_episode_steps is not None)
         self.protocol: dict[str, Any] = {} if own else {"max_steps": limit or ENDLESS}
+        self.protocol |= {k: v for k, v in (kwargs or {}).items() if isinstance(v, PLAIN) and k != "max_episode_steps"}
         if wrappers:
             self.protocol["wrappers"] = ", ".join(wrapper_name(wrapper) for wrapper in wrappers)
         if frame_stack > 1:
@@ -104,7 +107,7 @@ class GymBackend:
         self.render_modes = list(self._envs.metadata.get("render_modes") or [])
         self.fps = float(self._envs.metadata.get("render_fps") or 30)
         self._render = render
-        self._offset = self.action_space.start if isinstance(self.action_space, Discrete) else 0
+        self._offset = first_action(self.action_space)
         self._clips = isinstance(self.action_space, Box)
         self._frames: list[Array] = []
         self._last = np.zeros((num_envs, frame_stack, *(self._space.shape or ())), self._space.dtype)
@@ -122,7 +125,7 @@ class GymBackend:
 
     def send(self, action: Array) -> None:
         """See `Backend`."""
-        actions = action + self._offset if self._offset else action
+        actions = action if self._offset is None else action + self._offset
         if self._clips:  # as gymnasium.wrappers.ClipAction; the log keeps what the agent chose
             space = self.action_space
             actions = np.clip(np.asarray(actions, dtype=space.dtype), space.low, space.high)
@@ -187,44 +190,14 @@ class GymBackend:
             now[told] = infos[MASK][told]
         self.action_mask = now
 
-    @contextlib.contextmanager
-    def _alive(self) -> Iterator[None]:
-        """If a process dies, kill the others and raise Died."""
-        if not isinstance(self._envs, AsyncVectorEnv):
-            yield
-            return
-        # Gymnasium warns with the traceback of an error in a process. It is shown for bugs, not for a UserError.
-        with warnings.catch_warnings(record=True) as said:
-            try:
-                yield
-            except UserError:
-                raise
-            except (EOFError, ConnectionError) as e:  # from the pipe to a process
-                raise self._died() from e
-            except Exception:
-                print(*(warning.message for warning in said), sep="\n", file=sys.stderr)
-                raise
-
-    def _died(self) -> Died:
-        processes = self._envs.processes
-        gone = multiprocessing.connection.wait([p.sentinel for p in processes], timeout=10)
-        dead = next((i for i, p in enumerate(processes) if p.sentinel in gone), 0)
-        processes[dead].join(timeout=10)
-        code = processes[dead].exitcode
-        _kill(processes)
-        self._envs.closed = True
-        return Died(dead, code)
+    def _alive(self) -> contextlib.AbstractContextManager[None]:
+        if isinstance(self._envs, AsyncVectorEnv):
+            return answering(self._envs, self.name)
+        return contextlib.nullcontext()
 
     def _draw(self) -> None:
         if self._render:
             self._frames.append(self._envs.render()[0])
-
-
-def _kill(processes: Sequence[multiprocessing.Process]) -> None:
-    for process in processes:
-        process.kill()
-    for process in processes:
-        process.join()
 
 
 def _stacked(space: gym.Space[Any], stack: int) -> gym.Space[Any]:

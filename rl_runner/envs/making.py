@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.error import DependencyNotInstalled
 
-from rl_runner import signals
 from rl_runner.envs.checked import Checked, FiveValues
 from rl_runner.envs.spaces import readable, statistics_of_its_own, without_normalization
 from rl_runner.types import UserError
@@ -20,7 +20,7 @@ Env = gym.Env[Any, Any]
 ENDLESS = 10_000  # time limit where the environment has none: an untrained policy may never end an episode
 
 
-def make_env(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]], home: int) -> Env:
+def make_env(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Callable[[Env], Env]]) -> Env:
     """Return one environment.
 
     Its answers are checked, inside and outside of all wrappers, and its observations are one array.
@@ -30,15 +30,11 @@ def make_env(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Ca
         name: for messages.
         extra: keyword arguments of `gymnasium.make`.
         wrappers: applied in this order.
-        home: the run's process id; in another process, signals that stop the run are ignored.
 
     Raises:
         UserError: a wrapper cannot be applied, or a space is not supported.
     """
-    if os.getpid() != home:  # the run handles signals to the whole process group: it saves, then ends this process
-        for number in signals.STOPPING:
-            signal.signal(number, signal.SIG_IGN)
-    env = gym.make(id, disable_env_checker=True, **extra)
+    env = registered(id, disable_env_checker=True, **extra)
     if _limit(env) is None:
         env = gym.wrappers.TimeLimit(env, ENDLESS)
     _check_inside(env, name)
@@ -46,14 +42,49 @@ def make_env(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Ca
         try:
             env = _with_tuples(wrapper)(env)
         except Exception as e:  # someone else's code may raise anything
-            why = f"{type(e).__name__}: {one_line(e)}".removesuffix(": ")
-            raise UserError(f"env.wrappers[{i}]: {wrapper_name(wrapper)} cannot wrap {name}: {why}") from e
+            said = f"{type(e).__name__}: {one_line(e)}".removesuffix(": ")
+            raise UserError(f"env.wrappers[{i}]: {wrapper_name(wrapper)} cannot wrap {name}: {said}") from e
     env, normalized = without_normalization(env, name)
     notes = statistics_of_its_own(env)
     env, made = readable(env, name)
     checked = Checked(env, name)
     checked.notes, checked.normalized = ([f"its observations: {made}"] if made else []) + notes, normalized
     return checked
+
+
+def registered(id: str, **extra: Any) -> Env:
+    """Return what `gymnasium.make` returns."""
+    with _quiet_models(id):
+        return gym.make(id, **extra)
+
+
+@contextlib.contextmanager
+def _quiet_models(id: str) -> Iterator[None]:
+    """Hide MuJoCo's warnings about Gymnasium's own models, as of HalfCheetah: they are for the models' authors.
+
+    Without this, MuJoCo prints them, and writes them into a file in the current directory. Its warnings about a running
+    simulation stay.
+    """
+    spec = gym.registry.get(id)
+    own = spec is not None and str(spec.entry_point).startswith("gymnasium.envs.mujoco.")
+    if not own or importlib.util.find_spec("mujoco") is None:
+        yield
+        return
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
+def why(e: Exception) -> str:
+    """Return in one line why an environment cannot be made."""
+    if isinstance(e, DependencyNotInstalled) and importlib.util.find_spec("mujoco") is None and "mujoco" in str(e):
+        return "MuJoCo is not installed: pip install 'rlrun[mujoco]'"
+    return one_line(e) or type(e).__name__
 
 
 def _with_tuples(wrapper: Any) -> Any:

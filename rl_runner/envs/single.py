@@ -7,8 +7,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
-from gymnasium.spaces import Discrete
 
+from rl_runner.envs.spaces import first_action
 from rl_runner.envs.vector import Backend
 from rl_runner.types import Array
 
@@ -27,7 +27,7 @@ class SingleEnv(gym.Env[Any, Any]):
         self.backend, self.render_mode = backend, render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": backend.fps}
         self.observation_space, self.action_space = backend.observation_space, backend.action_space
-        self._first_action = int(backend.action_space.start) if isinstance(backend.action_space, Discrete) else 0
+        self._first_action = first_action(backend.action_space)
         self._running = False
         self._frame: Array | None = None
 
@@ -47,7 +47,8 @@ class SingleEnv(gym.Env[Any, Any]):
         """
         if not self._running:
             raise ResetNeeded("the episode is over, or none has begun: call reset first")
-        self.backend.send(np.array([action], dtype=self.action_space.dtype) - self._first_action)
+        taken = np.array([action], dtype=self.action_space.dtype)
+        self.backend.send(taken if self._first_action is None else taken - self._first_action)
         step = self.backend.recv()
         terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
         self._running = not (terminated or truncated)

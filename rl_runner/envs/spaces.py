@@ -101,6 +101,26 @@ def stored(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
         return Box(space.low.astype(kind), space.high.astype(kind), space.shape, kind.type)
 
 
+def refuse_actions(name: str, space: gym.Space[Any]) -> None:
+    """Refuse a space whose actions are not one array of numbers.
+
+    Raises:
+        UserError: it is another one than Discrete, Box, MultiDiscrete and MultiBinary.
+    """
+    if not isinstance(space, (Discrete, Box, MultiDiscrete, MultiBinary)):
+        raise UserError(
+            f"env: {name} has actions of type {type(space).__name__}; rlrun sends Discrete, Box, MultiDiscrete and "
+            f"MultiBinary ones; a wrapper can convert them: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
+        )
+
+
+def first_action(space: gym.Space[Any]) -> Any:
+    """Return what to add to an agent's action, which counts from 0; None: nothing."""
+    if isinstance(space, (Discrete, MultiDiscrete)) and np.any(space.start):
+        return space.start
+    return None
+
+
 def state_outside(space: gym.Space[Any], obs: Any) -> Any | None:
     """Return the first of N states (N, ...) that is not in a space of discrete states; None: all are in it."""
     if isinstance(space, Discrete):

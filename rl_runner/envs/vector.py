@@ -214,8 +214,10 @@ class EpisodicVectorEnv:
         """Return an allowed action for each environment."""
         if self.backend.action_mask is not None:
             return list(self.backend.action_mask.argmax(axis=1).tolist())
-        one = np.zeros(self.action_space.shape, dtype=self.action_space.dtype).tolist()
-        return [one] * self.num_envs
+        one = np.zeros(self.action_space.shape, dtype=self.action_space.dtype)
+        if isinstance(self.action_space, Box):  # which need not hold 0
+            one = np.clip(one, self.action_space.low, self.action_space.high)
+        return [one.tolist()] * self.num_envs
 
     def _allowed(self, ended: BoolArray) -> BoolArray | None:
         """Return the masks of allowed actions (N, A). Where an episode ended, all are allowed: none will be taken."""

@@ -30,7 +30,7 @@ from tests.commandline import files, refused
         ("train CartPole-v1", "'CartPole-v1': must be key=value; did you mean env=cartpole?"),
         ("train --env=pong", "there is no option '--env'; keys are set without dashes: env=pong"),
         ("train --env pong", "there is no option '--env'; keys are set without dashes: env=pong"),
-        ("train --env Ant-v5", "there is no option '--env'; keys are set without dashes: env=gym env.id=Ant-v5"),
+        ("train --env Pusher-v5", "there is no option '--env'; keys are set without dashes: env=gym env.id=Pusher-v5"),
         ("train --seed 3", "there is no option '--seed'; keys are set without dashes: seed=3"),
         ("train --lr 1e-3", "there is no option '--lr'; keys are set without dashes: optimizer.lr=1e-3"),
         ("train --total-steps=9", "there is no option '--total-steps'; keys are set without dashes: total_steps=9"),

@@ -5,11 +5,12 @@ Unlike a test's own classes they are registered, so that processes and whole com
 
 import os
 import random
+import threading
 from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
 
 
 class Base(gym.Env):
@@ -39,6 +40,64 @@ class Base(gym.Env):
 
     def render(self):
         return np.zeros((40, 60, 3), np.uint8)
+
+
+class Acted(Base):
+    """Refuses actions that are not in its space."""
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        return super().step(action)
+
+
+class Knobs(Acted):
+    """Two knobs, numbered from 1."""
+
+    action_space = MultiDiscrete([2, 3], start=[1, 1])
+
+
+class Buttons(Acted):
+    """Four buttons, each pressed or not."""
+
+    action_space = MultiBinary(4)
+
+
+class Levers(Acted):
+    """Two levers that never stand at 0."""
+
+    action_space = Box(1, 3, (2,), np.float32)
+
+
+class Orders(Acted):
+    """A Dict of actions."""
+
+    action_space = Dict({"where": Discrete(2)})
+
+
+class Unsendable(Base):
+    """In its third step, an exception that cannot be sent to another process."""
+
+    class Broken(Exception):
+        def __init__(self, part, lock):
+            super().__init__(f"{part} is broken")
+            self.lock = lock
+
+    def reward(self, action):
+        if self.t == 3:
+            raise self.Broken("an arm", threading.Lock())
+        return 1.0
+
+
+class SecondFails(Base):
+    """Can be made in one process only."""
+
+    made_in: ClassVar = []
+
+    def __init__(self, render_mode=None):
+        super().__init__(render_mode)
+        self.made_in.append(os.getpid())
+        if self.made_in[0] != os.getpid():
+            raise OSError("port 5000 is taken")
 
 
 class Flags(Base):

@@ -61,6 +61,23 @@ REFUSED = [
         "step(self, action) -> (observation, reward, terminated, truncated, info)",
     ),
     (
+        "Knobs",
+        DQN,
+        "env: Knobs-v0 has actions MultiDiscrete([2 3], start=[1 1]); this agent needs a finite number of them "
+        "(Discrete)",
+    ),
+    (
+        "Buttons",
+        DQN,
+        "env: Buttons-v0 has actions MultiBinary(4); this agent needs a finite number of them (Discrete)",
+    ),
+    (
+        "Orders",
+        DQN,
+        "env: Orders-v0 has actions of type Dict; rlrun sends Discrete, Box, MultiDiscrete and MultiBinary ones; "
+        "a wrapper can convert them: env.wrappers=[{_target_: my_pkg.MyWrapper}]",
+    ),
+    (
         "OldReset",
         DQN,
         "env: OldReset-v0: its reset takes no seed= or options= (OldReset.reset() got an unexpected keyword argument "
@@ -77,6 +94,14 @@ def test_what_cannot_be_learned_from_is_one_line(
     if processes and name not in ("NoReward", "OldStep"):  # one error of a step, one of the interface
         pytest.skip("the same code runs in the process")
     assert line(train(name, *words, f"env.processes={processes}")) == wanted
+
+
+@pytest.mark.parametrize("name", ["Knobs", "Buttons", "Levers"])
+def test_a_random_agent_plays_whatever_the_actions_are(workdir: Path, name: str) -> None:
+    words = [f"env.id={name}-v0", f"env.imports=[{MODULE}]", "env.processes=true"]  # it draws in this process
+    done = rlrun("play", "env=gym", *words, "video=a.gif")
+    assert (done.code, done.err) == (0, ""), done
+    assert "episode 1: return 10, 10 steps" in done.out
 
 
 @pytest.mark.parametrize("agent", ["q_learning", "sarsa"])

@@ -13,6 +13,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 from gymnasium.wrappers import NormalizeObservation
 
+from rl_runner.agents.random import Random
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.replay.storage import RowStorage
@@ -304,6 +305,42 @@ def test_actions_that_start_elsewhere_are_counted_from_zero_by_agents(start):
 @pytest.mark.parametrize(
     "space",
     [
+        Discrete(3, start=2),
+        MultiDiscrete([2, 3]),
+        MultiDiscrete([2, 3], start=[1, -4]),
+        MultiBinary(4),
+        Box(-2, 2, (1,), np.float32),
+        Box(1, 3, (2,), np.float32),  # without 0
+        Box(np.array([-1, 0], np.float32), np.array([1, np.inf], np.float32)),
+        Box(-np.inf, np.inf, (2,), np.float64),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("processes", [False, True])
+def test_every_kind_of_action_is_sent_and_restored(space, processes):
+    if processes and type(space) is not MultiDiscrete:
+        pytest.skip("the same code sends the others")
+    made = {"num_envs": 2, "kwargs": {"action_space": space}}
+    envs, other = make("RlrunScripted-v0", **made, processes=processes), make("RlrunScripted-v0", **made)
+    agent, obs = Random(space, seed=0), envs.reset()
+    for _ in range(33):  # the environment checks the actions, those before a restored episode too
+        envs.send(agent.act(obs, None, None)[0])
+        tr = envs.recv()
+        obs = envs.reset(tr.ended) if tr.ended.any() else tr.next_obs
+    assert len(set(envs.state_dict()["length"].tolist())) == 2
+    np.testing.assert_array_equal(other.load_state_dict(copy.deepcopy(envs.state_dict())), obs)
+    assert not other.lost.any()
+    envs.close()
+
+
+def test_actions_that_are_not_one_array_are_refused():
+    with pytest.raises(UserError, match=r"^env: RlrunScripted-v0 has actions of type Dict; rlrun sends Discrete, Box"):
+        make("RlrunScripted-v0", kwargs={"action_space": Dict({"a": Discrete(2)})})
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
         Discrete(4),
         Discrete(4, start=1),
         MultiDiscrete([2, 3]),
@@ -461,6 +498,8 @@ def test_no_episode_is_endless(id: str, limit: int | None, steps: int) -> None:
         assert backend.recv().truncated[0] == (step == steps)
     assert backend.protocol == {"max_steps": steps}
     assert GymBackend("CartPole-v1").protocol == {}
+    lake = GymBackend("FrozenLake-v1", kwargs={"map_name": "4x4", "desc": None, "is_slippery": False})
+    assert lake.protocol == {"map_name": "4x4", "is_slippery": False}  # arguments that scores depend on
     with pytest.raises(UserError, match=r"env.max_steps: must be at least 1"):
         GymBackend(id, max_steps=0)
 
