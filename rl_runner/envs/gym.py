@@ -74,7 +74,7 @@ class GymBackend:
         if render:
             extra["render_mode"] = "rgb_array"
         self.name = spec.id if spec else id
-        makers = [partial(make_env, id, self.name, extra, wrappers)] * num_envs
+        makers = [partial(_make, tuple(imports), id, self.name, extra, wrappers)] * num_envs
         try:
             envs: Any = (
                 in_processes(makers, id)
@@ -222,6 +222,13 @@ def import_module(module: str) -> None:
         importlib.import_module(module)
     except ImportError as e:
         raise UserError(f"env.imports: cannot import {module!r}: {one_line(e)}") from e
+
+
+def _make(imports: Sequence[str], *of_env: Any) -> Env:
+    """Return one environment. A process that was not forked imports this module and theirs first, for their ids."""
+    for module in imports:
+        import_module(module)
+    return make_env(*of_env)
 
 
 def _spec(id: str) -> Any:

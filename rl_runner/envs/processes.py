@@ -9,6 +9,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,9 @@ from rl_runner.types import UserError
 
 Env = gym.Env[Any, Any]
 Processes = AsyncVectorEnv[Any, Any]
+
+# Forked on Linux, also in a job of a launcher, where the default is another; elsewhere the platform's default.
+CONTEXT = "fork" if sys.platform == "linux" else None
 
 
 class Raised(Exception):
@@ -54,7 +58,9 @@ def in_processes(makers: Sequence[Callable[[], Env]], id: str) -> Processes:
     """
     try:
         with _quiet():
-            return AsyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED, worker=_work)
+            return AsyncVectorEnv(
+                makers, copy=False, autoreset_mode=AutoresetMode.DISABLED, worker=_work, context=CONTEXT
+            )
     except Raised as e:
         kind, message, trace = e.report
         raise Failed(f"env.id: {id} cannot be made: {message or kind}", trace, UserError.exit_code) from None

@@ -461,7 +461,8 @@ def test_arguments_that_the_environment_does_not_take_are_one_line():
     assert "wheels" in one_line(e)
 
 
-def test_a_package_of_the_users_own_is_imported_first_in_processes_too(tmp_path):
+@pytest.mark.parametrize("start", ["fork", "spawn"])  # spawn: as on macOS
+def test_a_package_of_the_users_own_is_imported_first_in_processes_too(tmp_path, start):
     (tmp_path / "their_envs.py").write_text(
         "import gymnasium as gym\n"
         "from gymnasium.envs.classic_control import CartPoleEnv\n"
@@ -469,7 +470,9 @@ def test_a_package_of_the_users_own_is_imported_first_in_processes_too(tmp_path)
     )
     code = (
         "import numpy as np\n"
+        "from rl_runner.envs import processes\n"
         "from rl_runner.envs.gym import GymBackend\n"
+        f"processes.CONTEXT = {start!r}\n"
         "b = GymBackend('Theirs-v0', 1, imports=['their_envs'], processes=True)\n"
         "print(b.reset(np.array([True]), [1]).shape)\n"
         "b.close()\n"
