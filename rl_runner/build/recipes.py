@@ -103,6 +103,7 @@ def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -
 
     def loop() -> ReplayLoop:
         checks.memory_for_learning(network, cfg["batch_size"])
+        episodes = cfg.get("learn_every_episodes")  # older runs do not have it
         return ReplayLoop(
             envs,
             agent,
@@ -110,7 +111,7 @@ def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -
             rng=build.exploration_stream(cfg),
             batch_size=cfg["batch_size"],
             learning_starts=cfg["learning_starts"],
-            learn_every=Every(cfg["learn_every_steps"]),
+            learn_every=Every(episodes, "episodes") if episodes else Every(cfg["learn_every_steps"]),
             updates_per_learn=cfg["updates_per_learn"],
             overlap=cfg["overlap"],
         )
