@@ -72,7 +72,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--goal-label", metavar="TEXT", help="what the dashed line is")
     parser.add_argument("--title", default="", metavar="TEXT", help="title of the picture")
     parser.add_argument("--ylabel", metavar="TEXT", help="label of the vertical axis (default: Return, or the metric)")
-    parser.add_argument("--log", action="store_true", help="logarithmic vertical axis, for values above 0")
     arguments = parser.parse_args()
     if arguments.out.suffix not in PICTURES:
         parser.error(f"--out: must end in {', '.join(PICTURES)}, got {arguments.out.name!r}")
@@ -136,7 +135,7 @@ def main() -> None:
         unit, lines = curves.read_merged(source)
         if not lines:
             die("nothing to draw: the runs have no steps in common")
-        look = {name: getattr(arguments, name) for name in ("goal", "goal_label", "title", "ylabel", "log")}
+        look = {name: getattr(arguments, name) for name in ("goal", "goal_label", "title", "ylabel")}
         pictures.draw(lines, unit, arguments.out, **look)
     except curves.Unreadable as e:
         die(str(e))

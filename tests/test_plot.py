@@ -119,16 +119,6 @@ def test_files_without_single_runs_are_still_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "new.png").exists()
 
 
-def test_a_logarithmic_axis_changes_the_picture_and_not_the_numbers(tmp_path: Path) -> None:
-    run = a_run(tmp_path / "run", {100: 1.0, 200: 1000.0, 300: 0.0})
-    plot(run, "--out", tmp_path / "linear.png")
-    plot(run, "--out", tmp_path / "log.png", "--log")
-    assert numbers(tmp_path / "log.png") == numbers(tmp_path / "linear.png")
-    linear, log = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("linear", "log"))
-    assert linear.shape == log.shape
-    assert (linear != log).any()
-
-
 def test_names_minutes_and_steps_logged_by_one_run_only(tmp_path: Path) -> None:
     one = a_run(tmp_path / "one", {100: 0.0, 300: 4.0})
     two = a_run(tmp_path / "two", {100: 2.0, 200: 6.0, 300: 6.0, 400: 0.0})

@@ -65,7 +65,6 @@ def draw(
     goal_label: str | None = None,
     title: str = "",
     ylabel: str = "Return",
-    log: bool = False,
 ) -> None:
     """Draw curves as a picture.
 
@@ -77,7 +76,6 @@ def draw(
         goal_label: what that line is, for the legend.
         title: of the picture.
         ylabel: of the vertical axis.
-        log: make the vertical axis logarithmic; values of 0 or less are left out.
     """
     with picture(path, 7.2, 3.6) as (axes,):
         labels = list(dict.fromkeys(c.label for c in curves))
@@ -88,7 +86,7 @@ def draw(
             aim = axes.axhline(goal, color="#555555", linewidth=0.9, linestyle=(0, (5, 4)), zorder=3)
             aim.set_label(goal_label or f"goal: {goal:g}")
             handles.append(aim)
-        axes.set(ylabel=ylabel, title=title, yscale="log" if log else "linear")
+        axes.set(ylabel=ylabel, title=title)
         draw_axis(axes, unit, max(c.x[-1] for c in curves))
         axes.legend(handles=handles, loc="best", **LEGEND)
 
