@@ -89,10 +89,14 @@ def sb3(task: str, device: str) -> Iterator[None]:
         envs: Any = VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=1, seed=0), 4)
         recipe: dict[str, Any] = {"buffer_size": 10_000, "batch_size": 32, "train_freq": 4, "gradient_steps": 1}
         recipe |= {"learning_rate": 1e-4, "target_update_interval": 1_000, "policy": "CnnPolicy"}
+        epsilon = 0.01
     else:
         envs = make_vec_env("CartPole-v1", n_envs=1, seed=0)
         recipe = {"buffer_size": 100_000, "batch_size": 64, "train_freq": 256, "gradient_steps": 128}
         recipe |= {"learning_rate": 2.3e-3, "policy": "MlpPolicy", "policy_kwargs": {"net_arch": [256, 256]}}
+        epsilon = 0.04
+    # Constant, because it would stay near 1 in a run without an end, whose random actions need no network.
+    recipe |= {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon}
     model = DQN(env=envs, learning_starts=1_000, seed=0, device=device, **recipe)
 
     def train() -> None:

@@ -141,7 +141,8 @@ class DQN:
     def learn(self, batch: Batch) -> LearnOutput:
         """Do one gradient update."""
         loss, metrics, priority = self._loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         loss.backward()
         grad_norm = self._clip_gradients()
         self.optimizer.step()
@@ -192,9 +193,11 @@ class DQN:
 
     def _clip_gradients(self) -> Tensor:
         """Clip as configured; return the norm before clipping."""
-        norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
+        # Without the checks of nn.utils.clip_grad_norm_, which take as long as the operations.
+        grads = [p.grad for p in self._parameters if p.grad is not None]
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         if self.clip_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(self._parameters, self.clip_grad_norm, norm)
+            torch._foreach_mul_(grads, (self.clip_grad_norm / (norm + 1e-6)).clamp(max=1.0))
         if self.clip_grad_value is not None:
             nn.utils.clip_grad_value_(self._parameters, self.clip_grad_value)
         return norm

@@ -75,7 +75,7 @@ class Replay:
         discount = np.where(window.terminal, 0.0, self._powers[window.length])  # gamma^m
         # Arrays are joined, because each transfer to the device takes time.
         obs, next_obs = self._tensor(self.storage.obs(np.concatenate([ids, window.next_ids]))).chunk(2)
-        numbers = self._tensor(np.stack([total, discount, weight]).astype(np.float32)).unbind()
+        numbers = self._tensor(np.array([total, discount, weight], dtype=np.float32)).unbind()
         return Batch(
             obs=obs,
             action=self._tensor(self.storage.action[np.divmod(ids, self.storage.num_envs)]),
