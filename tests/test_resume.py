@@ -103,8 +103,13 @@ def assert_same_run(a: str, b: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "at_step"),
-    [(CARTPOLE, 403), (PONG, 275), ([*PONG, "precision=bf16"], 275)],
-    ids=["cartpole", "pong", "pong-bf16"],
+    [
+        (CARTPOLE, 403),
+        ([*CARTPOLE, "learn_every_episodes=2", "sync.every_episodes=3"], 403),
+        (PONG, 275),
+        ([*PONG, "precision=bf16"], 275),
+    ],
+    ids=["cartpole", "cartpole-episodes", "pong", "pong-bf16"],
 )
 def test_interrupted_and_resumed_is_uninterrupted(monkeypatch, tmp_path, arguments, at_step):
     monkeypatch.chdir(tmp_path)

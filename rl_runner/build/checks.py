@@ -84,6 +84,7 @@ REPLAY_LEARNING: dict[str, Check] = {
     "agent.n_step": _integer(1),
     "learning_starts": _integer(0),
     "learn_every_steps": _integer(1),
+    "learn_every_episodes": _if_given(_or_null(_integer(1))),  # older runs do not have it
     "updates_per_learn": _integer(1),
     "batch_size": _integer(1),
     "reward_clip": _or_null(_positive),

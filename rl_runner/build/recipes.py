@@ -200,6 +200,7 @@ def _replay_loop(
 ) -> ReplayLoop:
     """Return the loop that trains an agent from a replay memory."""
     checks.memory_for_learning(network, cfg["batch_size"])
+    episodes = cfg.get("learn_every_episodes")  # older runs do not have it
     return ReplayLoop(
         envs,
         agent,
@@ -207,7 +208,7 @@ def _replay_loop(
         rng=build.exploration_stream(cfg),
         batch_size=cfg["batch_size"],
         learning_starts=cfg["learning_starts"],
-        learn_every=Every(cfg["learn_every_steps"]),
+        learn_every=Every(episodes, "episodes") if episodes else Every(cfg["learn_every_steps"]),
         updates_per_learn=cfg["updates_per_learn"],
         overlap=cfg["overlap"],
     )

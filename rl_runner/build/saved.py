@@ -14,7 +14,7 @@ from rl_runner.types import State, UserError
 RESUMABLE = (  # keys, and groups of keys, on which nothing depends that a checkpoint holds
     *("total_steps", "stop", "log", "eval", "checkpoint", "device", "num_threads", "replay.frames", "agent.compiled"),
     *("optimizer.lr", "optimizer.lr_end", "optimizer.lr_steps", "optimizer.eps", "optimizer.weight_decay"),
-    *("batch_size", "learn_every_steps", "updates_per_learn", "reward_clip"),
+    *("batch_size", "learn_every_steps", "learn_every_episodes", "updates_per_learn", "reward_clip"),
     *("exploration.start", "exploration.end", "exploration.steps"),
     *("sync.every_updates", "sync.every_steps", "sync.every_episodes", "sync.tau"),
     *("agent.lr", "agent.clip_grad_norm", "agent.clip_grad_value"),

@@ -24,10 +24,13 @@ class ReplayLoop:
         rng: the random stream of exploration.
         batch_size: transitions per update.
         learning_starts: steps to collect before the first update.
-        learn_every: learn once per period.
+        learn_every: learn once per period, of steps or of episodes.
         updates_per_learn: gradient updates each time.
         overlap: learn while the environments take the step rather than after it, so that emulator threads and network
             work side by side; what the step gives can be replayed one step later.
+
+    Raises:
+        UserError: overlap, and a period of episodes: whether one ends is not known before the step is done.
     """
 
     done = False  # there is always more to learn
@@ -44,6 +47,8 @@ class ReplayLoop:
         updates_per_learn: int = 1,
         overlap: bool = False,
     ) -> None:
+        if overlap and learn_every.unit == "episodes":
+            raise UserError("overlap: must be false with learn_every_episodes: learning waits for the episode's end")
         self.envs, self.agent, self.replay, self.rng = envs, agent, replay, rng
         self.batch_size, self.learning_starts, self.learn_every = batch_size, learning_starts, learn_every
         self.updates_per_learn, self.overlap = updates_per_learn, overlap

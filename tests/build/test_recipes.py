@@ -13,6 +13,7 @@ from rl_runner.build.recipes import Learner
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.planning import PlanningLoop
 from rl_runner.loops.replay import ReplayLoop
+from rl_runner.schedules import Every
 from rl_runner.types import UserError
 from tests.build.test_components import CPU, configuration, environments, learner
 
@@ -40,6 +41,21 @@ def test_values_of_the_configuration_reach_their_places() -> None:
     assert loop.replay.storage.rows == 90
     assert (loop.replay.n_step, loop.replay.reward_clip) == (4, 2)
     assert loop.replay._powers.tolist() == [1, 0.5, 0.25, 0.125, 0.0625]
+
+
+def test_updates_are_due_by_steps_or_by_episodes() -> None:
+    for words, wanted in {
+        ("learn_every_steps=5",): Every(5, "steps"),
+        ("learn_every_steps=5", "learn_every_episodes=3"): Every(3, "episodes"),
+    }.items():
+        loop: Any = learner("env=cartpole", *words).loop()
+        assert loop.learn_every == wanted
+    cfg = configuration("env=cartpole", "learn_every_steps=5")
+    del cfg["learn_every_episodes"]  # a run from before that key
+    older: Any = jobs.learner_of(cfg, environments(cfg), CPU).loop()
+    assert older.learn_every == Every(5, "steps")
+    with pytest.raises(UserError, match=r"^learn_every_episodes: must be a whole number, 1 or more, or null, got 0$"):
+        learner("env=cartpole", "learn_every_episodes=0")
 
 
 def test_evaluation_builds_no_replay_memory() -> None:

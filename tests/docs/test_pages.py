@@ -45,8 +45,12 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Yield the words of each `rlrun train` in a page's code to copy, what is between commas cut to the first."""
-    for text in blocks(page, "bash"):
+    """Yield the words of each `rlrun train` in a page's code to copy, what is between commas cut to the first.
+
+    On the pages of results that is every command in the text as well.
+    """
+    inline = re.findall(r"`(rlrun train [^`\n]+)`", prose(page)) if page.name in ("lectures.md", "results.md") else []
+    for text in (*blocks(page, "bash"), *inline):
         for line in text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words[:2] in (["rlrun", "train"], ["scripts/rlrun", "train"]) and "--help" not in words:
@@ -63,6 +67,13 @@ def test_every_command_line_composes(words: tuple[str, ...], workdir: Path) -> N
     (workdir / "my_pkg.py").write_text("def MyNet(space, width=64): ...")  # which keys it takes is looked up
     done = rlrun("train", *words, "--cfg", "job")
     assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_result_to_reproduce_exists(page: Path) -> None:
+    script = (README.parent / "scripts" / "reproduce").read_text(encoding="utf-8")
+    for name in re.findall(r"`scripts/reproduce ([a-z_0-9]+)`", page.read_text(encoding="utf-8")):
+        assert f'"{name}": ' in script, name
 
 
 @functools.cache

@@ -105,6 +105,24 @@ def test_one_step_in_the_textbooks_order():
     assert loop.clock == Clock(steps=1, updates=1, episodes=0)
 
 
+def test_learning_after_each_second_episode():
+    parts = Recorder(num_envs=2, episode_length=3)  # of the first environment
+    loop = ReplayLoop(parts, Agent(parts), parts, np.random.default_rng(0), 32, 0, Every(2, "episodes"), 2)
+    updates = []
+    for _ in range(13):
+        loop.step()
+        updates.append(loop.clock.updates)
+    assert updates == [0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 4, 4]  # episodes end at the steps 3, 6, 9 and 12
+    last = [call for call in parts.calls if call == "store" or call.startswith(("sample", "reset"))][-5:]
+    assert last == ["store", "sample32", "sample32", "reset[1, 0]", "store"]  # its last step is there to be sampled
+
+
+def test_learning_after_episodes_cannot_overlap_with_the_step():
+    parts = Recorder(1, 3)
+    with pytest.raises(UserError, match=r"^overlap: must be false with learn_every_episodes"):
+        ReplayLoop(parts, Agent(parts), parts, np.random.default_rng(0), 32, 0, Every(1, "episodes"), overlap=True)
+
+
 def test_a_memory_lasts_as_long_as_the_episode():
     loop, _ = make(num_envs=2, episode_length=3)
     for _ in range(7):
