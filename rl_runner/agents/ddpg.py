@@ -75,9 +75,9 @@ class DDPG:
     ) -> None:
         if policy_delay < 1:
             raise UserError(f"agent.policy_delay: must be 1 or more, got {policy_delay}")
-        for key, least_value in [("target_noise", target_noise), ("target_noise_clip", target_noise_clip)]:
-            if not least_value >= 0.0:
-                raise UserError(f"agent.{key}: must be 0 or more, got {least_value}")
+        for key, number in [("target_noise", target_noise), ("target_noise_clip", target_noise_clip)]:
+            if not number >= 0.0:
+                raise UserError(f"agent.{key}: must be 0 or more, got {number}")
         self.network, self.actions, self.value, self._sync = network, actions, value, sync
         self._online = nn.ModuleDict({"actor": network.actor, "critic": network.critic})  # what has a target
         self.target = sync.make_target(self._online)
