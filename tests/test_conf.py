@@ -201,6 +201,7 @@ def test_every_experiment_trains_and_is_evaluated(experiment: str, workdir: Path
     cfg = config(f"experiment={experiment}")
     short = SHORT_ATARI if "game" in cfg["env"] else SHORT
     short = [word for word in short if word.partition("=")[0].partition(".")[0] in cfg]  # tables have no replay
+    short += ["env.max_steps=10"] if cfg.get("learn_every_episodes") else []
     done = rlrun("train", f"experiment={experiment}", *short)
     assert done.code == 0, done
     assert " updates in " in done.out

@@ -124,7 +124,7 @@ def test_whole_commands(workdir: Path) -> None:
         (["agent=dqn", "env=cartpole", "exploration=gaussian"], "exploration: Gaussian is no Exploration"),
         (
             ["agent=dqn", "env=cartpole", "network=control"],
-            "network: ControlNetwork is for continuous actions; this agent",
+            "network: ControlNetwork has no action values; this agent needs network=plain",
         ),
         (["agent=sac", "env=pendulum", "network.critics=0"], "network.critics: must be 1 or more, got 0"),
         (["agent=sac", "env=pendulum", "agent.actor_lr=0"], "agent.actor_lr: must be a number above 0, or null, got 0"),

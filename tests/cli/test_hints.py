@@ -21,7 +21,7 @@ from tests.commandline import files, refused
         ("train preset=x", "there is no key 'preset'; did you mean tuned=x?"),
         (
             "train network.torso.width=32",
-            "there is no key 'network.torso.width'; did you mean network.torso.sizes? network/torso=mlp has it",
+            "there is no key 'network.torso.width'; did you mean network.torso.sizes? network/torso=auto_tanh or network/torso=mlp have it",
         ),
         ("train dqn", "'dqn': must be key=value; did you mean agent=dqn?"),
         ("train Cartpol", "'Cartpol': must be key=value; did you mean env=cartpole?"),
@@ -55,7 +55,7 @@ from tests.commandline import files, refused
         ),
         ("train env=CartPole-v1", "env: there is no 'CartPole-v1'; did you mean env=cartpole?"),
         ("train env=Pendulum-v1", "env: there is no 'Pendulum-v1'; did you mean env=pendulum?"),
-        ("train env=CarRacing-v3", "env: there is no 'CarRacing-v3'; did you mean env=gym env.id=CarRacing-v3?"),
+        ("train env=CarRacing-v3", "env: there is no 'CarRacing-v3'; did you mean env=carracing?"),
         ("train env=ALE/Pong-v5", "env: there is no 'ALE/Pong-v5'; did you mean env=pong?"),
         (
             "train env=ALE/DoubleDunk-v5",
