@@ -21,7 +21,8 @@ from tests.commandline import files, refused
         ("train preset=x", "there is no key 'preset'; did you mean tuned=x?"),
         (
             "train network.torso.width=32",
-            "there is no key 'network.torso.width'; did you mean network.torso.sizes? network/torso=auto_tanh or network/torso=mlp have it",
+            "there is no key 'network.torso.width'; did you mean network.torso.sizes? "
+            "network/torso=auto_tanh or network/torso=mlp have it",
         ),
         ("train dqn", "'dqn': must be key=value; did you mean agent=dqn?"),
         ("train Cartpol", "'Cartpol': must be key=value; did you mean env=cartpole?"),

@@ -1,20 +1,17 @@
-#!/usr/bin/env python3
 """Measure how much each step of variance reduction reduces the variance of REINFORCE's gradient.
 
-    scripts/gradient_variance                        # prints and writes outputs/published/gradient_variance.csv
-    scripts/gradient_variance --episodes 500
+    python scripts/gradient_variance.py --episodes 2000     # writes outputs/published/gradient_variance.csv
 
 One policy, of a run of REINFORCE that is stopped early, plays episodes without learning. For each variant the gradient
 of every single episode is computed; the table shows the variance (trace of the covariance matrix, each gradient a sum
-over its episode), and the same divided by the squared norm of the mean gradient: noise to signal. That norm is estimated
-without bias. The value is fitted to half of the episodes before, and the other half is measured.
+over its episode), and the same divided by the squared norm of the mean gradient: noise to signal. That norm is
+estimated without bias. The value is fitted to half of the episodes before, and the other half is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-
 import tempfile
 from pathlib import Path
 
@@ -27,7 +24,13 @@ from rl_runner.run.directory import RunDirectory
 from rl_runner.types import Rollout
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIANTS = [("trajectory", "none"), ("to_go", "none"), ("discounted", "none"), ("discounted", "mean"), ("discounted", "value")]
+VARIANTS = [
+    ("trajectory", "none"),
+    ("to_go", "none"),
+    ("discounted", "none"),
+    ("discounted", "mean"),
+    ("discounted", "value"),
+]
 
 
 def main() -> None:
