@@ -7,7 +7,7 @@ import copy
 from collections.abc import Collection, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rl_runner.types import State, UserError
 
@@ -36,6 +36,22 @@ def load_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state:
             ],
         }
     )
+
+
+def clip_norm(parameters: Iterable[nn.Parameter], largest: float | None) -> Tensor:
+    """Scale gradients so that the norm of all of them is at most `largest`; return the norm before.
+
+    Without the checks of `nn.utils.clip_grad_norm_`, which take as long as the operations.
+
+    Args:
+        parameters: those without a gradient are left out.
+        largest: None: only return the norm.
+    """
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    if largest is not None:
+        torch._foreach_mul_(grads, (largest / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def resume_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: State, scheduled: bool) -> None:

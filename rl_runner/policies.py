@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.distributions import mask_on
-from rl_runner.optim import named_state, resume_named_state
+from rl_runner.optim import clip_norm, named_state, resume_named_state
 from rl_runner.returns import RewardScale
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Array, BoolArray, Carry, Distribution, DoubleArray, Mode, Rollout, State, Train, UserError
@@ -127,11 +127,10 @@ class PolicyLearner:
 
     def step(self, loss: Tensor) -> Tensor:
         """Do one gradient step; return the norm of the gradient before clipping."""
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         loss.backward()
-        norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
-        if self.clip_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(self._parameters, self.clip_grad_norm, norm)
+        norm = clip_norm(self._parameters, self.clip_grad_norm)
         self.optimizer.step()
         return norm
 

@@ -285,9 +285,10 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         theirs = arguments.peers_python or environment_of_peers(Path(directory))
         for task, steps in ({"pong": GPU_TURN} if device != "cpu" else TURN).items():
             with ExitStack() as stack:
-                ours = ["rlrun_batch", "rlrun_bf16"] if task == "pong" else ["rlrun_compiled"]
+                ours = {"pong": ["rlrun_batch", "rlrun_bf16"], "cartpole": ["rlrun_compiled"]}.get(task, [])
                 ours += ["rlrun_compiled", *ON_GPU] if device != "cpu" else []
-                libraries = {"rlrun": sys.executable, "sb3": theirs, "tianshou": theirs}
+                libraries = {"rlrun": sys.executable, "sb3": theirs}
+                libraries |= {"tianshou": theirs} if task in ("pong", "cartpole") else {}
                 libraries |= dict.fromkeys(ours, sys.executable)
                 libraries = {k: v for k, v in libraries.items() if k in (arguments.only or libraries)}
                 turns = {k: stack.enter_context(trainer(v, k, task, device)) for k, v in libraries.items()}

@@ -1,6 +1,6 @@
-"""One library that trains DQN on one task by one recipe, in turns: what `scripts/benchmark peers` starts and times.
+"""One library that trains on one task by one recipe, in turns: what `scripts/benchmark peers` starts and times.
 
-    python scripts/peers.py LIBRARY TASK [DEVICE]    # sb3, tianshou or one of OURS; pong or cartpole; default: cpu
+    python scripts/peers.py LIBRARY TASK [DEVICE]    # sb3, tianshou or one of OURS; a task of RECIPE; default: cpu
 
 It prints "ready" once learning is under way; then for each line of standard input it trains TURN steps and prints the
 seconds that they took. On a GPU, which is faster, a turn is GPU_TURN steps.
@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from typing import Any
 
 # The recipe of all. pong: RL Zoo's and CleanRL's batch of 32 every 4 steps on the network of Mnih et al. 2015, one
-# environment. cartpole: RL Zoo's two layers of 256, batch 64, 128 updates every 256 steps.
-WARM_UP = {"pong": 1_500, "cartpole": 2_048}  # steps before the first turn; the first 1,000 of them without learning
-TURN = {"pong": 400, "cartpole": 2_048}  # steps
+# environment. cartpole: RL Zoo's two layers of 256, batch 64, 128 updates every 256 steps. ppo_cartpole: RL Zoo's, 8
+# environments, 32 steps each, 20 epochs in batches of 256. sac_pendulum: two layers of 256, one update of 256 a step.
+# Steps before the first turn; of the agents with a replay memory the first 1,000 without learning.
+WARM_UP = {"pong": 1_500, "cartpole": 2_048, "ppo_cartpole": 2_048, "sac_pendulum": 1_200}
+TURN = {"pong": 400, "cartpole": 2_048, "ppo_cartpole": 2_048, "sac_pendulum": 200}  # steps
 GPU_TURN = 640
 RECIPE = {
     "pong": [
@@ -26,6 +28,8 @@ RECIPE = {
         *["sync.every_updates=1_000", "exploration.end=0.01"],
     ],
     "cartpole": ["env=cartpole", "agent.double=false", "agent.n_step=1"],
+    "ppo_cartpole": ["agent=ppo", "env=cartpole"],
+    "sac_pendulum": ["agent=sac", "env=pendulum", "tuned=none"],
 }
 OURS = {  # what its name adds to the recipe
     "rlrun": [],
@@ -72,7 +76,7 @@ def sb3(task: str, device: str) -> Iterator[None]:
     import threading
 
     import ale_py  # noqa: F401 - registers the games
-    from stable_baselines3 import DQN
+    from stable_baselines3 import DQN, PPO, SAC
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_atari_env, make_vec_env
     from stable_baselines3.common.vec_env import VecFrameStack
@@ -90,14 +94,22 @@ def sb3(task: str, device: str) -> Iterator[None]:
         recipe: dict[str, Any] = {"buffer_size": 10_000, "batch_size": 32, "train_freq": 4, "gradient_steps": 1}
         recipe |= {"learning_rate": 1e-4, "target_update_interval": 1_000, "policy": "CnnPolicy"}
         epsilon = 0.01
-    else:
+    elif task == "cartpole":
         envs = make_vec_env("CartPole-v1", n_envs=1, seed=0)
         recipe = {"buffer_size": 100_000, "batch_size": 64, "train_freq": 256, "gradient_steps": 128}
         recipe |= {"learning_rate": 2.3e-3, "policy": "MlpPolicy", "policy_kwargs": {"net_arch": [256, 256]}}
         epsilon = 0.04
-    # Constant, because it would stay near 1 in a run without an end, whose random actions need no network.
-    recipe |= {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon}
-    model = DQN(env=envs, learning_starts=1_000, seed=0, device=device, **recipe)
+    if task == "ppo_cartpole":
+        envs = make_vec_env("CartPole-v1", n_envs=8, seed=0)
+        recipe = {"n_steps": 32, "batch_size": 256, "n_epochs": 20, "gae_lambda": 0.8, "gamma": 0.98}
+        model: Any = PPO("MlpPolicy", envs, learning_rate=1e-3, seed=0, device=device, **recipe)
+    elif task == "sac_pendulum":
+        envs = make_vec_env("Pendulum-v1", n_envs=1, seed=0)
+        model = SAC("MlpPolicy", envs, learning_starts=1_000, buffer_size=100_000, seed=0, device=device)
+    else:
+        # Constant, because it would stay near 1 in a run without an end, whose random actions need no network.
+        recipe |= {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon}
+        model = DQN(env=envs, learning_starts=1_000, seed=0, device=device, **recipe)
 
     def train() -> None:
         go.acquire()
@@ -107,7 +119,7 @@ def sb3(task: str, device: str) -> Iterator[None]:
     while True:
         go.release()
         done.acquire()
-        yield
+        yield from [None] * envs.num_envs
 
 
 def tianshou(task: str, device: str) -> Iterator[None]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
-from rl_runner.optim import load_named_state, named_state
+from rl_runner.optim import clip_norm, named_state, resume_named_state
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import (
     Array,
@@ -193,11 +193,7 @@ class DQN:
 
     def _clip_gradients(self) -> Tensor:
         """Clip as configured; return the norm before clipping."""
-        # Without the checks of nn.utils.clip_grad_norm_, which take as long as the operations.
-        grads = [p.grad for p in self._parameters if p.grad is not None]
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-        if self.clip_grad_norm is not None:
-            torch._foreach_mul_(grads, (self.clip_grad_norm / (norm + 1e-6)).clamp(max=1.0))
+        norm = clip_norm(self._parameters, self.clip_grad_norm)
         if self.clip_grad_value is not None:
             nn.utils.clip_grad_value_(self._parameters, self.clip_grad_value)
         return norm
@@ -221,13 +217,7 @@ class DQN:
         """Restore networks and optimizer."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        # A resume may change the optimizer's settings. The learning rate of a schedule is its own until the next step.
-        groups = self.optimizer.param_groups
-        kept = ("params", "lr") if self.lr_schedule else ("params",)
-        settings = [{k: v for k, v in group.items() if k not in kept} for group in groups]
-        load_named_state(self.optimizer, self.online, state["optimizer"])
-        for group, configured in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(configured)
+        resume_named_state(self.optimizer, self.online, state["optimizer"], self.lr_schedule is not None)
 
     def weights(self) -> State:
         """Return the online network."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.inputs import Normalizer
-from rl_runner.networks.layers import FullyConnected, features_of, orthogonal, xavier
+from rl_runner.networks.layers import FullyConnected, features_of, in_precision, orthogonal, xavier
 from rl_runner.types import Distribution, UserError
 
 INITS = ("default", "xavier", "orthogonal")
@@ -91,10 +91,8 @@ class ActorCritic(nn.Module):
         return obs if self.normalizer is None else self.normalizer(obs)
 
     def _features(self, torso: nn.Module, hidden: nn.Module, obs: Tensor) -> Tensor:
-        with torch.autocast(obs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            features = torso(obs)
-        out: Tensor = hidden(features.float())
-        return out
+        features: Tensor = hidden(in_precision(torso, obs, self.precision))
+        return features
 
     def _distribution(self, features: Tensor) -> Tensor:
         parameters: Tensor = self.policy_out(features)

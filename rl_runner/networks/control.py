@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
-import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.critics import ALL, Critic
 from rl_runner.networks.inputs import Normalizer, flat_input, in_words, looks_like_image
-from rl_runner.networks.layers import FullyConnected, features_of, xavier
+from rl_runner.networks.layers import FullyConnected, features_of, in_precision, xavier
 from rl_runner.networks.qnetwork import INITS
 from rl_runner.networks.torsos import auto
 from rl_runner.types import UserError
@@ -126,7 +125,7 @@ class Policy(nn.Module):
 
     def forward(self, obs: Tensor) -> Any:
         """(B, *O) -> what the actor returns."""
-        return self.head(_encoded(self.torso, obs, self.precision))
+        return self.head(in_precision(self.torso, obs, self.precision))
 
 
 class Values(nn.Module):
@@ -138,14 +137,5 @@ class Values(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor, members: slice = ALL) -> Tensor:
         """(B, *O), actions (B, D) in [-1, 1] -> (K, B, M)."""
-        values: Tensor = self.head(_encoded(self.torso, obs, self.precision), action, members)
+        values: Tensor = self.head(in_precision(self.torso, obs, self.precision), action, members)
         return values
-
-
-def _encoded(torso: nn.Module, obs: Tensor, precision: str) -> Tensor:
-    if precision != "bf16":
-        features: Tensor = torso(obs)
-        return features.float()
-    with torch.autocast(obs.device.type, torch.bfloat16):
-        features = torso(obs)
-    return features.float()

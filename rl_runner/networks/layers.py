@@ -148,6 +148,16 @@ def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
     return int(features.shape[1])
 
 
+def in_precision(torso: nn.Module, obs: Tensor, precision: str) -> Tensor:
+    """Return a torso's features (B, F) of observations (B, *O) as floats, computed in "fp32" or "bf16"."""
+    if precision == "bf16":
+        with torch.autocast(obs.device.type, torch.bfloat16):
+            low: Tensor = torso(obs)
+        return low.float()
+    features: Tensor = torso(obs)  # entering autocast takes as long as a small layer
+    return features.float()
+
+
 def xavier(module: nn.Module) -> None:
     """Initialise a layer as Glorot & Bengio 2010 do, uniformly, with zero biases."""
     if isinstance(module, (nn.Linear, nn.Conv2d)):

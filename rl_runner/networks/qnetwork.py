@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.inputs import Normalizer
-from rl_runner.networks.layers import FullyConnected, QuantileLevels, features_of, linear_layers, xavier
+from rl_runner.networks.layers import FullyConnected, QuantileLevels, features_of, in_precision, linear_layers, xavier
 from rl_runner.types import UserError
 
 INITS = ("default", "xavier")
@@ -80,19 +80,12 @@ class QNetwork(nn.Module):
         """(B, *O) -> (B, A, M); with quantile levels M = 2 K: K quantiles, then their levels."""
         if self.normalizer is not None:
             obs = self.normalizer(obs)
-        features = self._features(obs)
+        features = in_precision(self.torso, obs, self.precision)
         if self.embedding is None:
             return cast(Tensor, self.head(features))
         features, level = self.embedding(features)
         quantiles: Tensor = self.head(features).unflatten(0, level.shape).squeeze(-1).transpose(1, 2)  # (B, A, K)
         return torch.cat([quantiles, level[:, None, :].expand_as(quantiles)], dim=-1)
-
-    def _features(self, obs: Tensor) -> Tensor:
-        """(B, *O) -> (B, F) floats."""
-        if self.precision == "bf16":
-            with torch.autocast(obs.device.type, torch.bfloat16):
-                return cast(Tensor, self.torso(obs)).float()
-        return cast(Tensor, self.torso(obs)).float()
 
 
 @torch.no_grad()
