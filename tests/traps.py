@@ -6,7 +6,6 @@ from pathlib import Path
 from tests.commandline import SHORT
 
 PACKAGE = """
-import multiprocessing
 import os
 import signal
 
@@ -31,8 +30,7 @@ class Trap(CartPoleEnv):
             elif what == "preempt":
                 os.kill(os.getpid(), signal.SIGUSR2)
             elif what == "stop":
-                parent = multiprocessing.parent_process()
-                os.kill(parent.pid if parent else os.getppid(), signal.SIGTERM)
+                os.kill(os.getppid(), signal.SIGTERM)
         return super().step(action)
 
 

@@ -9,7 +9,6 @@ import collections
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from multiprocessing.connection import wait
@@ -24,8 +23,6 @@ from omegaconf import DictConfig, open_dict
 from rl_runner.launch import launchers
 from rl_runner.report.curves import last_return
 from rl_runner.run import notes
-
-IMPORTED = ["rl_runner.cli.verbs", "torch._dynamo"]  # by each job; the latter by an optimizer's first step
 
 
 class Processes(Launcher):
@@ -87,10 +84,9 @@ class Job:
 
     def __init__(self, number: int, log: Path, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
         self.number, self.log = number, log
-        new = _new_processes()
-        self.answer, theirs = new.Pipe(duplex=False)
-        arguments = (str(log), dict(os.environ), context, config, task, theirs)
-        self.process = new.Process(target=_run_job, args=arguments)
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads, held or not
+        self.answer, theirs = spawn.Pipe(duplex=False)
+        self.process = spawn.Process(target=_run_job, args=(str(log), context, config, task, theirs))
         self.process.start()
         theirs.close()
 
@@ -109,26 +105,8 @@ class Job:
         return result
 
 
-def _new_processes() -> Any:
-    """Return the multiprocessing context that starts the jobs.
-
-    A fork of this process would copy the locks of its threads, held or not. On Linux the jobs are forked from a server
-    that has imported what they need and does nothing else. Its only threads are those of NumPy's and SciPy's OpenBLAS,
-    which OpenBLAS ends before a fork. Elsewhere each job begins with its imports.
-    """
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(IMPORTED)
-    return server
-
-
-def _run_job(
-    log: str, environment: dict[str, str], context: HydraContext, config: DictConfig, task: TaskFunction, answer: Any
-) -> None:
+def _run_job(log: str, context: HydraContext, config: DictConfig, task: TaskFunction, answer: Any) -> None:
     """Run a job; this is the main function of its process."""
-    os.environ.clear()
-    os.environ.update(environment)  # the server's is that of the first sweep in this process
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(output, 1)
     os.dup2(output, 2)
