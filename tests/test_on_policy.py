@@ -27,7 +27,7 @@ def test_resumed_at_any_step_a_run_is_the_uninterrupted_one(agent: str, tmp_path
     """At the start and the end of rollouts, in the middle of them, at an episode's end."""
     scales = ["network.normalize=true", "agent.normalize_rewards=true"]
     words = [f"agent={agent}", "env=cartpole", *SMALL, *AGENTS[agent], *scales]
-    goes_on_with_the_same_bits(words, tmp_path, [1, 5, 7, 8, 14, 15, 20, 31], 80)
+    goes_on_with_the_same_bits(words, tmp_path, [1, 7, 8, 15, 20], 64)
 
 
 PARTS = {
