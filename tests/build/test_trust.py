@@ -209,7 +209,7 @@ def test_of_our_functions_only_recipes_and_factories_are_fine() -> None:
                     trust.check({group: {"_target_": f"{module}.{name}"}}, [])
                     allowed.add(f"{module}.{name}")
                     assert found.__module__ == module
-    names = ("replay_learning", "noisy_control", "stochastic_control", "online", "planning")
+    names = ("replay_learning", "noisy_control", "stochastic_control", "on_policy", "online", "planning")
     recipes = {f"rl_runner.build.recipes.{name}" for name in names}
     assert allowed == {"rl_runner.networks.torsos.auto", *recipes}
 
