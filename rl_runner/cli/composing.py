@@ -52,11 +52,9 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
         except (HydraException, OmegaConfBaseException) as e:
             new = UNKNOWN.search(str(e))
             taken = new and [word for word in overrides if word.startswith(f"{new[1]}=")]
-            if (
-                not new
-                or not taken
-                or not (_of_saved(verb, overrides, new[1]) or _takes(verb, options, overrides, new[1]))
-            ):
+            if not new or not taken:
+                return args
+            if not _of_saved(verb, overrides, new[1]) and not _takes(verb, options, overrides, new[1]):
                 return args
             overrides = [f"+{word}" if word in taken else word for word in overrides]
             continue
