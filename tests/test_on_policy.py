@@ -133,6 +133,12 @@ def test_whole_commands(workdir: Path) -> None:
         ),
         (["agent=ppo", "env=cartpole", "agent.entropy_coef=nan"], "agent.entropy_coef: must be a number, got nan"),
         (["agent=ppo", "env=cartpole", "agent.clip_end=-1"], "agent.clip_end: must be 0 or more, or null for"),
+        (["agent=actor_critic", "env=cartpole", "agent.normalize_advantages=true"], "agent.normalize_advantages: must"),
+        (
+            ["agent=ppo", "env=pendulum", "rollout_steps=1"],
+            "agent.normalize_advantages: must be false where",
+        ),
+        (["agent=ppo", "env=cartpole", "batch_size=1"], "agent.normalize_advantages: must be false where"),
         (["agent=ppo", "env=cartpole", "rollout_steps=0"], "rollout_steps: must be a whole number, 1 or more, or null"),
         (["agent=ppo", "env=cartpole", "batch_size=0"], "agent.batch_size: must be at least 1, got 0"),
         (["agent=reinforce", "env=cartpole", "env.num_envs=2"], "env.num_envs: must be 1, because rollouts are whole"),

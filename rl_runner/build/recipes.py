@@ -228,6 +228,7 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
     )
 
     def loop() -> RolloutLoop:
+        checks.rows_to_normalize(cfg, envs.num_envs)
         return RolloutLoop(
             envs,
             agent,
