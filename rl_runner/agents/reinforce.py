@@ -96,7 +96,7 @@ class REINFORCE(PolicyLearner):
         discount = np.where(rollout.terminal, 0.0, self.gamma if self.returns == "discounted" else 1.0)
         now, after = self.values(rollout, value) if self.baseline == "value" else (np.zeros(discount.shape),) * 2
         to_go = gae(self.rewards(rollout), now, after, discount, np.where(rollout.ended, 0.0, 1.0)) + now
-        credit = _whole_episodes(to_go, rollout.ended) if self.returns == "trajectory" else to_go
+        credit = _whole_episodes(to_go, rollout.ended | rollout.terminal) if self.returns == "trajectory" else to_go
         return torch.from_numpy(credit.reshape(-1)).float().to(self.device)
 
     def _baseline(self, returns: Tensor, value: Tensor) -> Tensor | float:
@@ -106,7 +106,12 @@ class REINFORCE(PolicyLearner):
 
 
 def _whole_episodes(to_go: DoubleArray, ended: BoolArray) -> DoubleArray:
-    """Return for each row of (T, 1) the return of its whole episode: that to go at the episode's first row."""
+    """Return for each row of (T, 1) the return of its whole episode: that to go at the episode's first row.
+
+    Args:
+        to_go: (T, 1).
+        ended: (T, 1) the next row belongs to another episode, or to another life where a lost one counts as an end.
+    """
     first = np.concatenate([[0], np.flatnonzero(ended[:-1, 0]) + 1])
     episode = np.cumsum(np.concatenate([[False], ended[:-1, 0]]))
     return np.asarray(to_go[first[episode]])

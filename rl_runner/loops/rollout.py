@@ -9,7 +9,7 @@ import numpy as np
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.meter import Meter, grouped
 from rl_runner.rng import generator_state, load_generator_state, load_torch_state, torch_state
-from rl_runner.types import Array, Carry, Clock, Rollout, RolloutAgent, State, Train, Transition, UserError
+from rl_runner.types import Array, BoolArray, Carry, Clock, Rollout, RolloutAgent, State, Train, Transition, UserError
 
 
 class RolloutLoop:
@@ -123,7 +123,6 @@ def joined(steps: list[Transition], reward_clip: float | None = None) -> Rollout
     cut = np.argwhere(inside)
     cut_obs = [steps[t].next_obs[i] for t, i in cut]
     last_obs = steps[-1].next_obs
-    masks = [tr.action_mask for tr in steps if tr.action_mask is not None]
     return Rollout(
         obs=np.stack([tr.obs for tr in steps]),
         action=np.stack([tr.action for tr in steps]),
@@ -133,5 +132,13 @@ def joined(steps: list[Transition], reward_clip: float | None = None) -> Rollout
         last_obs=last_obs,
         cut_obs=np.stack(cut_obs) if cut_obs else last_obs[:0],
         cut=cut,
-        action_mask=np.stack(masks) if masks else None,
+        action_mask=_masks(steps),
     )
+
+
+def _masks(steps: list[Transition]) -> BoolArray | None:
+    """Return the masks of allowed actions (T, N, A); before an environment reports its first one, all are allowed."""
+    known = next((tr.action_mask for tr in steps if tr.action_mask is not None), None)
+    if known is None:
+        return None
+    return np.stack([np.ones_like(known) if tr.action_mask is None else tr.action_mask for tr in steps])

@@ -68,6 +68,12 @@ def test_credit_of_two_episodes(returns: str, wanted: list[float]) -> None:
     assert agent._returns(both, torch.zeros(5)).tolist() == wanted
 
 
+def test_the_return_of_a_whole_episode_is_that_of_one_life_where_a_lost_life_counts_as_an_end() -> None:
+    agent = REINFORCE(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.5, returns="trajectory", baseline="none")
+    lives = rollout([0] * 5, [0] * 5, [1, 2, 3, 4, 5], [0, 1, 0, 0, 1], ended=[0, 0, 0, 0, 1])
+    assert agent._returns(lives, torch.zeros(5)).tolist() == [3, 3, 12, 12, 12]
+
+
 def test_the_mean_baseline_leaves_returns_that_sum_to_zero() -> None:
     """Alike in all steps, so there is no gradient at all."""
     agent = REINFORCE(Table([[0.2, -0.2]]), TWO, SGD, gamma=1.0, returns="trajectory", baseline="mean")

@@ -114,3 +114,11 @@ def test_masks_are_those_of_the_observations():
         Transition(one, one, one, one > 0, one > 0, one > 0, one, np.array([[False, True]]), np.array([[True, True]])),
     ]
     assert joined(steps).action_mask.tolist() == [[[True, False]], [[False, True]]]
+
+
+def test_before_an_environment_reports_its_first_mask_all_actions_are_allowed():
+    one = np.zeros(1)
+    first = Transition(one, one, one, one > 0, one > 0, one > 0, one, None, np.array([[False, True]]))
+    second = first._replace(action_mask=np.array([[False, True]]))
+    assert joined([first, second]).action_mask.tolist() == [[[True, True]], [[False, True]]]
+    assert joined([first]).action_mask is None
