@@ -119,9 +119,19 @@ def test_whole_commands(workdir: Path) -> None:
         (["agent=sac", "env=cartpole"], "env: the actions are Discrete(2); this agent needs continuous ones (Box)"),
         (["agent=dqn", "env=pendulum"], "env: Pendulum-v1 has actions Box(-2.0, 2.0, (1,), float32); this agent needs"),
         (["agent=td3", "env=pendulum", "network=mlp"], "network: QNetwork has no actor"),
+        (["agent=sac", "env=pendulum", "network=mlp"], "network: QNetwork has no actor; this agent needs"),
+        (["agent=sac", "env=pendulum", "network=actor_critic"], "network: ActorCritic has no actor; this agent needs"),
         (["agent=ddpg", "env=pendulum", "value=iqn"], "value: a critic of continuous actions draws no quantile levels"),
-        (["agent=ddpg", "env=pendulum", "exploration=epsilon_greedy"], "exploration: EpsilonGreedy is no ActionNoise"),
-        (["agent=dqn", "env=cartpole", "exploration=gaussian"], "exploration: Gaussian is no Exploration"),
+        (
+            ["agent=ddpg", "env=pendulum", "exploration=epsilon_greedy"],
+            "exploration: EpsilonGreedy is no ActionNoise (rl_runner/types.py): its __call__ must take (shape, carry, "
+            "step, rng); this agent needs exploration=gaussian, or one like it",
+        ),
+        (
+            ["agent=dqn", "env=cartpole", "exploration=gaussian"],
+            "exploration: Gaussian is no Exploration (rl_runner/types.py): its __call__ must take (q, step, rng); "
+            "this agent needs exploration=epsilon_greedy, or one like it",
+        ),
         (
             ["agent=dqn", "env=cartpole", "network=control"],
             "network: ControlNetwork has no action values; this agent needs network=plain",

@@ -71,6 +71,8 @@ class PPO(PolicyLearner):
         for key, x in [("clip", clip), ("clip_value", clip_value), ("target_kl", target_kl)]:
             if x is not None and not x > 0:
                 raise UserError(f"agent.{key}: must be above 0, got {x}")
+        if clip_end is not None and clip_end < 0:
+            raise UserError(f"agent.clip_end: must be 0 or more, or null for a constant clip, got {clip_end}")
         super().__init__(network, distribution, optimizer, gamma, lr_schedule, clip_grad_norm, normalize_rewards)
         self.lam, self.epochs, self.batch_size = lam, epochs, batch_size
         self.clip = LinearSchedule(clip, clip if clip_end is None else clip_end, clip_steps)

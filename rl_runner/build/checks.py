@@ -145,6 +145,22 @@ def require(cfg: State, checks: Mapping[str, Check]) -> None:
             raise UserError(f"{key}: must be {wanted}, got {None if value is MISSING else repr(value)}")
 
 
+def rows_to_normalize(cfg: State, num_envs: int) -> None:
+    """Check that advantages are normalised over more than one row: of one alone nothing is left but 0.
+
+    Raises:
+        UserError: the advantage of a single step would be normalised.
+    """
+    agent, steps = cfg["agent"], cfg["rollout_steps"]
+    if not agent.get("normalize_advantages") or steps is None:
+        return
+    if min(steps * num_envs, agent.get("batch_size", math.inf)) == 1:
+        raise UserError(
+            "agent.normalize_advantages: must be false where a gradient is of a single step, because its advantage "
+            "would be 0; or raise rollout_steps, env.num_envs or batch_size"
+        )
+
+
 def memory_for_replay(capacity: int, per_row: int) -> None:
     """Check that the host's memory will hold the replay, before training fills it.
 

@@ -171,7 +171,7 @@ def control_network(
         UserError: another kind of network or of value is chosen.
     """
     node = _network_node(cfg, envs, device)
-    if "actor" not in node:
+    if "actor" not in node or "head" in node or "shared" in node:  # SAC sets network.actor, whatever the option
         kind = node["_target_"].rpartition(".")[2]
         raise UserError(f"network: {kind} has no actor; this agent needs network=control, or one like it")
     if value.quantile_levels:

@@ -29,7 +29,7 @@ def built(cfg: State, agent: Agent, loop: Loop, envs: EpisodicVectorEnv) -> Fact
         *(("", note) for note in envs.backend.notes),
         ("observations", _observations(agent, envs)),
         ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
-        ("agent", f"{type(agent).__name__}, learning in {type(loop).__name__}"),
+        ("agent", f"{_agent(cfg, agent)}, learning in {type(loop).__name__}"),
         *_tuned(cfg),
         *_network_and_replay(agent, loop, cfg),
         *_optimizer(agent),
@@ -47,6 +47,12 @@ def _labels(cfg: State) -> Facts:
     """Return the run's name and tags, which older runs do not have."""
     named = [("name", str(cfg["name"]))] if cfg.get("name") is not None else []
     return [*named, ("tags", ", ".join(map(str, cfg["tags"])))] if cfg.get("tags") else named
+
+
+def _agent(cfg: State, agent: Agent) -> str:
+    """Return the agent's class, after the chosen agent's name if that is another, as td3 is a DDPG."""
+    name, kind = str(cfg["agent"]["name"]), type(agent).__name__
+    return kind if name.replace("_", "").lower() == kind.lower() else f"{name} (class {kind})"
 
 
 def _tuned(cfg: State) -> Facts:
@@ -79,7 +85,8 @@ def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> Facts:
         facts.append(("replay", f"{cfg['replay']['capacity']:,} rows, {_gigabytes(storage.nbytes)}"))
     if isinstance(loop, RolloutLoop):
         whole = f"{loop.episodes:,} whole episode{'s' if loop.episodes > 1 else ''}"
-        facts.append(("rollout", whole if loop.steps is None else f"{loop.steps:,} steps of each environment"))
+        steps = f"{loop.steps:,} step{'s' if loop.steps > 1 else ''} of each environment" if loop.steps else whole
+        facts.append(("rollout", steps))
     return facts
 
 

@@ -157,7 +157,7 @@ def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -
         value=value,
         optimizer=build.optimizer_factory(cfg),
         sync=part("sync", build.group(cfg, "sync"), Sync),
-        exploration=part("exploration", build.group(cfg, "exploration"), Exploration),
+        exploration=part("exploration", build.group(cfg, "exploration"), Exploration, "exploration=epsilon_greedy"),
         lr_schedule=build.lr_schedule(cfg),
     )
 
@@ -168,7 +168,7 @@ def noisy_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     """Actor and critics from a replay memory, with noise on the actions: DDPG, TD3, D4PG."""
     parts = _control(cfg, envs, device)
     agent = factory("agent", build.agent_node(cfg), MakesNoisyControl)(
-        exploration=part("exploration", build.group(cfg, "exploration"), ActionNoise), **parts
+        exploration=part("exploration", build.group(cfg, "exploration"), ActionNoise, "exploration=gaussian"), **parts
     )
     return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
 
@@ -228,6 +228,7 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
     )
 
     def loop() -> RolloutLoop:
+        checks.rows_to_normalize(cfg, envs.num_envs)
         return RolloutLoop(
             envs,
             agent,
@@ -248,7 +249,7 @@ def online(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner
         states=int(states.n),
         actions=build.number_of_actions(envs),
         gamma=cfg["agent"]["gamma"],
-        exploration=part("exploration", build.group(cfg, "exploration"), Exploration),
+        exploration=part("exploration", build.group(cfg, "exploration"), Exploration, "exploration=epsilon_greedy"),
         first_state=int(states.start),
     )
     return Learner(agent, lambda: OnlineLoop(envs, agent, build.exploration_stream(cfg)))

@@ -69,7 +69,7 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         key = override.partition("=")[0].lstrip("+")
         if key in ("resume", "trust"):
             continue
-        if not is_resumable(key):
+        if not _is_resumable(key):
             raise UserError(f"{key}: cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
         group = key.rpartition(".")[0]
         if group and OmegaConf.select(trained, group) is None:
@@ -81,7 +81,7 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
     return plain(trained)
 
 
-def is_resumable(key: str) -> bool:
+def _is_resumable(key: str) -> bool:
     """Return whether a key may change when a run is resumed."""
     return key in RESUMABLE or key.split(".")[0] in RESUMABLE
 

@@ -16,19 +16,20 @@ from rl_runner.types import State, UserError
 T = TypeVar("T")
 
 
-def part(key: str, node: State, contract: type[T]) -> T:
+def part(key: str, node: State, contract: type[T], wanted: str = "") -> T:
     """Instantiate a configuration node that needs nothing from the run.
 
     Args:
         key: of the node, for messages.
         node: a class or function as `_target_`, and its arguments.
         contract: the protocol that the result must keep.
+        wanted: an option that keeps it, for messages, such as exploration=gaussian.
 
     Raises:
         UserError: a name or a value that is wrong, or an object that lacks what the protocol asks for.
     """
     made = make(key, node)
-    require(key, made, contract)
+    require(key, made, contract, wanted)
     return cast(T, made)
 
 
@@ -120,7 +121,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Mapping, dict):
         return isinstance(value, dict)
     if origin in (int, float):
-        return isinstance(value, (int, origin)) and not isinstance(value, bool)
+        return isinstance(value, (int, origin)) and not isinstance(value, bool) and value == value  # not nan
     return isinstance(value, origin) if origin in (bool, str, type(None)) else True
 
 
@@ -134,7 +135,7 @@ def _in_words(hint: Any) -> str:
     return words.get(origin, "a group of keys" if origin in (Mapping, dict) else str(hint))
 
 
-def require(key: str, made: Any, contract: Any) -> None:
+def require(key: str, made: Any, contract: Any, wanted: str = "") -> None:
     """Check that an object keeps a protocol: its attributes are there, its methods take as many arguments.
 
     Raises:
@@ -144,19 +145,20 @@ def require(key: str, made: Any, contract: Any) -> None:
         if not isinstance(made, contract):
             raise UserError(f"{key}: must be a {contract.__name__}, got a {type(made).__name__}")
         return
-    for name, wanted in _members(contract).items():
-        what = f"{key}: {type(made).__name__} is no {contract.__name__} (rl_runner/types.py)"
+    what = f"{key}: {type(made).__name__} is no {contract.__name__} (rl_runner/types.py)"
+    instead = f"; this agent needs {wanted}, or one like it" if wanted else ""
+    for name, member in _members(contract).items():
         if not hasattr(made, name):
-            raise UserError(f"{what}: it has no {name}")
-        if not inspect.isfunction(wanted):
+            raise UserError(f"{what}: it has no {name}{instead}")
+        if not inspect.isfunction(member):
             continue
-        parameters = list(inspect.signature(wanted).parameters.values())[1:]  # without self
+        parameters = list(inspect.signature(member).parameters.values())[1:]  # without self
         positional = [None for p in parameters if p.default is p.empty and p.kind is not p.KEYWORD_ONLY]
         try:
             inspect.signature(getattr(made, name)).bind(*positional)
         except TypeError:
             takes = ", ".join(p.name for p in parameters)
-            raise UserError(f"{what}: its {name} must take ({takes})") from None
+            raise UserError(f"{what}: its {name} must take ({takes}){instead}") from None
         except ValueError:  # some that are written in C have no signature
             pass
 

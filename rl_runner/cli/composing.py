@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner import catalogue
-from rl_runner.cli import words
+from rl_runner.cli import keys, words
 from rl_runner.cli.table import Verb
 from rl_runner.launch import tuned
 from rl_runner.types import UserError
@@ -52,7 +52,9 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
         except (HydraException, OmegaConfBaseException) as e:
             new = UNKNOWN.search(str(e))
             taken = new and [word for word in overrides if word.startswith(f"{new[1]}=")]
-            if not new or not taken or not (_of_saved(overrides, new[1]) or _takes(verb, options, overrides, new[1])):
+            if not new or not taken:
+                return args
+            if not _of_saved(verb, overrides, new[1]) and not _takes(verb, options, overrides, new[1]):
                 return args
             overrides = [f"+{word}" if word in taken else word for word in overrides]
             continue
@@ -119,11 +121,12 @@ def _first(override: Override) -> list[str]:
     return [f"{key}={value}" if value else key]
 
 
-def _of_saved(overrides: list[str], key: str) -> bool:
-    """Return whether a key is one of a run that is resumed, whose agent may have other parts than the default one."""
-    from rl_runner.build import saved
+def _of_saved(verb: Verb, overrides: list[str], key: str) -> bool:
+    """Return whether a key can be one of a run that is resumed, whose agent may have other parts than the default one.
 
-    return any(word.startswith("resume=") for word in overrides) and saved.is_resumable(key)
+    Whether it may change is for the resume to say.
+    """
+    return any(word.startswith("resume=") for word in overrides) and key in keys.names(verb)
 
 
 def _takes(verb: Verb, options: list[str], overrides: list[str], key: str) -> bool:

@@ -35,9 +35,7 @@ ABSENT = object()
 Choices = Mapping[str, object]  # the chosen option of each group
 Load = Callable[[list[str]], DictConfig]
 
-_known: dict[
-    tuple[str, tuple[str, ...]], Choices
-] = {}  # by search path and words: finding them takes a tenth of a second
+_known: dict[tuple[str, tuple[str, ...]], Choices] = {}  # by search path and words: finding them takes 0.1 s
 
 
 @contextlib.contextmanager
@@ -172,8 +170,8 @@ class Loader(ConfigLoaderImpl):
         """Compose with a tuned file, without those of its values that belong to options that were not chosen.
 
         A group in which the user or the experiment chose another option than the file is for keeps a tuned value if
-        both options have that key and the same default for it, as optimizer=adam and adamw have. Otherwise the key is
-        missing or means something else there, as exploration.end does under exploration=boltzmann.
+        both options' files have that key and the same default for it, as optimizer=adam and adamw have. Otherwise the
+        key is missing or means something else there, as exploration.end does under exploration=boltzmann.
 
         Args:
             name: the file, without tuned/ and .yaml.
@@ -203,8 +201,21 @@ class Loader(ConfigLoaderImpl):
                 others=_leaves(load([*words, *_differing(bare, final), "tuned=none"])),
                 groups=groups,
                 classes=classes,
+                apart=self._apart(words, _differing(final, tuned), _differing(tuned, final)),
             )
         return cfg
+
+    def _apart(self, words: list[str], these: list[str], those: list[str]) -> set[str]:
+        """Return the keys to which the files of these options (group=option) and of those give different values."""
+        _, files = self._parse_overrides_and_create_caching_repo(MAIN, words)
+
+        def own(options: list[str]) -> dict[str, object]:
+            read = {word.partition("=")[0]: files.load_config(word.replace("=", "/")) for word in options}
+            nodes = {group.replace("/", "."): cast(DictConfig, file.config) for group, file in read.items() if file}
+            return {f"{group}.{key}": value for group, node in nodes.items() for key, value in _leaves(node).items()}
+
+        one, other = own(these), own(those)
+        return {key for key in one.keys() & other.keys() if one[key] != other[key]}
 
 
 def _differing(these: Choices, those: Choices) -> list[str]:
@@ -227,6 +238,7 @@ def _drop(
     others: dict[str, object],
     groups: list[str],
     classes: list[str],
+    apart: set[str],
 ) -> None:
     """Take tuned values out of a configuration that are not for the options that it has, and note their keys in it.
 
@@ -237,11 +249,12 @@ def _drop(
         others: the values of the configuration if the file had none.
         groups: groups with another option than the one that the file is for.
         classes: groups for which the command line names a class, whose values cannot be those of the file's option.
+        apart: keys to which the options that the file is for and those that were chosen give different defaults.
     """
     now = _leaves(cfg)
     for key, value in tuned.items():
         before, other = defaults.get(key, ABSENT), others.get(key, ABSENT)
-        new_key = before is ABSENT and any(key.startswith(f"{group}.") for group in groups)
+        new_key = key in apart or (before is ABSENT and any(key.startswith(f"{group}.") for group in groups))
         kept = other == before and not new_key and not any(key.startswith(f"{group}.") for group in classes)
         if now.get(key, ABSENT) != value or other == value or kept:
             continue

@@ -31,6 +31,21 @@ def test_a_network() -> None:
     assert said["device"].endswith(" CPU thread(s), computing in fp32")
 
 
+@pytest.mark.parametrize(
+    ("words", "agent", "rollout"),
+    [
+        (["agent=ppo", "env=cartpole"], "PPO", "32 steps of each environment"),
+        (["agent=actor_critic", "env=cartpole"], "actor_critic (class A2C)", "1 step of each environment"),
+        (["agent=reinforce", "env=cartpole", "rollout_episodes=2"], "REINFORCE", "2 whole episodes"),
+        (["agent=td3", "env=pendulum"], "td3 (class DDPG)", None),
+    ],
+)
+def test_the_agent_by_its_name_and_class(words: list[str], agent: str, rollout: str | None) -> None:
+    said = block(*words)
+    assert said["agent"].split(",")[0] == agent
+    assert said.get("rollout") == rollout
+
+
 def test_a_table_has_no_network_and_no_replay() -> None:
     said = block("env=frozenlake", "agent=q_learning")
     assert said["observations"] == "16 states"

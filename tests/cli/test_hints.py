@@ -72,5 +72,31 @@ def test_what_newcomers_type(line: str, says: str, workdir: Path) -> None:
     assert files() == set()
 
 
+@pytest.mark.parametrize(
+    ("words", "key", "meant"),  # names of Stable-Baselines3 and CleanRL, and the same quantity here
+    [
+        ("agent=ppo", "n_steps", "rollout_steps"),
+        ("agent=ppo", "num_steps", "rollout_steps"),
+        ("agent=ppo", "gae_lambda", "agent.lam"),
+        ("agent=ppo", "agent.gae_lambda", "agent.lam"),
+        ("agent=ppo", "ent_coef", "agent.entropy_coef"),
+        ("agent=ppo", "vf_coef", "agent.value_coef"),
+        ("agent=ppo", "clip_range", "agent.clip"),
+        ("agent=ppo", "agent.clip_coef", "agent.clip"),
+        ("agent=ppo", "update_epochs", "agent.epochs"),
+        ("agent=ppo", "norm_adv", "agent.normalize_advantages"),
+        ("agent=sac env=pendulum", "ent_coef", "agent.alpha"),
+        ("agent=sac env=pendulum", "policy_lr", "agent.actor_lr"),
+        ("agent=td3 env=pendulum", "target_policy_noise", "agent.target_noise"),
+        ("agent=td3 env=pendulum", "noise_clip", "agent.target_noise_clip"),
+        ("agent=td3 env=pendulum", "policy_frequency", "agent.policy_delay"),
+        ("agent=dqn", "n_steps", "total_steps"),  # it has no rollouts
+    ],
+)
+def test_names_of_other_libraries_for_the_chosen_agent(words: str, key: str, meant: str, workdir: Path) -> None:
+    line = refused("train", *words.split(), f"{key}=1")
+    assert line == f"rlrun: there is no key {key!r}; did you mean {meant}=1?"
+
+
 def test_a_run_in_the_place_of_an_override(trained: Path) -> None:
     assert refused("train", str(trained)) == f"rlrun: '{trained}': must be key=value; did you mean resume={trained}?"

@@ -1,5 +1,6 @@
 """What the README and the pages say exists: links, keys with their defaults, command lines, the code to copy."""
 
+import csv
 import functools
 import re
 import shlex
@@ -11,7 +12,7 @@ import yaml
 
 import rl_runner
 from rl_runner import catalogue
-from tests.commandline import SHORT, rlrun
+from tests.commandline import SHORT, only_run, rlrun
 
 DOCS = Path(rl_runner.__file__).parent / "docs"
 README = DOCS.parent.parent / "README.md"
@@ -117,6 +118,41 @@ def test_configuration_lists_every_key_with_its_default() -> None:
     for name, default in rows:
         if name in wanted:
             assert re.sub(r"[\s']", "", default) in keys()[name], name
+
+
+def test_configuration_lists_every_option_tuned_file_and_key_of_a_command() -> None:
+    page = prose(DOCS / "configuration.md")
+    for group in catalogue.groups():
+        if group.startswith("tuned"):
+            continue
+        for option in catalogue.options(group).split():
+            assert f"`{option}`" in page, f"{group}={option}"
+    for file in (catalogue.conf_dir() / "tuned").glob("*/*.yaml"):
+        assert f"[{file.parent.name}/{file.stem}](" in page, file
+    for verb in ("eval", "play"):
+        section = page.partition(f"## Keys of `rlrun {verb}`")[2].partition("\n## ")[0]
+        for name, _ in leaves(yaml.safe_load((catalogue.conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8")), []):
+            if not name.startswith("env."):
+                assert f"| `{name}` |" in section, f"rlrun {verb} {name}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "agent=ppo env=cartpole rollout_steps=8",
+        "agent=a2c env=cartpole",
+        "agent=reinforce env=cartpole",
+        "agent=sac env=pendulum learning_starts=10 batch_size=8",
+        "agent=td3 env=pendulum learning_starts=10 batch_size=8",
+        "agent=rainbow env=cartpole learning_starts=10 batch_size=8 learn_every_steps=8 updates_per_learn=1",
+    ],
+)
+def test_every_metric_that_a_run_logs_is_explained(words: str, workdir: Path) -> None:
+    assert rlrun("train", *words.split(), "total_steps=64", "eval.episodes=1", "num_threads=1").code == 0
+    with (only_run() / "metrics.csv").open(encoding="utf-8") as file:
+        logged = {row["name"] for row in csv.DictReader(file)}
+    explained = set(re.findall(r"`([a-z]+/[a-z0-9_]+)`", prose(DOCS / "metrics.md")))
+    assert {name for name in logged if name.startswith(("learn/", "explore/"))} - explained == set()
 
 
 def test_the_code_to_copy_trains_and_is_resumed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

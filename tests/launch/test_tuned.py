@@ -118,6 +118,20 @@ def test_values_for_options_that_were_not_chosen_are_dropped(words: list[str], u
     assert with_file["optimizer"]["lr"] == (without["optimizer"]["lr"] if "optimizer.lr" in unused else 6.3e-4)
 
 
+@pytest.mark.parametrize(
+    ("words", "unused"),
+    [
+        ("agent=ppo env=cartpole optimizer=rmsprop", ["optimizer.lr"]),
+        ("agent=sac env=pendulum optimizer=rmsprop", ["optimizer.lr"]),
+        ("agent=sac env=pendulum optimizer=adamw", []),
+    ],
+)
+def test_they_are_dropped_as_well_where_the_agent_sets_the_key_for_every_option(words: str, unused: list[str]) -> None:
+    cfg, bare = config(*words.split()), config(*words.split(), "tuned=none")
+    assert cfg["tuned"]["unused"] == unused
+    assert (cfg["optimizer"]["lr"] == bare["optimizer"]["lr"]) == bool(unused)
+
+
 def test_a_file_for_another_agent_adds_no_groups() -> None:
     words = ["agent=sarsa", "env=frozenlake"]
     taken, none = config(*words, "tuned=dqn/frozenlake"), config(*words, "tuned=none")
