@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import itertools
 from collections.abc import Collection, Iterable
 
 import torch
@@ -52,6 +53,20 @@ def clip_norm(parameters: Iterable[nn.Parameter], largest: float | None) -> Tens
     if largest is not None:
         torch._foreach_mul_(grads, (largest / (norm + 1e-6)).clamp(max=1.0))
     return norm
+
+
+def step_part(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter]) -> None:
+    """Do a gradient step on some of an optimizer's parameters. The others have no gradients, and stay as they are."""
+    loss.backward(inputs=parameters)
+    optimizer.step()
+    for parameter in parameters:
+        parameter.grad = None
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float, ratios: Iterable[float] = itertools.repeat(1.0)) -> None:
+    """Set the learning rate of each group of parameters to `lr` times its ratio."""
+    for group, ratio in zip(optimizer.param_groups, ratios, strict=False):
+        group["lr"] = lr * ratio
 
 
 def resume_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: State, scheduled: bool) -> None:

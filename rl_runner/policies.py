@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.distributions import mask_on
-from rl_runner.optim import clip_norm, named_state, resume_named_state
-from rl_runner.returns import RewardScale
+from rl_runner.optim import clip_norm, named_state, resume_named_state, set_lr
+from rl_runner.returns import RewardScale, gae
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Array, BoolArray, Carry, Distribution, DoubleArray, Mode, Rollout, State, Train, UserError
 
@@ -71,7 +71,9 @@ class PolicyLearner:
 
         In evaluation a share `epsilon` of the actions is drawn instead, as part of some protocols.
         """
+        self.network.train(isinstance(mode, Train))  # for torsos of the user's own, with dropout for example
         parameters = self.network.policy(on_device(obs, self.device))
+        self.network.train()
         parameters = self.distribution.masked(parameters, mask_on(action_mask, self.device))
         if isinstance(mode, Train):
             return self._draw(parameters, mode.rng), carry
@@ -92,7 +94,7 @@ class PolicyLearner:
         return {}
 
     def rows(self, rollout: Rollout) -> Rows:
-        """Return a rollout's rows, one environment's after each other's at each step."""
+        """Return a rollout's rows, in the order of steps, and of environments within a step."""
         mask = None if rollout.action_mask is None else rollout.action_mask.reshape(-1, rollout.action_mask.shape[-1])
         obs, action = (on_device(x.reshape(-1, *x.shape[2:]), self.device) for x in (rollout.obs, rollout.action))
         return Rows(obs, action, mask_on(mask, self.device))
@@ -125,6 +127,23 @@ class PolicyLearner:
         after[tuple(rollout.cut.T)] = of_ends[shape[1] :]
         return now, after
 
+    def advantages(self, rollout: Rollout, value: Tensor, lam: float) -> tuple[Tensor, Tensor]:
+        """Return generalised advantage estimates (B,), and lambda-returns (B,) as targets of the values.
+
+        Args:
+            rollout: of T steps.
+            value: (B,) of its observations, as the network returned them.
+            lam: lambda.
+        """
+        now, after = self.values(rollout, value)
+        discount = np.where(rollout.terminal, 0.0, self.gamma)
+        advantage = gae(self.rewards(rollout), now, after, discount, np.where(rollout.ended, 0.0, lam))
+        return self.on_rows(advantage), self.on_rows(advantage + now)
+
+    def on_rows(self, numbers: DoubleArray) -> Tensor:
+        """Return numbers (T, N) as floats (B,), on the device."""
+        return torch.from_numpy(numbers.reshape(-1)).float().to(self.device)
+
     def step(self, loss: Tensor) -> Tensor:
         """Do one gradient step; return the norm of the gradient before clipping."""
         for parameter in self._parameters:
@@ -137,10 +156,9 @@ class PolicyLearner:
     def anneal(self, step: int) -> None:
         """Set the learning rate that the schedule has at an environment step."""
         if self.lr_schedule is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr_schedule(step)
+            set_lr(self.optimizer, self.lr_schedule(step))
 
-    def finish(self, rows: Rows) -> None:
+    def update_normalizer(self, rows: Rows) -> None:
         """Add a rollout's observations to the running statistics.
 
         This is done after learning, so that a rollout was acted and is learned with the same statistics.
@@ -170,3 +188,8 @@ class PolicyLearner:
     def load_weights(self, state: State) -> None:
         """Restore the network."""
         self.network.load_state_dict(state["network"])
+
+
+def standardized(advantage: Tensor) -> Tensor:
+    """Return advantages (B,) with mean 0 and standard deviation 1."""
+    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)

@@ -77,3 +77,17 @@ def test_observations_are_learned_with_the_statistics_with_which_was_acted() -> 
     np.testing.assert_allclose(learner.network.normalizer.mean, obs.reshape(-1, 3).mean(axis=0), rtol=1e-6)
     learner.act(obs[0], None, Evaluate(np.random.default_rng(0)))
     assert float(learner.network.normalizer.count) == 40
+
+
+def test_dropout_of_a_users_torso_is_off_in_evaluation_alone() -> None:
+    def torso(space: Any) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Dropout(0.5))
+
+    learner = A2C(ActorCritic(SPACE, Gaussian(1), torso, init="default"), Gaussian(1), SGD, gamma=0.9)
+    obs, rng = np.ones((40, 3), np.float32), np.random.default_rng(0)
+    action, _ = learner.act(obs, None, Evaluate(rng))
+    assert (action == action[0]).all()
+    learner.network.log_std.data.fill_(-100.0)  # what is left of the spread is the dropout's
+    action, _ = learner.act(obs, None, Train(0, rng))
+    assert not (action == action[0]).all()
+    assert learner.network.training

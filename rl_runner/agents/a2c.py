@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl_runner.policies import PolicyLearner
-from rl_runner.returns import gae
+from rl_runner.policies import PolicyLearner, standardized
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Distribution, Rollout, UserError
 
@@ -59,14 +57,9 @@ class A2C(PolicyLearner):
         self.anneal(step)
         rows = self.rows(rollout)
         log_prob, entropy, value = self.evaluate(rows)
-        now, after = self.values(rollout, value.detach())
-        discount = np.where(rollout.terminal, 0.0, self.gamma)
-        trace = np.where(rollout.ended, 0.0, self.lam)
-        estimates = gae(self.rewards(rollout), now, after, discount, trace).reshape(-1)
-        advantage = torch.from_numpy(estimates).float().to(self.device)
-        target = advantage + value.detach()
+        advantage, target = self.advantages(rollout, value.detach(), self.lam)
         if self.normalize_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+            advantage = standardized(advantage)
         policy_loss, value_loss = -(log_prob * advantage).mean(), (value - target).square().mean()
         mean_entropy = entropy.mean()
         loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * mean_entropy
@@ -75,4 +68,4 @@ class A2C(PolicyLearner):
             **{"loss": loss.detach(), "policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()},
             **{"entropy": mean_entropy.detach(), "grad_norm": norm, "value_mean": value.detach().mean()},
         }
-        self.finish(rows)
+        self.update_normalizer(rows)

@@ -17,7 +17,7 @@ from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, to_numpy
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, least
-from rl_runner.optim import named_state, ratios, resume_named_state
+from rl_runner.optim import named_state, ratios, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import (
     ActionNoise,
@@ -81,9 +81,9 @@ class DDPG:
         self.network, self.actions, self.value, self._sync = network, actions, value, sync
         self._online = nn.ModuleDict({"actor": network.actor, "critic": network.critic})  # what has a target
         self.target = sync.make_target(self._online)
-        self._parts = {"critic": list(network.critic.parameters()), "actor": list(network.actor.parameters())}
+        self._critic, self._actor = list(network.critic.parameters()), list(network.actor.parameters())
         lr = {} if actor_lr is None else {"lr": actor_lr}
-        self.optimizer = optimizer([{"params": self._parts["critic"]}, {"params": self._parts["actor"], **lr}])
+        self.optimizer = optimizer([{"params": self._critic}, {"params": self._actor, **lr}])
         self._ratios = ratios(self.optimizer)  # of learning rates to the critics'
         self.exploration, self.lr_schedule, self.random_steps = exploration, lr_schedule, random_steps
         self.policy_delay, self.target_noise, self.target_noise_clip = policy_delay, target_noise, target_noise_clip
@@ -125,7 +125,7 @@ class DDPG:
         next_values = self._next_values(next_obs)  # (B, M)
         losses, priority = ensemble_loss(self.value, values, next_values, batch.reward, batch.discount)  # (B,) each
         loss = (batch.weight * losses).mean()
-        self._update(loss, "critic")
+        step_part(self.optimizer, loss, self._critic)
         with torch.no_grad():
             q, target = self.value.mean(values), batch.reward + batch.discount * self.value.mean(next_values)
             metrics = {"loss": loss.detach(), "q_mean": q.mean(), "target_mean": target.mean()}
@@ -133,7 +133,7 @@ class DDPG:
         self.updates += 1
         if self.updates % self.policy_delay == 0:
             value = self.value.mean(self.network.critic(obs, self.network.actor(obs), FIRST))
-            self._update(-value.mean(), "actor")
+            step_part(self.optimizer, -value.mean(), self._actor)
             metrics["actor_value"] = value.detach().mean()
         return LearnOutput(metrics, priority)
 
@@ -147,18 +147,10 @@ class DDPG:
             action = (action + noise).clamp_(-1.0, 1.0)
         return least(self.value, self.target["critic"](next_obs, action))
 
-    def _update(self, loss: Tensor, part: str) -> None:
-        """Take a step of one part. The other one has no gradients, and stays as it is."""
-        loss.backward(inputs=self._parts[part])
-        self.optimizer.step()
-        for parameter in self._parts[part]:
-            parameter.grad = None
-
     def sync(self, before: Clock, now: Clock) -> None:
         """Update the target networks and the learning rates after the clock went from `before` to `now`."""
         if self.lr_schedule is not None:
-            for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
-                group["lr"] = self.lr_schedule(now.steps) * ratio
+            set_lr(self.optimizer, self.lr_schedule(now.steps), self._ratios)
         done = self.updates // self.policy_delay
         last = (self.updates - (now.updates - before.updates)) // self.policy_delay
         self._sync(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
-from rl_runner.optim import clip_norm, named_state, resume_named_state
+from rl_runner.optim import clip_norm, named_state, resume_named_state, set_lr
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import (
     Array,
@@ -201,8 +201,7 @@ class DQN:
     def sync(self, before: Clock, now: Clock) -> None:
         """Update the target network and the learning rate after the clock went from `before` to `now`."""
         if self.lr_schedule is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr_schedule(now.steps)
+            set_lr(self.optimizer, self.lr_schedule(now.steps))
         self._sync(self.online, self.target, before, now)
 
     def state_dict(self) -> State:

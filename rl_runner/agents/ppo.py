@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl_runner.policies import PolicyLearner
-from rl_runner.returns import gae
+from rl_runner.policies import PolicyLearner, standardized
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Distribution, Rollout, UserError
 
@@ -85,11 +83,12 @@ class PPO(PolicyLearner):
         clip, rows = self.clip(step), self.rows(rollout)
         with torch.no_grad():
             old_log_prob, _, old_value = self.evaluate(rows)
-        advantage, target = self._advantages(rollout, old_value)
+        advantage, target = self.advantages(rollout, old_value, self.lam)
         for index in self._batches(len(old_value)):
             log_prob, entropy, value = self.evaluate(rows.of(index))
             log_ratio = log_prob - old_log_prob[index]
-            losses = policy_losses(log_ratio, self._scaled(advantage[index]), clip)
+            better = standardized(advantage[index]) if self.normalize_advantages else advantage[index]
+            losses = policy_losses(log_ratio, better, clip)
             value_loss = value_losses(value, old_value[index], target[index], self.clip_value).mean()
             policy_loss, mean_entropy = losses.mean(), entropy.mean()
             loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * mean_entropy
@@ -105,28 +104,12 @@ class PPO(PolicyLearner):
                 **{"entropy": mean_entropy.detach(), "kl": kl, "clipped": clipped, "grad_norm": norm},
                 "value_mean": value.detach().mean(),
             }
-        self.finish(rows)
-
-    def _advantages(self, rollout: Rollout, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Return advantages (B,) and the values' targets (B,), which are lambda-returns."""
-        now, after = self.values(rollout, value)
-        discount = np.where(rollout.terminal, 0.0, self.gamma)
-        trace = np.where(rollout.ended, 0.0, self.lam)
-        advantage = gae(self.rewards(rollout), now, after, discount, trace)
-        both = (torch.from_numpy(x.reshape(-1)).float().to(self.device) for x in (advantage, advantage + now))
-        first, second = both
-        return first, second
+        self.update_normalizer(rows)
 
     def _batches(self, rows: int) -> Iterator[Tensor]:
         """Return the rows of each gradient step, shuffled anew in each epoch."""
         for _ in range(self.epochs):
             yield from torch.randperm(rows, device=self.device).split(self.batch_size)
-
-    def _scaled(self, advantage: Tensor) -> Tensor:
-        """Return advantages with mean 0 and standard deviation 1, if that was asked for."""
-        if not self.normalize_advantages:
-            return advantage
-        return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
 
 
 def policy_losses(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl_runner.policies import PolicyLearner
+from rl_runner.policies import PolicyLearner, standardized
 from rl_runner.returns import gae
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import BoolArray, Distribution, DoubleArray, Rollout, UserError
@@ -76,7 +76,7 @@ class REINFORCE(PolicyLearner):
         returns = self._returns(rollout, value.detach())
         advantage = returns - self._baseline(returns, value.detach())
         if self.normalize_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+            advantage = standardized(advantage)
         policy_loss, mean_entropy = -(log_prob * advantage).mean(), entropy.mean()
         loss = policy_loss - self.entropy_coef * mean_entropy
         metrics = {"policy_loss": policy_loss.detach(), "entropy": mean_entropy.detach()}
@@ -86,7 +86,7 @@ class REINFORCE(PolicyLearner):
             metrics |= {"value_loss": value_loss.detach(), "value_mean": value.detach().mean()}
         norm = self.step(loss)
         yield {"loss": loss.detach(), **metrics, "return_mean": returns.mean(), "grad_norm": norm}
-        self.finish(rows)
+        self.update_normalizer(rows)
 
     def _returns(self, rollout: Rollout, value: Tensor) -> Tensor:
         """Return what each action is credited with, (B,).
@@ -97,7 +97,7 @@ class REINFORCE(PolicyLearner):
         now, after = self.values(rollout, value) if self.baseline == "value" else (np.zeros(discount.shape),) * 2
         to_go = gae(self.rewards(rollout), now, after, discount, np.where(rollout.ended, 0.0, 1.0)) + now
         credit = _whole_episodes(to_go, rollout.ended | rollout.terminal) if self.returns == "trajectory" else to_go
-        return torch.from_numpy(credit.reshape(-1)).float().to(self.device)
+        return self.on_rows(credit)
 
     def _baseline(self, returns: Tensor, value: Tensor) -> Tensor | float:
         if self.baseline == "value":

@@ -14,7 +14,7 @@ from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, squashed_sample, to_numpy
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, least
-from rl_runner.optim import named_state, ratios, resume_named_state
+from rl_runner.optim import named_state, ratios, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import (
     Array,
@@ -124,7 +124,7 @@ class SAC:
         reward, next_values = self._backup(batch, next_obs, alpha)  # (B,), (B, M)
         losses, priority = ensemble_loss(self.value, values, next_values, reward, batch.discount)  # (B,) each
         loss = (batch.weight * losses).mean()
-        self._update(loss, self._critic)
+        step_part(self.optimizer, loss, self._critic)
         with torch.no_grad():
             q, target = self.value.mean(values), reward + batch.discount * self.value.mean(next_values)
             metrics = {"loss": loss.detach(), "q_mean": q.mean(), "target_mean": target.mean()}
@@ -150,7 +150,7 @@ class SAC:
         loss = (alpha * log_p - q).mean()
         if self.fixed_alpha is None:
             loss = loss + self.log_alpha * (entropy - self.target_entropy)
-        self._update(loss, self._policy)
+        step_part(self.optimizer, loss, self._policy)
         return entropy
 
     def _sample(self, obs: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,18 +158,10 @@ class SAC:
         mean, log_std = self.network.actor(obs)
         return squashed_sample(mean, log_std, torch.randn_like(mean))
 
-    def _update(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
-        """Take a step of some parameters. The others have no gradients, and stay as they are."""
-        loss.backward(inputs=parameters)
-        self.optimizer.step()
-        for parameter in parameters:
-            parameter.grad = None
-
     def sync(self, before: Clock, now: Clock) -> None:
         """Update the target critics and the learning rates after the clock went from `before` to `now`."""
         if self.lr_schedule is not None:
-            for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
-                group["lr"] = self.lr_schedule(now.steps) * ratio
+            set_lr(self.optimizer, self.lr_schedule(now.steps), self._ratios)
         self._sync(self.network.critic, self.target, before, now)
 
     def state_dict(self) -> State:

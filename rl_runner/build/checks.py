@@ -79,33 +79,32 @@ TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is
     "init_from_optimizer": _if_given(_switch),
 }
 DISCOUNT: dict[str, Check] = {"agent.gamma": _unit}
-REPLAY_LEARNING: dict[str, Check] = {
+GRADIENTS: dict[str, Check] = {
     **DISCOUNT,
+    "reward_clip": _or_null(_positive),
+    "optimizer.lr": _if_given(_positive),
+    "optimizer.lr_end": _if_given(_or_null(_number(0, 1e300, "a number, 0 or more"))),
+    "optimizer.lr_steps": _if_given(_integer(0)),
+}
+REPLAY_LEARNING: dict[str, Check] = {
+    **GRADIENTS,
     "agent.n_step": _integer(1),
     "learning_starts": _integer(0),
     "learn_every_steps": _integer(1),
     "learn_every_episodes": _if_given(_or_null(_integer(1))),  # older runs do not have it
     "updates_per_learn": _integer(1),
     "batch_size": _integer(1),
-    "reward_clip": _or_null(_positive),
     "overlap": _switch,
     "replay.capacity": _integer(2),
-    "optimizer.lr": _if_given(_positive),
-    "optimizer.lr_end": _if_given(_or_null(_number(0, 1e300, "a number, 0 or more"))),
-    "optimizer.lr_steps": _if_given(_integer(0)),
 }
 CONTROL: dict[str, Check] = {
     "agent.actor_lr": _if_given(_or_null(_positive)),
     "agent.random_steps": _if_given(_integer(0)),
 }
 ROLLOUT_LEARNING: dict[str, Check] = {
-    **DISCOUNT,
+    **GRADIENTS,
     "rollout_steps": _or_null(_integer(1)),
     "rollout_episodes": _integer(1),
-    "reward_clip": _or_null(_positive),
-    "optimizer.lr": _if_given(_positive),
-    "optimizer.lr_end": _if_given(_or_null(_number(0, 1e300, "a number, 0 or more"))),
-    "optimizer.lr_steps": _if_given(_integer(0)),
 }
 EVALUATION: dict[str, Check] = {
     "checkpoint": (lambda x: isinstance(x, str), "a run or a checkpoint directory, or latest (rlrun eval outputs/...)"),

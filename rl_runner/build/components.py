@@ -146,12 +146,11 @@ def q_network(cfg: State, envs: EpisodicVectorEnv, value: ValueRepresentation, d
     """Return the online network, on the device.
 
     Raises:
-        UserError: networks for continuous actions are chosen.
+        UserError: another kind of network is chosen.
     """
     node = _network_node(cfg, envs, device)
     if "actor" in node or "shared" in node:
-        kind = node["_target_"].rpartition(".")[2]
-        raise UserError(f"network: {kind} has no action values; this agent needs network=plain, or one like it")
+        raise _misfit(node, "action values", "plain")
     network = factory("network", node, MakesNetwork)(
         observation_space=envs.observation_space,
         actions=number_of_actions(envs),
@@ -172,8 +171,7 @@ def control_network(
     """
     node = _network_node(cfg, envs, device)
     if "actor" not in node or "head" in node or "shared" in node:  # SAC sets network.actor, whatever the option
-        kind = node["_target_"].rpartition(".")[2]
-        raise UserError(f"network: {kind} has no actor; this agent needs network=control, or one like it")
+        raise _misfit(node, "actor", "control")
     if value.quantile_levels:
         raise UserError("value: a critic of continuous actions draws no quantile levels; use scalar, c51 or qr_dqn")
     network = factory("network", node, MakesControlNetwork)(
@@ -193,8 +191,7 @@ def actor_critic(cfg: State, envs: EpisodicVectorEnv, distribution: Distribution
     """
     node = _network_node(cfg, envs, device)
     if "head" in node or "actor" in node:
-        kind = node["_target_"].rpartition(".")[2]
-        raise UserError(f"network: {kind} has no state value; this agent needs network=actor_critic, or one like it")
+        raise _misfit(node, "state value", "actor_critic")
     network = factory("network", node, MakesActorCritic)(
         observation_space=envs.observation_space, distribution=distribution, precision=cfg["precision"]
     )
@@ -209,6 +206,12 @@ def _network_node(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     if node.get("normalize") and device.type == "mps":
         raise UserError("network.normalize: its statistics are float64, which device mps lacks; device=cpu has it")
     return node
+
+
+def _misfit(node: State, lacks: str, option: str) -> UserError:
+    """Return the error of a network that lacks what the agent needs."""
+    kind = node["_target_"].rpartition(".")[2]
+    return UserError(f"network: {kind} has no {lacks}; this agent needs network={option}, or one like it")
 
 
 def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optimizer]:

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from rl_runner.networks.layers import FullyConnected
+from rl_runner.networks.layers import FullyConnected, xavier
 from rl_runner.types import Array, Evaluate, FloatArray, UserError
 
 LOG_STD = (-20.0, 2.0)  # range of the logarithm of a Gaussian's standard deviation
@@ -92,9 +92,7 @@ class _Actor(nn.Module):
         self.hidden, width = fc.build(features)
         self.out = nn.Linear(width, outputs)
         if init == "xavier":
-            for layer in (m for m in self.modules() if isinstance(m, nn.Linear)):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+            self.apply(xavier)
         if last_layer is not None:
             for parameter in self.out.parameters():
                 nn.init.uniform_(parameter, -last_layer, last_layer)
