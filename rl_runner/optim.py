@@ -1,16 +1,60 @@
-"""An optimizer's state by the names of the parameters, where torch numbers them."""
+"""RMSProp with epsilon inside the root; gradient steps; an optimizer's state by the names of the parameters."""
 
 from __future__ import annotations
 
 import collections
 import copy
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rl_runner.types import State, UserError
+
+
+class RMSpropTF(torch.optim.Optimizer):
+    """RMSProp with epsilon inside the root, as TensorFlow computes it.
+
+    v <- alpha v + (1 - alpha) g^2, x <- x - lr g / sqrt(v + eps), with v = 1 at the start. `torch.optim.RMSprop` adds
+    eps to the root and starts with v = 0. A2C's published settings are meant for this one.
+
+    Args:
+        params: parameters, or groups of them.
+        lr: learning rate.
+        alpha: decay of the running average.
+        eps: added to the mean square.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float = 7e-4, alpha: float = 0.99, eps: float = 1e-5) -> None:
+        if not lr >= 0.0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        if not 0.0 <= alpha <= 1.0:
+            raise ValueError(f"Invalid alpha value: {alpha}")
+        if not eps > 0.0:
+            raise ValueError(f"Invalid epsilon value: {eps}")
+        super().__init__(params, {"lr": lr, "alpha": alpha, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Do one step on the parameters that have a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            for p in parameters:
+                if not self.state[p]:
+                    self.state[p]["square_avg"] = torch.ones_like(p, memory_format=torch.preserve_format)
+            grads, squares = [p.grad for p in parameters], [self.state[p]["square_avg"] for p in parameters]
+            torch._foreach_mul_(squares, group["alpha"])
+            torch._foreach_addcmul_(squares, grads, grads, value=1 - group["alpha"])
+            root = torch._foreach_add(squares, group["eps"])
+            torch._foreach_sqrt_(root)
+            torch._foreach_addcdiv_(parameters, grads, root, value=-group["lr"])
 
 
 def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> State:
@@ -55,9 +99,25 @@ def clip_norm(parameters: Iterable[nn.Parameter], largest: float | None) -> Tens
     return norm
 
 
-def step_part(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter]) -> None:
-    """Do a gradient step on some of an optimizer's parameters. The others have no gradients, and stay as they are."""
+def step_part(
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    parameters: list[nn.Parameter],
+    clip_grad_norm: float | None = None,
+    unclipped: Collection[nn.Parameter] = (),
+) -> None:
+    """Do a gradient step on some of an optimizer's parameters. The others have no gradients, and stay as they are.
+
+    Args:
+        optimizer: has them.
+        loss: of the step.
+        parameters: those that change.
+        clip_grad_norm: clip the norm of their whole gradient; None: no clipping.
+        unclipped: those of them that the norm leaves out.
+    """
     loss.backward(inputs=parameters)
+    if clip_grad_norm is not None:
+        clip_norm([p for p in parameters if not any(p is other for other in unclipped)], clip_grad_norm)
     optimizer.step()
     for parameter in parameters:
         parameter.grad = None

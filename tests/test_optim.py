@@ -1,19 +1,23 @@
 """An optimizer's state by the parameters' names, and the state of one optimizer in another."""
 
 import copy
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rl_runner.optim import load_named_state, named_state, transfer
+from rl_runner.build.components import optimizer_factory
+from rl_runner.optim import RMSpropTF, load_named_state, named_state, step_part, transfer
 from rl_runner.types import UserError
 
 OPTIMIZERS: dict[str, Any] = {
     "Adam": lambda p: torch.optim.Adam(p, lr=0.1),
     "AdamW": lambda p: torch.optim.AdamW(p, lr=0.1, amsgrad=True),
     "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.1, centered=True),
+    "RMSpropTF": lambda p: RMSpropTF(p, lr=0.1),
     "SGD": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
     "SGD without momentum": lambda p: torch.optim.SGD(p, lr=0.1),
     "Adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1),
@@ -114,3 +118,46 @@ def test_a_state_of_another_kind_is_refused() -> None:
     with pytest.raises(UserError, match=f"^init_from_optimizer: {words}$"):
         transfer(fresh, other, named_state(optimizer, module), ["0.weight"])
     assert not fresh.state_dict()["state"]
+
+
+def test_rmsprop_tf_adds_epsilon_inside_the_root() -> None:
+    """Against a loop in double precision, number by number; a parameter without a gradient stays as it is."""
+    rng = np.random.default_rng(0)
+    start, grads = rng.normal(size=(2, 3)), rng.normal(size=(20, 2, 3)) * np.logspace(-4, 1, 20)[:, None, None]
+    x, left_out = nn.Parameter(torch.tensor(start).float()), nn.Parameter(torch.ones(2))
+    optimizer = RMSpropTF([{"params": [x], "lr": 0.02}, {"params": [left_out]}], alpha=0.9, eps=0.1)
+    wanted, square = start.copy(), np.ones((2, 3))
+    for grad in grads:
+        x.grad = torch.tensor(grad).float()
+        optimizer.step()
+        for i in np.ndindex(2, 3):
+            square[i] = 0.9 * square[i] + 0.1 * grad[i] ** 2
+            wanted[i] -= 0.02 * grad[i] / math.sqrt(square[i] + 0.1)
+    np.testing.assert_allclose(x.detach().numpy(), wanted, rtol=1e-5)
+    assert left_out.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("eps=0", "optimizer: Invalid epsilon value: 0"),
+        ("alpha=1.5", "optimizer: Invalid alpha value: 1.5"),
+    ],
+)
+def test_rmsprop_tf_refuses_values_out_of_range(word: str, line: str) -> None:
+    key, _, value = word.partition("=")
+    node = {"_target_": "rl_runner.optim.RMSpropTF", "lr": 0.1, key: float(value) if "." in value else int(value)}
+    with pytest.raises(UserError, match=f"^{line}$"):
+        optimizer_factory({"optimizer": node})([nn.Parameter(torch.ones(1))])
+
+
+def test_a_step_on_a_part_clips_the_norm_of_its_gradient() -> None:
+    """The gradient (3, 4) has the norm 5; what is left out of the norm takes its whole step, others none."""
+    x, apart, other = (nn.Parameter(torch.zeros(n)) for n in (2, 1, 1))
+    optimizer = torch.optim.SGD([x, apart, other], lr=1.0)
+    loss = (x * torch.tensor([3.0, 4.0])).sum() + 7 * apart.sum() + other.sum()
+    step_part(optimizer, loss, [x, apart], 0.5, unclipped=[apart])
+    torch.testing.assert_close(x.detach(), torch.tensor([-0.3, -0.4]))
+    assert (apart.item(), other.item()) == (-7, 0)
+    assert x.grad is None
+    assert apart.grad is None
