@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rl_runner.types import Array, BoolArray, Distribution, UserError
 
-LOWEST = torch.finfo(torch.float32).min  # a logit of probability 0 whose product with it is 0, not NaN
+LOWEST = -1e30  # a logit of probability 0; its product with 0 is 0, and a gradient times it is no infinity
 
 
 def of_actions(space: gym.Space[Any], name: str) -> Distribution:

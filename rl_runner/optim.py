@@ -99,6 +99,12 @@ def clip_norm(parameters: Iterable[nn.Parameter], largest: float | None) -> Tens
     return norm
 
 
+def require_clip(clip_grad_norm: float | None) -> None:
+    """Raise UserError if the norm of gradients cannot be clipped to this value."""
+    if clip_grad_norm is not None and not clip_grad_norm > 0:
+        raise UserError(f"agent.clip_grad_norm: must be above 0, or null for no clipping, got {clip_grad_norm}")
+
+
 def step_part(
     optimizer: torch.optim.Optimizer,
     loss: Tensor,

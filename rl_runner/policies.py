@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.distributions import mask_on
-from rl_runner.optim import clip_norm, named_state, resume_named_state, set_lr
+from rl_runner.optim import clip_norm, named_state, require_clip, resume_named_state, set_lr
 from rl_runner.returns import RewardScale, gae
 from rl_runner.schedules import LinearSchedule
-from rl_runner.types import Array, BoolArray, Carry, Distribution, DoubleArray, Mode, Rollout, State, Train, UserError
+from rl_runner.types import Array, BoolArray, Carry, Distribution, DoubleArray, Mode, Rollout, State, Train
 
 
 class Rows(NamedTuple):
@@ -54,8 +54,7 @@ class PolicyLearner:
         clip_grad_norm: float | None,
         normalize_rewards: bool,
     ) -> None:
-        if clip_grad_norm is not None and clip_grad_norm <= 0:
-            raise UserError(f"agent.clip_grad_norm: must be above 0, or null for no clipping, got {clip_grad_norm}")
+        require_clip(clip_grad_norm)
         self.network: Any = network
         self.distribution, self.gamma = distribution, gamma
         self.optimizer, self.lr_schedule = optimizer(network.parameters()), lr_schedule

@@ -62,12 +62,13 @@ def test_the_groups_offer_these() -> None:
     )
     assert options("exploration") == sorted(["epsilon_greedy", "boltzmann", "greedy", "gaussian", "ornstein_uhlenbeck"])
     assert options("sync") == sorted(["hard", "soft", "none"])
-    assert {"adam", "adamw", "rmsprop"} <= set(options("optimizer"))
+    assert {"adam", "adamw", "rmsprop", "rmsprop_tf"} <= set(options("optimizer"))
     assert options("value") == sorted(["scalar", "mse", "c51", "qr_dqn", "iqn"])
     assert options("replay") == sorted(["uniform", "prioritized"])
     policies = ["reinforce", "actor_critic", "a2c", "ppo"]
     tables = ["value_iteration", "policy_iteration", "model_based", "q_learning", "sarsa"]
-    assert options("agent") == sorted(["dqn", "rainbow", "ddpg", "td3", "d4pg", "sac", *policies, *tables])
+    control = ["ddpg", "td3", "d4pg", "sac", "sac_discrete"]
+    assert options("agent") == sorted(["dqn", "rainbow", *control, *policies, *tables])
     lectures = {"frozenlake_dqn", "cartpole_dqn", "lunarlander_dqn", "pong_dqn", "breakout_2013"}
     lectures |= {
         "frozenlake_q_learning",

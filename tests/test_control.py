@@ -1,4 +1,4 @@
-"""Agents with continuous actions: each with each part, resumed at many points, and as whole commands."""
+"""Agents with an actor and critics: each with each part, resumed at many points, and as whole commands."""
 
 import copy
 from pathlib import Path
@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import rl_runner
 from rl_runner.build import jobs as build
 from rl_runner.run import checkpoint
 from rl_runner.run.directory import RunDirectory
-from rl_runner.types import UserError
+from rl_runner.types import Evaluate, UserError
 from tests.commandline import only_run, rlrun
 from tests.test_parts_compose import config
 from tests.test_resume import assert_same
@@ -81,10 +82,53 @@ def test_each_part_trains_is_saved_and_goes_on(agent: str, part: str, tmp_path: 
     goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, *words], tmp_path, [16], 21)
 
 
-@pytest.mark.parametrize("agent", ["d4pg", "sac"])
-def test_pixels(agent: str, tmp_path: Path) -> None:
-    value = ["value.low=-10", "value.high=10"] if agent == "d4pg" else []
-    goes_on_with_the_same_bits([f"agent={agent}", *PIXELS, *value], tmp_path, [8], 12)
+DISCRETE = ["agent=sac_discrete", "tuned=none", "network.hidden=[8,8]", "batch_size=4", "replay.capacity=60"]
+DISCRETE += ["learning_starts=20", "learn_every_steps=2"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["env=cartpole", "env.num_envs=2", "network.normalize=true", "agent.n_step=3", "replay=prioritized"],
+        ["env=frozenlake", "value=c51", "agent.clip_grad_norm=0.5", "network/torso=mlp", "network.torso.sizes=[6]"],
+    ],
+    ids=["normalize-n_step-prioritized", "c51-clip-hidden_torso"],
+)
+def test_discrete_sac_goes_on_with_the_same_bits(words: list[str], tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([*DISCRETE, *words], tmp_path, [5, 22, 29, 33], 36)
+
+
+@pytest.mark.parametrize(
+    ("ability", "wanted"),
+    [("observation", {0: -1, 2: 1}), ("discount", {1: 0.5, 2: 1}), ("policy", {0: 1, 2: 1})],
+)
+def test_discrete_sac_solves_the_probes(ability: str, wanted: dict[int, float], tmp_path: Path) -> None:
+    """The values of the better action are right to 0.15; where the action matters, it is the right one."""
+    words = ["env=gym", f"env.id=Probe{ability.capitalize()}-v0", "env.imports=[tests.envs.probes]", "agent.gamma=0.5"]
+    words += ["agent.target_entropy=0.1", "agent.initial_alpha=0.1", "optimizer.lr=1e-2", "network.hidden=[16]"]
+    words += ["batch_size=32", "learn_every_steps=1", "sync.tau=0.1"]
+    loop = loop_of(config([*DISCRETE, *words]), tmp_path)
+    while loop.clock.updates < 200:
+        loop.step()
+    states = np.array([[-1.0], [0.0], [1.0]], np.float32)
+    q = loop.agent.network.critic(torch.from_numpy(states)).detach().numpy()[..., 0].min(axis=0)  # (3, A)
+    action, _ = loop.agent.act(states, None, Evaluate(np.random.default_rng(0)))
+    for i, v in wanted.items():
+        assert q[i].max() == pytest.approx(v, abs=0.15)
+    assert ability != "policy" or action.tolist()[::2] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["agent=d4pg", "value.low=-10", "value.high=10", "network.shared_encoder=true"],
+        ["agent=sac"],
+        ["agent=sac", "network.shared_encoder=true"],
+    ],
+    ids=" ".join,
+)
+def test_pixels(words: list[str], tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([*words, *PIXELS], tmp_path, [8], 12)
 
 
 def test_whole_commands(workdir: Path) -> None:
@@ -121,7 +165,9 @@ def test_whole_commands(workdir: Path) -> None:
         (["agent=td3", "env=pendulum", "network=mlp"], "network: QNetwork has no actor"),
         (["agent=sac", "env=pendulum", "network=mlp"], "network: QNetwork has no actor; this agent needs"),
         (["agent=sac", "env=pendulum", "network=actor_critic"], "network: ActorCritic has no actor; this agent needs"),
-        (["agent=ddpg", "env=pendulum", "value=iqn"], "value: a critic of continuous actions draws no quantile levels"),
+        (["agent=ddpg", "env=pendulum", "value=iqn"], "value: a critic beside an actor draws no quantile levels"),
+        (["agent=sac_discrete", "env=pendulum"], "env: Pendulum-v1 has actions Box(-2.0, 2.0, (1,), float32); this"),
+        (["agent=td3", "env=pendulum", "agent.clip_grad_norm=0"], "agent.clip_grad_norm: must be above 0, or null for"),
         (
             ["agent=ddpg", "env=pendulum", "exploration=epsilon_greedy"],
             "exploration: EpsilonGreedy is no ActionNoise (rl_runner/types.py): its __call__ must take (shape, carry, "

@@ -17,7 +17,7 @@ from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, to_numpy
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, least
-from rl_runner.optim import named_state, ratios, resume_named_state, set_lr, step_part
+from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import (
     ActionNoise,
@@ -56,6 +56,7 @@ class DDPG:
         policy_delay: updates of the critics for each update of the actor and the targets.
         target_noise: standard deviation of Gaussian noise on the target's actions, in units of half the range.
         target_noise_clip: this noise is clipped to [-x, x].
+        clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class DDPG:
         policy_delay: int = 1,
         target_noise: float = 0.0,
         target_noise_clip: float = 0.5,
+        clip_grad_norm: float | None = None,
     ) -> None:
         if policy_delay < 1:
             raise UserError(f"agent.policy_delay: must be 1 or more, got {policy_delay}")
         for key, number in [("target_noise", target_noise), ("target_noise_clip", target_noise_clip)]:
             if not number >= 0.0:
                 raise UserError(f"agent.{key}: must be 0 or more, got {number}")
+        require_clip(clip_grad_norm)
         self.network, self.actions, self.value, self._sync = network, actions, value, sync
         self._online = nn.ModuleDict({"actor": network.actor, "critic": network.critic})  # what has a target
         self.target = sync.make_target(self._online)
@@ -87,6 +90,7 @@ class DDPG:
         self._ratios = ratios(self.optimizer)  # of learning rates to the critics'
         self.exploration, self.lr_schedule, self.random_steps = exploration, lr_schedule, random_steps
         self.policy_delay, self.target_noise, self.target_noise_clip = policy_delay, target_noise, target_noise_clip
+        self.clip_grad_norm = clip_grad_norm
         self.updates = 0  # of the critics
         self.device = next(network.parameters()).device
 
@@ -125,7 +129,7 @@ class DDPG:
         next_values = self._next_values(next_obs)  # (B, M)
         losses, priority = ensemble_loss(self.value, values, next_values, batch.reward, batch.discount)  # (B,) each
         loss = (batch.weight * losses).mean()
-        step_part(self.optimizer, loss, self._critic)
+        step_part(self.optimizer, loss, self._critic, self.clip_grad_norm)
         with torch.no_grad():
             q, target = self.value.mean(values), batch.reward + batch.discount * self.value.mean(next_values)
             metrics = {"loss": loss.detach(), "q_mean": q.mean(), "target_mean": target.mean()}
@@ -133,7 +137,7 @@ class DDPG:
         self.updates += 1
         if self.updates % self.policy_delay == 0:
             value = self.value.mean(self.network.critic(obs, self.network.actor(obs), FIRST))
-            step_part(self.optimizer, -value.mean(), self._actor)
+            step_part(self.optimizer, -value.mean(), self._actor, self.clip_grad_norm)
             metrics["actor_value"] = value.detach().mean()
         return LearnOutput(metrics, priority)
 

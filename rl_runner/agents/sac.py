@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, squashed_sample, to_numpy
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, least
-from rl_runner.optim import named_state, ratios, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
-from rl_runner.types import (
-    Array,
-    Batch,
-    BoolArray,
-    Carry,
-    Clock,
-    Evaluate,
-    LearnOutput,
-    Mode,
-    State,
-    Sync,
-    UserError,
-    ValueRepresentation,
-)
+from rl_runner.soft import SoftLearner
+from rl_runner.types import Array, Batch, BoolArray, Carry, Evaluate, LearnOutput, Mode, Sync, ValueRepresentation
 
 
-class SAC:
+class SAC(SoftLearner):
     """A stochastic actor that maximises the values of its critics plus its own entropy.
 
     Args:
@@ -48,6 +34,7 @@ class SAC:
         alpha: temperature, the weight of the entropy; None: learned, so that the entropy tends to `target_entropy`.
         initial_alpha: temperature at the start if it is learned.
         target_entropy: of the policy over actions scaled to [-1, 1]; None: minus the number of dimensions.
+        clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
     """
 
     def __init__(
@@ -63,30 +50,12 @@ class SAC:
         alpha: float | None = None,
         initial_alpha: float = 1.0,
         target_entropy: float | None = None,
+        clip_grad_norm: float | None = None,
     ) -> None:
-        if alpha is not None and not alpha >= 0.0:
-            raise UserError(f"agent.alpha: must be 0 or more, or null to learn it, got {alpha}")
-        if not initial_alpha > 0.0:
-            raise UserError(f"agent.initial_alpha: must be above 0, got {initial_alpha}")
-        self.network, self.actions, self.value, self._sync = network, actions, value, sync
-        self.device = next(network.parameters()).device
-        self.target = sync.make_target(network.critic)
-        self._critic, self._policy = list(network.critic.parameters()), list(network.actor.parameters())
-        self.fixed_alpha = None if alpha is None else torch.tensor(float(alpha), device=self.device)
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(initial_alpha), device=self.device))
-        if alpha is None:  # one of the network's parameters, so that it is saved and optimized with the others
-            network.register_parameter("log_alpha", self.log_alpha)
-            self._policy.append(self.log_alpha)
+        temperature = alpha, initial_alpha
+        super().__init__(network, value, optimizer, sync, lr_schedule, actor_lr, temperature, clip_grad_norm)
+        self.actions, self.random_steps = actions, random_steps
         self.target_entropy = -float(actions.size) if target_entropy is None else float(target_entropy)
-        lr = {} if actor_lr is None else {"lr": actor_lr}
-        self.optimizer = optimizer([{"params": self._critic}, {"params": self._policy, **lr}])
-        self._ratios = ratios(self.optimizer)  # of learning rates to the critics'
-        self.lr_schedule, self.random_steps = lr_schedule, random_steps
-
-    @property
-    def alpha(self) -> Tensor:
-        """The temperature, a number."""
-        return self.log_alpha.detach().exp() if self.fixed_alpha is None else self.fixed_alpha
 
     def act(
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
@@ -113,22 +82,14 @@ class SAC:
         action: Tensor = mean.tanh()
         return action
 
-    def metrics(self, step: int) -> dict[str, float]:
-        """Nothing to report: the policy explores by itself, and its entropy is a metric of learning."""
-        return {}
-
     def learn(self, batch: Batch) -> LearnOutput:
         """Do one gradient update of the critics, then one of the actor and the temperature."""
         obs, next_obs, alpha = self.network.normalized(batch.obs), self.network.normalized(batch.next_obs), self.alpha
         values = self.network.critic(obs, self.actions.scaled(batch.action))  # (K, B, M)
         reward, next_values = self._backup(batch, next_obs, alpha)  # (B,), (B, M)
         losses, priority = ensemble_loss(self.value, values, next_values, reward, batch.discount)  # (B,) each
-        loss = (batch.weight * losses).mean()
-        step_part(self.optimizer, loss, self._critic)
-        with torch.no_grad():
-            q, target = self.value.mean(values), reward + batch.discount * self.value.mean(next_values)
-            metrics = {"loss": loss.detach(), "q_mean": q.mean(), "target_mean": target.mean()}
-            metrics["td_error"] = (target - q).abs().mean()
+        metrics = self._learn_critics(losses, batch.weight)
+        metrics |= self._about_values(values, reward + batch.discount * self.value.mean(next_values))
         entropy = self._learn_policy(obs, alpha)
         return LearnOutput({**metrics, "entropy": entropy, "alpha": alpha}, priority)
 
@@ -147,42 +108,10 @@ class SAC:
         action, log_p = self._sample(obs)
         q = self.value.mean(least(self.value, self.network.critic(obs, action)))  # (B,)
         entropy = -log_p.detach().mean()
-        loss = (alpha * log_p - q).mean()
-        if self.fixed_alpha is None:
-            loss = loss + self.log_alpha * (entropy - self.target_entropy)
-        step_part(self.optimizer, loss, self._policy)
+        self._step_policy((alpha * log_p - q).mean(), entropy - self.target_entropy)
         return entropy
 
     def _sample(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Draw actions (B, D) in [-1, 1]; return them and their log-probabilities (B,)."""
         mean, log_std = self.network.actor(obs)
         return squashed_sample(mean, log_std, torch.randn_like(mean))
-
-    def sync(self, before: Clock, now: Clock) -> None:
-        """Update the target critics and the learning rates after the clock went from `before` to `now`."""
-        if self.lr_schedule is not None:
-            set_lr(self.optimizer, self.lr_schedule(now.steps), self._ratios)
-        self._sync(self.network.critic, self.target, before, now)
-
-    def state_dict(self) -> State:
-        """Return networks, temperature and optimizer."""
-        return {
-            "online": self.network.state_dict(),
-            "target": self.target.state_dict(),
-            "optimizer": named_state(self.optimizer, self.network),
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore networks, temperature and optimizer."""
-        self.network.load_state_dict(state["online"])
-        self.target.load_state_dict(state["target"])
-        resume_named_state(self.optimizer, self.network, state["optimizer"], self.lr_schedule is not None)
-
-    def weights(self) -> State:
-        """Return actor, critics and temperature."""
-        return {"online": self.network.state_dict()}
-
-    def load_weights(self, state: State) -> None:
-        """Restore actor, critics and temperature; the target critics begin equal to the others."""
-        self.network.load_state_dict(state["online"])
-        self.target.load_state_dict(self.network.critic.state_dict())

@@ -19,7 +19,7 @@ from rl_runner.build.signatures import factory, make, named
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exact.mdp import MDP
 from rl_runner.networks.actor_critic import ActorCritic
-from rl_runner.networks.actors import ActionRange, Deterministic
+from rl_runner.networks.actors import Deterministic
 from rl_runner.networks.control import ControlNetwork, Encoder
 from rl_runner.networks.heads import SingleStream
 from rl_runner.networks.qnetwork import QNetwork
@@ -48,7 +48,7 @@ class MakesNetwork(Protocol):
 
 
 class MakesControlNetwork(Protocol):
-    """The class of the networks of an agent with continuous actions, or a function that returns them."""
+    """The class of the networks of an agent with actor and critics, or a function that returns them."""
 
     def __call__(
         self,
@@ -57,6 +57,7 @@ class MakesControlNetwork(Protocol):
         actions: int,
         outputs_per_action: int,
         precision: str,
+        numbered: bool = False,
     ) -> ControlNetwork: ...
 
 
@@ -162,9 +163,22 @@ def q_network(cfg: State, envs: EpisodicVectorEnv, value: ValueRepresentation, d
 
 
 def control_network(
-    cfg: State, envs: EpisodicVectorEnv, actions: ActionRange, value: ValueRepresentation, device: torch.device
+    cfg: State,
+    envs: EpisodicVectorEnv,
+    actions: int,
+    value: ValueRepresentation,
+    device: torch.device,
+    numbered: bool = False,
 ) -> ControlNetwork:
     """Return actor and critics, on the device.
+
+    Args:
+        cfg: the configuration.
+        envs: have the observations.
+        actions: numbers of one action; with `numbered`: the number of actions.
+        value: what the critics' numbers mean.
+        device: where the networks are.
+        numbered: actions are numbered.
 
     Raises:
         UserError: another kind of network or of value is chosen.
@@ -173,12 +187,13 @@ def control_network(
     if "actor" not in node or "head" in node or "shared" in node:  # SAC sets network.actor, whatever the option
         raise _misfit(node, "actor", "control")
     if value.quantile_levels:
-        raise UserError("value: a critic of continuous actions draws no quantile levels; use scalar, c51 or qr_dqn")
+        raise UserError("value: a critic beside an actor draws no quantile levels; use scalar, c51 or qr_dqn")
     network = factory("network", node, MakesControlNetwork)(
         observation_space=envs.observation_space,
-        actions=actions.size,
+        actions=actions,
         outputs_per_action=value.outputs_per_action,
         precision=cfg["precision"],
+        **({"numbered": True} if numbered else {}),
     )
     return network.to(device)
 

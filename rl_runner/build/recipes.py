@@ -21,6 +21,7 @@ from rl_runner.agents.planning import PolicyIteration, ValueIteration
 from rl_runner.agents.ppo import PPO
 from rl_runner.agents.reinforce import REINFORCE
 from rl_runner.agents.sac import SAC
+from rl_runner.agents.sac_discrete import SACDiscrete
 from rl_runner.agents.tabular import QLearning, Sarsa
 from rl_runner.build import checks
 from rl_runner.build import components as build
@@ -110,6 +111,21 @@ class MakesStochasticControl(Protocol):
     ) -> ReplayAgent: ...
 
 
+class MakesNumberedControl(Protocol):
+    """The class of an agent with an actor and critics of numbered actions."""
+
+    def __call__(
+        self,
+        *,
+        network: ControlNetwork,
+        actions: int,
+        value: ValueRepresentation,
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        sync: Sync,
+        lr_schedule: LinearSchedule | None,
+    ) -> ReplayAgent: ...
+
+
 class MakesRolloutAgent(Protocol):
     """The class of an agent that learns from rollouts."""
 
@@ -142,6 +158,7 @@ if TYPE_CHECKING:
     _replay_agents: tuple[MakesReplayAgent] = (DQN,)
     _noisy_control: tuple[MakesNoisyControl] = (DDPG,)
     _stochastic_control: tuple[MakesStochasticControl] = (SAC,)
+    _numbered_control: tuple[MakesNumberedControl] = (SACDiscrete,)
     _rollout_agents: tuple[MakesRolloutAgent, ...] = (A2C, PPO, REINFORCE)
     _tables: tuple[MakesTable, MakesTable, MakesTable] = (QLearning, Sarsa, ModelBased)
     _planners: tuple[MakesPlanner, MakesPlanner] = (ValueIteration, PolicyIteration)
@@ -166,28 +183,40 @@ def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -
 
 def noisy_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
     """Actor and critics from a replay memory, with noise on the actions: DDPG, TD3, D4PG."""
-    parts = _control(cfg, envs, device)
+    actions = ActionRange(envs.action_space)
+    parts = _control(cfg, envs, device, actions.size)
     agent = factory("agent", build.agent_node(cfg), MakesNoisyControl)(
-        exploration=part("exploration", build.group(cfg, "exploration"), ActionNoise, "exploration=gaussian"), **parts
+        actions=actions,
+        exploration=part("exploration", build.group(cfg, "exploration"), ActionNoise, "exploration=gaussian"),
+        **parts,
     )
     return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
 
 
 def stochastic_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
     """Actor and critics from a replay memory, with a policy that explores by itself: SAC."""
-    parts = _control(cfg, envs, device)
-    agent = factory("agent", build.agent_node(cfg), MakesStochasticControl)(**parts)
+    actions = ActionRange(envs.action_space)
+    parts = _control(cfg, envs, device, actions.size)
+    agent = factory("agent", build.agent_node(cfg), MakesStochasticControl)(actions=actions, **parts)
     return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
 
 
-def _control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> dict[str, Any]:
-    """Return the parts that agents with continuous actions have in common."""
+def numbered_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """The same for numbered actions: discrete SAC."""
+    actions = build.number_of_actions(envs)
+    parts = _control(cfg, envs, device, actions, numbered=True)
+    agent = factory("agent", build.agent_node(cfg), MakesNumberedControl)(actions=actions, **parts)
+    return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
+
+
+def _control(
+    cfg: State, envs: EpisodicVectorEnv, device: torch.device, actions: int, numbered: bool = False
+) -> dict[str, Any]:
+    """Return the parts that agents with actor and critics have in common."""
     checks.require(cfg, {**checks.REPLAY_LEARNING, **checks.CONTROL})
-    actions = ActionRange(envs.action_space)
     value = part("value", build.group(cfg, "value"), ValueRepresentation)
     return {
-        "network": build.control_network(cfg, envs, actions, value, device),
-        "actions": actions,
+        "network": build.control_network(cfg, envs, actions, value, device, numbered),
         "value": value,
         "optimizer": build.optimizer_factory(cfg),
         "sync": part("sync", build.group(cfg, "sync"), Sync),

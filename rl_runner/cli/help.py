@@ -13,6 +13,8 @@ from rl_runner.cli.words import WrongLine
 from rl_runner.version import __version__
 
 WIDTH = 110
+FEW = 4  # so many different values or meanings of a key are shown
+NAMED = 6  # so many options of one meaning
 EXAMPLES = """\
   rlrun train env=cartpole                                  learns in about a minute
   rlrun train env=pong                                      learns Pong from pixels
@@ -117,14 +119,28 @@ def _union(found: dict[str, dict[str, Key]], group: str) -> list[str]:
             values.setdefault(key.value, []).append(option)
         if len(values) == 1 and len(had) == len(every):
             value = next(iter(values))
-        elif len(values) > 4:
+        elif len(values) > FEW:
             value = "(each option its own)"
         else:
             value = ", ".join(f"{value} ({', '.join(options)})" for value, options in values.items())
-        # Options differ in their remarks ("Atari only"); the longest one says what the key is.
-        comment = max((key.comment for key in had.values()), key=len)
-        merged.append(Key(name, value, comment))
+        merged.append(Key(name, value, _meanings(had)))
     return _rows(merged)
+
+
+def _meanings(had: dict[str, Key]) -> str:
+    """Return what a key means, one line for each text that options have for it, the longest text first.
+
+    Each line names its options if they are few. Of many texts, as env.returns has, only the longest is returned.
+    """
+    texts: dict[str, list[str]] = {}
+    for option, key in had.items():
+        texts.setdefault(key.comment, []).append(option)
+    ordered = sorted(texts, key=len, reverse=True)
+    if len(ordered) == 1 or len(ordered) > FEW:
+        return ordered[0]
+    return "\n".join(
+        f"{text} ({', '.join(texts[text])})" if len(texts[text]) <= NAMED else text for text in ordered if text
+    )
 
 
 def _rows(found: Iterable[Key]) -> list[str]:
@@ -133,12 +149,12 @@ def _rows(found: Iterable[Key]) -> list[str]:
     width = min(max((len(text) for text, comment in shown if comment), default=0), 40)
     rows = []
     for text, comment in shown:
-        if len(text) > width and comment:
-            rows += [*_wrapped(text), f"  {'':{width}}  # {comment}"]
-        elif comment:
-            rows.append(f"  {text:{width}}  # {comment}")
-        else:
+        meanings = comment.splitlines()
+        if len(text) > width or not meanings:
             rows += _wrapped(text)
+        else:
+            rows.append(f"  {text:{width}}  # {meanings.pop(0)}")
+        rows += [f"  {'':{width}}  # {meaning}" for meaning in meanings]
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Actors: policies over continuous actions. A network's actions are scaled to [-1, 1] in each dimension."""
+"""Actors: policies over continuous actions, scaled to [-1, 1] in each dimension, or over numbered ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class ActionRange:
     def __init__(self, space: gym.Space[Any]) -> None:
         if not isinstance(space, Box):
             raise UserError(
-                f"env: the actions are {space}; this agent needs continuous ones (Box). agent=dqn has others"
+                f"env: the actions are {space}; this agent needs continuous ones (Box). agent=dqn and "
+                "agent=sac_discrete have numbered ones"
             )
         if not np.issubdtype(space.dtype, np.floating):
             raise UserError(f"env: the actions are {space}, of type {space.dtype}; this agent needs floats")
@@ -134,6 +135,25 @@ class SquashedGaussian(_Actor):
         """(B, F) -> mean and log standard deviation (B, D) before tanh."""
         mean, log_std = self.out(self.hidden(features)).chunk(2, dim=1)
         return mean, log_std.clamp(*LOG_STD)
+
+
+class Logits(_Actor):
+    """Logits of a policy over A numbered actions.
+
+    Arguments as for `_Actor`, with `actions`, the number A of actions, instead of `outputs`.
+    """
+
+    name = "logits"
+
+    def __init__(
+        self, features: int, actions: int, fc: FullyConnected, init: str = "default", last_layer: float | None = None
+    ) -> None:
+        super().__init__(features, actions, fc, init, last_layer)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, F) -> (B, A)."""
+        logits: Tensor = self.out(self.hidden(features))
+        return logits
 
 
 def squashed_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

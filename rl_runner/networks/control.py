@@ -1,4 +1,4 @@
-"""The networks of an agent with continuous actions: an actor and critics."""
+"""The networks of an agent with an actor and critics."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
+import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.critics import ALL, Critic
@@ -39,11 +40,11 @@ class Encoder(nn.Module):
 
 
 class ControlNetwork(nn.Module):
-    """An actor and K critics, each with a torso of its own; the critics share one.
+    """An actor and K critics. The critics share a torso; the actor has one of its own, or shares theirs.
 
     Args:
         observation_space: of one observation.
-        actions: D, numbers of one action.
+        actions: D, numbers of one action; with `numbered`: A, the number of actions.
         outputs_per_action: M, numbers per value.
         torso: makes a torso from the observation space. The action joins its features.
         actor: makes the actor from (features, actions, fc, init, last_layer).
@@ -56,6 +57,8 @@ class ControlNetwork(nn.Module):
         critic_last_layer: the same of the critics.
         precision: "fp32", or "bf16": the torsos compute in bfloat16, all else in float32.
         normalize: normalise observations by their running mean and standard deviation.
+        shared_encoder: the actor reads the critics' torso, which only the critics' loss changes (Yarats et al. 2021).
+        numbered: actions are numbered; the critics do not read one, but return the values of all.
 
     Attributes:
         normalizer: running statistics of observations, to be updated with each new one; None: not normalised.
@@ -80,6 +83,8 @@ class ControlNetwork(nn.Module):
         critic_last_layer: float | None = None,
         precision: str = "fp32",
         normalize: bool = False,
+        shared_encoder: bool = False,
+        numbered: bool = False,
     ) -> None:
         super().__init__()
         if critics < 1:
@@ -91,18 +96,29 @@ class ControlNetwork(nn.Module):
         space = self.normalizer.space if self.normalizer else observation_space
         fc = FullyConnected(tuple(hidden), activation, layer_norm)
         own = (init, actor_last_layer), (init, critic_last_layer)
-        torsos = [torso(space), torso(space)]
-        features = features_of(torsos[0], space)
+        self.critic: Values | AllValues
+        own_torso, torso_of_critics = None if shared_encoder else torso(space), torso(space)
+        features = features_of(torso_of_critics, space)
         if init == "xavier":
-            for one in torsos:
-                one.apply(xavier)
-        self.actor = Policy(torsos[0], actor(features, actions, fc, *own[0]), precision)
-        self.critic = Values(torsos[1], Critic(features, actions, fc, outputs_per_action, critics, *own[1]), precision)
+            for made in (own_torso, torso_of_critics):
+                if made is not None:
+                    made.apply(xavier)
+        head = actor(features, actions, fc, *own[0])
+        read, returned = (0, actions * outputs_per_action) if numbered else (actions, outputs_per_action)
+        critic = Critic(features, read, fc, returned, critics, *own[1])
+        if numbered:
+            self.critic = AllValues(torso_of_critics, critic, precision, actions)
+        else:
+            self.critic = Values(torso_of_critics, critic, precision)
+        self.actor = (
+            SharedPolicy(self.critic, head, precision) if own_torso is None else Policy(own_torso, head, precision)
+        )
 
     @property
     def torso(self) -> nn.Module:
         """The actor's torso."""
-        return self.actor.torso
+        torso: nn.Module = self.actor.torso
+        return torso
 
     def normalized(self, obs: Tensor) -> Tensor:
         """Return observations (B, *O) as actor and critics read them."""
@@ -113,6 +129,7 @@ class ControlNetwork(nn.Module):
         head, critic = self.actor.head, self.critic.head
         torso, layers = type(self.torso).__name__, " + ".join(map(str, critic.sizes)) or "no hidden layers"
         kind = getattr(head, "name", type(head).__name__)
+        torso += " (shared)" if isinstance(self.actor, SharedPolicy) else ""
         return f"{torso}, then {layers} units; actor ({kind}) and {critic.members} critic(s)"
 
 
@@ -128,6 +145,26 @@ class Policy(nn.Module):
         return self.head(in_precision(self.torso, obs, self.precision))
 
 
+class SharedPolicy(nn.Module):
+    """An actor on the critics' torso. Its loss does not change the torso, whose parameters are the critics' alone."""
+
+    def __init__(self, values: Values | AllValues, head: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.head, self.precision = head, precision
+        self._values = (values,)  # in a tuple: not a part of this module
+
+    @property
+    def torso(self) -> nn.Module:
+        """The critics' torso."""
+        return self._values[0].torso
+
+    def forward(self, obs: Tensor) -> Any:
+        """(B, *O) -> what the actor returns."""
+        with torch.no_grad():
+            features = in_precision(self.torso, obs, self.precision)
+        return self.head(features)
+
+
 class Values(nn.Module):
     """A torso and critics."""
 
@@ -139,3 +176,18 @@ class Values(nn.Module):
         """(B, *O), actions (B, D) in [-1, 1] -> (K, B, M)."""
         values: Tensor = self.head(in_precision(self.torso, obs, self.precision), action, members)
         return values
+
+
+class AllValues(nn.Module):
+    """A torso and critics that return the values of all of A numbered actions."""
+
+    def __init__(self, torso: nn.Module, head: Critic, precision: str, actions: int) -> None:
+        super().__init__()
+        self.torso, self.head, self.precision, self.actions = torso, head, precision, actions
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(B, *O) -> (K, B, A, M)."""
+        features = in_precision(self.torso, obs, self.precision)
+        values: Tensor = self.head(features, features[:, :0])
+        every: Tensor = values.unflatten(2, (self.actions, -1))
+        return every

@@ -238,3 +238,15 @@ def test_weights_are_enough_to_act_and_the_target_begins_equal() -> None:
 def test_wrong_numbers_are_told(switch: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         linear_agent(**switch)
+
+
+def test_the_gradients_of_critics_and_actor_are_clipped() -> None:
+    """SGD with rate 1 moves parameters by their gradient; both parts have gradients larger than 1e-4."""
+    net, optimizer = network(), partial(torch.optim.SGD, lr=1.0)
+    agent = DDPG(net, ONE, Scalar("mse"), optimizer, Soft(0.1), Gaussian(0.1, 0.1, 0), clip_grad_norm=1e-4)
+    before = copy.deepcopy(net.state_dict())
+    agent.learn(random_batch(0))
+    moved = {key: (x - before[key]).square().sum() for key, x in net.state_dict().items()}
+    for part in ("critic", "actor"):
+        norm = sum(x for key, x in moved.items() if key.startswith(part)) ** 0.5
+        assert float(norm) == pytest.approx(1e-4, rel=0.02)

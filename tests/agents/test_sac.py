@@ -207,3 +207,17 @@ def test_weights_hold_the_temperature() -> None:
 def test_wrong_numbers_are_told(switch: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         SAC(network(SquashedGaussian), ONE, Scalar("mse"), ADAM, Soft(0.1), **switch)
+
+
+def test_the_gradients_of_critics_and_actor_are_clipped_and_that_of_the_temperature_is_not() -> None:
+    """SGD with rate 1 moves parameters by their gradient; both parts have gradients larger than 1e-3."""
+    optimizer = partial(torch.optim.SGD, lr=1.0)
+    net = network(SquashedGaussian)
+    agent = SAC(net, ONE, Scalar("mse"), optimizer, Soft(0.1), target_entropy=50.0, clip_grad_norm=1e-3)
+    before = copy.deepcopy(net.state_dict())
+    agent.learn(random_batch(0))
+    moved = {key: (x - before[key]).square().sum() for key, x in net.state_dict().items()}
+    for part in ("critic", "actor"):
+        norm = sum(x for key, x in moved.items() if key.startswith(part)) ** 0.5
+        assert float(norm) == pytest.approx(1e-3, rel=0.01)
+    assert float(agent.alpha) > math.exp(40)

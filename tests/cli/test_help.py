@@ -30,6 +30,20 @@ def test_the_comment_of_a_key_that_options_share_says_what_it_is() -> None:
     assert "probability that the emulator repeats the last action" in out
 
 
+def test_a_key_that_means_different_things_to_different_options_has_a_line_for_each() -> None:
+    out = rlrun("train", "--help", "agent").out
+    row = re.search(r"(?m)^  rollout_steps: .*\n((?: +# .*\n)+)", out)
+    assert row
+    meanings = [line.strip() for line in row[1].splitlines()]
+    assert meanings == [
+        "# steps of each environment between gradient steps (a2c, actor_critic)",
+        "# steps of each environment between learning (ppo)",
+        "# null: rollouts are whole episodes (reinforce)",
+    ]
+    sticky = rlrun("train", "--help", "env.sticky").out
+    assert re.search(r"# probability that the emulator repeats the last action .*\n +# Atari only\n", sticky)
+
+
 def test_every_key_of_every_group_is_listed() -> None:
     for group in catalogue.groups():
         shown = rlrun("train", "--help", group).out
@@ -58,7 +72,7 @@ def test_the_help_of_a_verb_names_every_key() -> None:
 
 def test_a_key_its_values_and_its_comment() -> None:
     shown = rlrun("train", "--help", "optimizer").out
-    assert "  optimizer.lr: 1e-4 (adam, adamw), 2.5e-4 (rmsprop)" in shown
+    assert "  optimizer.lr: 1e-4 (adam, adamw), 2.5e-4 (rmsprop), 7e-4 (rmsprop_tf)" in shown
     assert re.search(r"\n  optimizer.lr_end: null +# \w+", shown)
     assert "\n  optimizer.weight_decay: 0.01 (adamw)" in shown
     one = rlrun("train", "--help", "optimizer.weight_decay").out

@@ -1,0 +1,144 @@
+"""Soft actor-critic for numbered actions (Christodoulou 2019): expectations over actions instead of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_runner.compute import on_device
+from rl_runner.distributions import Categorical, mask_on
+from rl_runner.networks.control import ControlNetwork
+from rl_runner.networks.critics import ensemble_loss, least
+from rl_runner.schedules import LinearSchedule
+from rl_runner.soft import SoftLearner
+from rl_runner.types import (
+    Array,
+    Batch,
+    BoolArray,
+    Carry,
+    Evaluate,
+    LearnOutput,
+    Mode,
+    Sync,
+    UserError,
+    ValueRepresentation,
+)
+
+
+class SACDiscrete(SoftLearner):
+    """A policy over A actions that maximises the values of its critics plus its own entropy.
+
+    Args:
+        network: an actor that returns logits (B, A), and critics that return the values of all actions (K, B, A, M).
+        actions: A.
+        value: what the M numbers of a critic mean.
+        optimizer: makes the optimizer from groups of parameters.
+        sync: how the target critics follow.
+        lr_schedule: learning rate of the critics by environment step; None leaves the optimizer's own. The others fall
+            in proportion.
+        actor_lr: learning rate of the actor and of the temperature; None: the critics'.
+        random_steps: environment steps at the start in which actions are uniform.
+        alpha: temperature, the weight of the entropy; None: learned, so that the entropy tends to its target.
+        initial_alpha: temperature at the start if it is learned.
+        target_entropy: as a share of the largest entropy, the logarithm of the number of allowed actions.
+        clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
+    """
+
+    def __init__(
+        self,
+        network: ControlNetwork,
+        actions: int,
+        value: ValueRepresentation,
+        optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
+        sync: Sync,
+        lr_schedule: LinearSchedule | None = None,
+        actor_lr: float | None = None,
+        random_steps: int = 0,
+        alpha: float | None = None,
+        initial_alpha: float = 1.0,
+        target_entropy: float = 0.98,
+        clip_grad_norm: float | None = None,
+    ) -> None:
+        if not 0.0 <= target_entropy <= 1.0:
+            raise UserError(f"agent.target_entropy: must be in [0, 1], a share of log A, got {target_entropy}")
+        temperature = alpha, initial_alpha
+        super().__init__(network, value, optimizer, sync, lr_schedule, actor_lr, temperature, clip_grad_norm)
+        self.actions, self.random_steps, self.target_entropy = actions, random_steps, target_entropy
+        self.policy = Categorical([actions])
+
+    @torch.no_grad()
+    def act(
+        self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
+    ) -> tuple[Array, Carry | None]:
+        """Return actions (N,) for observations (N, *O): draws in training, the most probable in evaluation."""
+        tensor, evaluating = on_device(obs, self.device), isinstance(mode, Evaluate)
+        if self.network.normalizer is not None and not evaluating:
+            self.network.normalizer.update(tensor)
+        self.network.train(not evaluating)
+        logits = self.network.actor(self.network.normalized(tensor))
+        self.network.train()
+        allowed = mask_on(action_mask, self.device)
+        best: Array = self.policy.mode(self.policy.masked(logits, allowed)).cpu().numpy()
+        if isinstance(mode, Evaluate):
+            if mode.epsilon > 0:
+                random, chosen = self._uniform(logits, allowed, mode.rng), mode.rng.random(len(obs)) < mode.epsilon
+                best[chosen] = random[chosen]
+            return best, carry
+        if mode.step < self.random_steps:
+            return self._uniform(logits, allowed, mode.rng), carry
+        return self._draw(self.policy.masked(logits, allowed), mode.rng), carry
+
+    def _uniform(self, logits: Tensor, allowed: Tensor | None, rng: np.random.Generator) -> Array:
+        return self._draw(self.policy.masked(torch.zeros_like(logits), allowed), rng)
+
+    def _draw(self, logits: Tensor, rng: np.random.Generator) -> Array:
+        noise = torch.from_numpy(self.policy.noise(len(logits), rng)).to(self.device)
+        action: Array = self.policy.sample(logits, noise).cpu().numpy()
+        return action
+
+    def learn(self, batch: Batch) -> LearnOutput:
+        """Do one gradient update of the critics, then one of the actor and the temperature."""
+        obs, next_obs, alpha = self.network.normalized(batch.obs), self.network.normalized(batch.next_obs), self.alpha
+        every = self.network.critic(obs)  # (K, B, A, M)
+        values = every[:, torch.arange(len(batch.action), device=self.device), batch.action]  # (K, B, M)
+        reward, next_values = self._backup(batch, next_obs, alpha)  # (B,), (B, M)
+        losses, priority = ensemble_loss(self.value, values, next_values, reward, batch.discount)  # (B,) each
+        metrics = self._learn_critics(losses, batch.weight)
+        metrics |= self._about_values(values, reward + batch.discount * self.value.mean(next_values))
+        entropy = self._learn_policy(obs, alpha, batch.action_mask)
+        return LearnOutput({**metrics, "entropy": entropy, "alpha": alpha}, priority)
+
+    @torch.no_grad()
+    def _backup(self, batch: Batch, next_obs: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Return reward (B,) and next values (B, M) of the soft target, reward + discount (sum of pi Q + alpha H).
+
+        The entropy H is a number, without a distribution of its own, so it goes into the reward.
+        """
+        logits = self.policy.masked(self.network.actor(next_obs), batch.next_action_mask)
+        reward = batch.reward + batch.discount * alpha * self.policy.entropy(logits)
+        values = self._least(self.target(next_obs))  # (B, A, M)
+        return reward, self.value.expectation(values, logits.softmax(dim=1))
+
+    def _learn_policy(self, obs: Tensor, alpha: Tensor, allowed: Tensor | None) -> Tensor:
+        """Update actor and temperature; return the mean entropy."""
+        logits = self.policy.masked(self.network.actor(obs), allowed)
+        with torch.no_grad():
+            q = self.value.mean(self._least(self.network.critic(obs)))  # (B, A)
+        entropy = self.policy.entropy(logits)
+        loss = -(alpha * entropy + (logits.softmax(dim=1) * q).sum(dim=1)).mean()
+        mean = entropy.detach().mean()
+        self._step_policy(loss, mean - self.target_entropy * self._largest_entropy(allowed))
+        return mean
+
+    def _largest_entropy(self, allowed: Tensor | None) -> Tensor | float:
+        return math.log(self.actions) if allowed is None else allowed.sum(dim=1).log().mean()
+
+    def _least(self, values: Tensor) -> Tensor:
+        """Return for each action the numbers of the critic with the smallest value: (K, B, A, M) -> (B, A, M)."""
+        lowest: Tensor = least(self.value, values.flatten(1, 2)).unflatten(0, values.shape[1:3])
+        return lowest
