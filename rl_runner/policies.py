@@ -110,6 +110,11 @@ class PolicyLearner:
             return rollout.reward
         return self.reward_scale(rollout.reward, rollout.ended)
 
+    def cut(self, mask: BoolArray) -> None:
+        """End the episodes of the environments in `mask` (N,), after the rollout that was learned last."""
+        if self.reward_scale is not None:
+            self.reward_scale.cut(mask)
+
     @torch.no_grad()
     def values(self, rollout: Rollout, value: Tensor) -> tuple[DoubleArray, DoubleArray]:
         """Return the values (T, N) of a rollout's observations, and of their true successors.

@@ -69,6 +69,11 @@ class RewardScale:
         scaled = reward / np.sqrt(self.squares / self.count + self.epsilon)
         return np.asarray(scaled.clip(-self.clip, self.clip))
 
+    def cut(self, mask: BoolArray) -> None:
+        """End the episodes of the environments in `mask` (N,): the next reward begins a new return."""
+        if self.running.size:
+            self.running = np.where(mask, 0.0, self.running)
+
     def _add(self, returns: DoubleArray) -> None:
         """Add a sample to mean and squares (Chan et al. 1979)."""
         n, mean = returns.size, float(returns.mean())

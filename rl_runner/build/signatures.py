@@ -105,7 +105,7 @@ def arguments(key: str, target: Any, node: State) -> None:
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for name, value in node.items():
         if not (open_ended or name in parameters or name.startswith("_")):  # _target_ and the like are Hydra's
-            taken = ", ".join(parameters)
+            taken = ", ".join(parameters) or "none"
             raise UserError(f"{key}.{name}: {target.__name__} takes no such argument; it takes {taken}")
         if name in hints and not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hints[name]):
             raise UserError(f"{key}.{name}: must be {_in_words(hints[name])}, got {value!r}")

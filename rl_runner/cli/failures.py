@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from rl_runner.cli import hints
+from rl_runner.cli import hints, keys
 from rl_runner.cli.table import Verb
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def failure(verb: Verb, args: list[str], e: Exception) -> Failure:
     from rl_runner.types import UserError
 
     line, trace = explain(verb, args, e), "".join(traceback.format_exception(e))
+    line += _set_by(args, line) if isinstance(e, UserError) else ""
     traceback.clear_frames(e.__traceback__)
     if "torch" in sys.modules and isinstance(e, sys.modules["torch"].OutOfMemoryError):
         needed = ". ".join(line.split(". ")[1:3])  # "Tried to allocate ...", "GPU 0 has ...", then advice on allocators
@@ -45,6 +46,15 @@ def failure(verb: Verb, args: list[str], e: Exception) -> Failure:
     if isinstance(e, (UserError, HydraException, OmegaConfBaseException)):
         return Failure(line, getattr(e, "trace", None), exit_code=getattr(e, "exit_code", 2))
     return Failure(f"{type(e).__name__}: {line}", trace, exit_code=1)
+
+
+def _set_by(args: list[str], line: str) -> str:
+    """Return which experiment set the key that a line is about, if the user did not type it."""
+    key, words = line.partition(":")[0], dict(word.lstrip("+").partition("=")[::2] for word in args)
+    experiment = words.get("experiment", "")
+    if key in words or not any(had.name == key for had in keys.of_option("experiment", experiment)):
+        return ""
+    return f"; experiment={experiment} sets it"
 
 
 def explain(verb: Verb, args: list[str], e: Exception) -> str:

@@ -105,6 +105,8 @@ class RolloutLoop:
             if self.rollout:
                 last = self.rollout[-1]
                 self.rollout[-1] = last._replace(truncated=last.truncated | (lost & ~last.terminated))
+            elif cut := getattr(self.agent, "cut", None):  # an agent of the user's own may have none
+                cut(lost)
             self.obs, self.carry = self.envs.reset(lost), Carry.begin(self.carry, lost)
 
 

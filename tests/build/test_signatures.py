@@ -23,6 +23,10 @@ def test_wrong_parts_are_named() -> None:
             "_target_": "rl_runner.sync.Hard",
             "every_day": 1,
         },
+        "part.every_updates: NoTarget takes no such argument; it takes none": {
+            "_target_": "rl_runner.sync.NoTarget",
+            "every_updates": 500,
+        },
         "part: .*'tau'": {"_target_": "rl_runner.sync.Soft"},
         "part.head.tau: must be a number": {
             "_target_": "rl_runner.networks.qnetwork.QNetwork",

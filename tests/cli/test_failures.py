@@ -1,9 +1,11 @@
 """Errors as one line."""
 
+import pytest
 import torch
 
 from rl_runner.cli import failures
 from rl_runner.cli.table import VERBS
+from rl_runner.types import UserError
 
 
 def test_the_full_memory_of_a_gpu_is_told_in_one_line() -> None:
@@ -16,3 +18,17 @@ def test_the_full_memory_of_a_gpu_is_told_in_one_line() -> None:
         "device: the GPU's memory is full: Tried to allocate 105.15 GiB. GPU 0 has a total capacity of 79.19 GiB of "
         "which 30.00 GiB is free; use a smaller batch_size or network, or replay.frames=host"
     )
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ("agent=ppo experiment=pong_84", "; experiment=pong_84 sets it"),  # as the experiment that it extends does
+        ("agent=ppo experiment=pong_84 agent.double=true", ""),
+        ("agent=ppo experiment=frozenlake_q_learning", ""),
+        ("agent=ppo +agent.double=true", ""),
+    ],
+)
+def test_a_key_that_was_not_typed_is_told_with_the_experiment_that_sets_it(args: str, says: str) -> None:
+    error = UserError("agent.double: PPO takes no such argument; it takes gamma")
+    assert failures.failure(VERBS["train"], args.split(), error).line == f"{error}{says}"

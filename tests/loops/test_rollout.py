@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from rl_runner import rng
+from rl_runner.agents.a2c import A2C
 from rl_runner.loops.rollout import RolloutLoop, joined
 from rl_runner.types import Transition, UserError
+from tests.agents.rollouts import SGD, TWO, Table
 
 
 class Recorder:
@@ -122,3 +124,18 @@ def test_before_an_environment_reports_its_first_mask_all_actions_are_allowed():
     second = first._replace(action_mask=np.array([[False, True]]))
     assert joined([first, second]).action_mask.tolist() == [[[True, True]], [[False, True]]]
     assert joined([first]).action_mask is None
+
+
+def test_an_environment_that_is_lost_between_two_rollouts_begins_a_new_scaled_return():
+    """Rewards of 10 and gamma 0.5: the return of environment 0 goes on to 15, that of environment 1 begins again."""
+    agent = A2C(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.5, normalize_rewards=True)
+    scale = agent.reward_scale
+    assert scale is not None
+    scale(np.full((1, 2), 10.0), np.zeros((1, 2), dtype=bool))
+    both, loop = run(2, 0, steps=5)
+    envs: Any = both
+    envs.lost, envs.state_dict, envs.load_state_dict = np.array([False, True]), dict, lambda state: both.obs
+    loop.agent = agent
+    loop.load_state_dict(loop.state_dict())
+    scale(np.full((1, 2), 10.0), np.zeros((1, 2), dtype=bool))
+    assert scale.running.tolist() == [15.0, 10.0]
