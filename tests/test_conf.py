@@ -224,3 +224,15 @@ def test_combinations_of_parts_train(workdir: Path) -> None:
         assert done.code == 0, (words, done)
         done = rlrun("eval", f"outputs/{number}", "episodes=1")
         assert done.code == 0, (words, done)
+
+
+@pytest.mark.parametrize(("agent", "optimizer"), [("ppo", "torch.optim.Adam"), ("a2c", "rl_runner.optim.RMSpropTF")])
+def test_policy_gradients_on_an_atari_game_share_the_torso_and_clip_rewards(agent: str, optimizer: str) -> None:
+    cfg = config(f"agent={agent}", "env=pong")
+    assert cfg["tuned"] == {"file": f"{agent}/atari", "unused": []}
+    assert cfg["network"]["shared"]
+    assert cfg["network"]["init"] == "orthogonal"
+    assert cfg["reward_clip"] == 1.0
+    assert cfg["env"]["life_loss"]
+    assert cfg["optimizer"]["_target_"] == optimizer
+    assert (cfg["optimizer"]["eps"], cfg["optimizer"]["lr_end"]) == (1e-5, 0.0)
