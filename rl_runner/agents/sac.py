@@ -113,6 +113,11 @@ class SAC:
         action: Tensor = mean.tanh()
         return action
 
+    def outputs(self, obs: Tensor) -> dict[str, Tensor]:
+        """Return the Gaussian's parameters (N, D) before tanh, and the actions (N, *D) of evaluation."""
+        mean, log_std = self.network.actor(self.network.normalized(obs))
+        return {"mean": mean, "log_std": log_std, "action": self.actions.in_environment(mean.tanh())}
+
     def metrics(self, step: int) -> dict[str, float]:
         """Nothing to report: the policy explores by itself, and its entropy is a metric of learning."""
         return {}
