@@ -24,7 +24,7 @@ from rl_runner.run import provenance
 from rl_runner.run.directory import RunDirectory
 from rl_runner.screen.playback import playback
 from rl_runner.screen.video import VideoFile
-from rl_runner.types import Array, Evaluate, HasOutputs, State, UserError
+from rl_runner.types import Array, Carry, Evaluate, HasOutputs, Policy, State, UserError
 
 FORMAT = "rlrun export 1"  # the first entry of results.json
 ONNX, WEIGHTS, CONFIG, RESULTS = "model.onnx", "model.safetensors", "config.json", "results.json"
@@ -68,7 +68,8 @@ def run(job: ExportJob) -> None:
         UserError: a file cannot be written, or the written network computes something else than the agent.
     """
     require_own(job.out)
-    obs = observed(job)
+    obs = observed(job.agent, job.envs, job.observations, job.rng)
+    job.envs.close()
     with _replacing(job.out) as directory:
         files.write_onnx(job.agent, obs, directory / ONNX)
         files.write_weights(job.agent.network, directory / WEIGHTS)
@@ -86,7 +87,7 @@ def run(job: ExportJob) -> None:
     for line in said:
         print(line)
     if results["score_of"] != "eval":
-        print(f"no score on fresh seeds: rlrun eval {job.checkpoint}, then export again")
+        print(f"no score on fresh seeds: {shlex.join(['rlrun', 'eval', str(job.checkpoint)])}, then export again")
     print(f"checked: {checked}" if checked else f"not checked: {files.missing('onnxruntime')}")
     print(f"push it:  {shlex.join(['hf', 'upload', f'YOUR_NAME/{card.name}', str(job.out), '.'])}")
 
@@ -111,19 +112,17 @@ def require_own(out: Path) -> None:
     raise UserError(f"out: {out} holds {there[0]}, which is of no export; choose another directory")
 
 
-def observed(job: ExportJob) -> Array:
-    """Return observations (K, *O) of the environment, reached by the agent with half of its actions random."""
-    envs, mode, carry = job.envs, Evaluate(job.rng, 0.5), None
-    obs = envs.reset()
+def observed(policy: Policy, envs: EpisodicVectorEnv, count: int, rng: np.random.Generator) -> Array:
+    """Return observations (count, *O) of environments, reached by a policy with half of its actions random."""
+    obs, carry, mode = envs.reset(), None, Evaluate(rng, 0.5)
     rows = [obs.copy()]
-    while len(rows) * envs.num_envs < job.observations:
-        action, carry = job.agent.act(obs, carry, mode, envs.action_mask)
+    while len(rows) * envs.num_envs < count:
+        action, carry = policy.act(obs, carry, mode, envs.action_mask)
         envs.send(action)
         tr = envs.recv()
         rows.append(tr.next_obs.copy())
-        obs = envs.reset(tr.ended) if tr.ended.any() else tr.next_obs
-    envs.close()
-    return np.concatenate(rows)[: job.observations]
+        obs, carry = (envs.reset(tr.ended), Carry.begin(carry, tr.ended)) if tr.ended.any() else (tr.next_obs, carry)
+    return np.concatenate(rows)[:count]
 
 
 def results_of(job: ExportJob) -> State:
@@ -170,7 +169,8 @@ def _card(job: ExportJob, obs: Array, results: State, directory: Path) -> Card:
 
 def _notes(job: ExportJob) -> list[str]:
     """Return what users of the network must know that its inputs and outputs do not say."""
-    notes, first = [], first_action(job.envs.action_space)
+    first = first_action(job.envs.action_space)
+    notes = ["`env` in `config.json` says how the environment is made, and how its observations are preprocessed."]
     if job.envs.stack > 1:
         notes.append(f"An observation is a stack of {job.envs.stack} frames, the newest last.")
     if job.config["precision"] == "bf16":
