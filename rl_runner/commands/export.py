@@ -73,7 +73,7 @@ def run(job: ExportJob) -> None:
     with _replacing(job.out) as directory:
         files.write_onnx(job.agent, obs, directory / ONNX)
         files.write_weights(job.agent.network, directory / WEIGHTS)
-        _write_json(directory / CONFIG, job.config)
+        _write_json(directory / CONFIG, {key: value for key, value in job.config.items() if key != "logger"})
         results = results_of(job)
         _write_json(directory / RESULTS, results)
         said = [*_draw(job, directory / CURVE), *_film(job, directory / VIDEO)]
