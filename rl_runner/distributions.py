@@ -69,6 +69,10 @@ class Categorical:
             return parameters.argmax(dim=1)
         return torch.stack([logits.argmax(dim=1) for logits in parameters.split(self.sizes, dim=1)], dim=1)
 
+    def named(self, parameters: Tensor) -> dict[str, Tensor]:
+        """Return the parameters by name."""
+        return {"logits": parameters}
+
     def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor:
         """Return the parameters with probability 0 where `allowed` (B, P) is False."""
         return parameters if allowed is None else parameters.masked_fill(~allowed, LOWEST)
@@ -109,6 +113,11 @@ class Gaussian:
     def mode(self, parameters: Tensor) -> Tensor:
         """Return the means (B, D)."""
         return parameters.chunk(2, dim=1)[0]
+
+    def named(self, parameters: Tensor) -> dict[str, Tensor]:
+        """Return the parameters (B, D) by name."""
+        mean, log_std = parameters.chunk(2, dim=1)
+        return {"mean": mean, "log_std": log_std}
 
     def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor:
         """Return the parameters; there are no masks of continuous actions."""

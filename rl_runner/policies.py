@@ -88,6 +88,11 @@ class PolicyLearner:
         action: Array = self.distribution.sample(parameters, noise).cpu().numpy()
         return action
 
+    def outputs(self, obs: Tensor) -> dict[str, Tensor]:
+        """Return the distribution's parameters (N, ...) by name, and the most probable actions (N, *D)."""
+        parameters = self.network.policy(obs)
+        return {**self.distribution.named(parameters), "action": self.distribution.mode(parameters)}
+
     def metrics(self, step: int) -> dict[str, float]:
         """Nothing to report: the policy explores by itself."""
         return {}

@@ -215,6 +215,25 @@ class HasWeights(Protocol):
 
 
 @runtime_checkable
+class HasOutputs(Policy, Protocol):
+    """An agent that acts by a network which other programs can run (`rlrun export`).
+
+    `outputs` computes with tensors alone, so that it can be traced. It is called with the network in evaluation mode.
+    """
+
+    @property
+    def network(self) -> Any: ...  # nn.Module
+    def outputs(self, obs: Tensor) -> dict[str, Tensor]: ...  # (B, *O) -> (B, ...) by name; "action": of evaluation
+
+
+@runtime_checkable
+class HasReturns(Protocol):
+    """A value representation that knows the distribution of returns, not their mean alone."""
+
+    def distribution(self, values: Tensor) -> dict[str, Tensor]: ...  # (B, A, M) -> (B, A, ...) by name
+
+
+@runtime_checkable
 class HasOptimizer(Protocol):
     """An agent that learns by gradients."""
 
@@ -280,6 +299,7 @@ class Distribution(Protocol):
     def noise(self, n: int, rng: np.random.Generator) -> Array: ...  # what `sample` needs for n actions
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor: ...  # (B, P) -> (B, *D)
     def mode(self, parameters: Tensor) -> Tensor: ...  # (B, P) -> (B, *D)
+    def named(self, parameters: Tensor) -> dict[str, Tensor]: ...  # (B, P) -> (B, ...) by the names of statistics
     def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor: ...  # (B, P), (B, P) -> (B, P)
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor: ...  # (B, P), (B, *D) -> (B,)
     def entropy(self, parameters: Tensor) -> Tensor: ...  # (B, P) -> (B,)

@@ -97,6 +97,10 @@ class Categorical:
         """(..., M) logits -> (...)."""
         return values.softmax(dim=-1) @ self.returns(values.device)
 
+    def distribution(self, values: Tensor) -> dict[str, Tensor]:
+        """Return the probabilities (..., M) of the returns."""
+        return {"probabilities": values.softmax(dim=-1)}
+
     def expectation(self, values: Tensor, policy: Tensor) -> Tensor:
         """(B, A, M) logits, probabilities (B, A) -> (B, M) logits of the mixture."""
         return _expected(values.softmax(dim=-1), policy).log()
@@ -146,6 +150,10 @@ class Quantile:
         """(..., M) -> (...)."""
         return values.mean(dim=-1)
 
+    def distribution(self, values: Tensor) -> dict[str, Tensor]:
+        """Return the quantiles (..., M)."""
+        return {"quantiles": values}
+
     def expectation(self, values: Tensor, policy: Tensor) -> Tensor:
         """(B, A, M), probabilities (B, A) -> (B, M): quantiles averaged, as in Vieillard et al. 2020."""
         return _expected(values, policy)
@@ -181,6 +189,10 @@ class ImplicitQuantile:
     def mean(self, values: Tensor) -> Tensor:
         """(..., 2 K) -> (...)."""
         return values[..., : values.shape[-1] // 2].mean(dim=-1)
+
+    def distribution(self, values: Tensor) -> dict[str, Tensor]:
+        """Return the quantiles (..., K)."""
+        return {"quantiles": values[..., : values.shape[-1] // 2]}
 
     def expectation(self, values: Tensor, policy: Tensor) -> Tensor:
         """(B, A, 2 K), probabilities (B, A) -> (B, 2 K); all actions have the same levels."""

@@ -118,6 +118,10 @@ class DDPG:
         self.network.train()
         return action
 
+    def outputs(self, obs: Tensor) -> dict[str, Tensor]:
+        """Return the actions (N, *D) of evaluation."""
+        return {"action": self.actions.in_environment(self.network.actor(self.network.normalized(obs)))}
+
     def metrics(self, step: int) -> dict[str, float]:
         """Return what the noise reports, its standard deviation."""
         return self.exploration.metrics(step)

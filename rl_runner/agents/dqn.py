@@ -24,6 +24,7 @@ from rl_runner.types import (
     Carry,
     Clock,
     Exploration,
+    HasReturns,
     IntArray,
     LearnOutput,
     Mode,
@@ -137,6 +138,13 @@ class DQN:
         q = self.value.mean(self.online(obs))
         self.online.train()
         return q
+
+    def outputs(self, obs: Tensor) -> dict[str, Tensor]:
+        """Return action values (N, A), greedy actions (N,) and, where it is learned, the distribution of returns."""
+        values = self.online(obs)  # (N, A, M)
+        q = self.value.mean(values)
+        returns = self.value.distribution(values) if isinstance(self.value, HasReturns) else {}
+        return {"q": q, **returns, "action": q.argmax(dim=1)}
 
     def learn(self, batch: Batch) -> LearnOutput:
         """Do one gradient update."""

@@ -82,6 +82,11 @@ class SAC(SoftLearner):
         action: Tensor = mean.tanh()
         return action
 
+    def outputs(self, obs: Tensor) -> dict[str, Tensor]:
+        """Return the Gaussian's parameters (N, D) before tanh, and the actions (N, *D) of evaluation."""
+        mean, log_std = self.network.actor(self.network.normalized(obs))
+        return {"mean": mean, "log_std": log_std, "action": self.actions.in_environment(mean.tanh())}
+
     def learn(self, batch: Batch) -> LearnOutput:
         """Do one gradient update of the critics, then one of the actor and the temperature."""
         obs, next_obs, alpha = self.network.normalized(batch.obs), self.network.normalized(batch.next_obs), self.alpha

@@ -101,6 +101,11 @@ class SACDiscrete(SoftLearner):
         action: Array = self.policy.sample(logits, noise).cpu().numpy()
         return action
 
+    def outputs(self, obs: Tensor) -> dict[str, Tensor]:
+        """Return the policy's logits (N, A) and the actions (N,) of evaluation."""
+        logits = self.network.actor(self.network.normalized(obs))
+        return {"logits": logits, "action": self.policy.mode(logits)}
+
     def learn(self, batch: Batch) -> LearnOutput:
         """Do one gradient update of the critics, then one of the actor and the temperature."""
         obs, next_obs, alpha = self.network.normalized(batch.obs), self.network.normalized(batch.next_obs), self.alpha

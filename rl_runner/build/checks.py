@@ -128,6 +128,17 @@ PLAYING: dict[str, Check] = {
     "video": _or_null((lambda x: isinstance(x, str), "a file name ending in .mp4 or .gif")),
     "trust": _names,
 }
+EXPORT: dict[str, Check] = {
+    "checkpoint": (
+        EVALUATION["checkpoint"][0],
+        "a run or a checkpoint directory, or latest (rlrun export outputs/...)",
+    ),
+    "out": _or_null(_text),
+    "observations": _integer(32),
+    "seed": _integer(0),
+    "video": _switch,
+    "trust": _names,
+}
 
 
 def require(cfg: State, checks: Mapping[str, Check]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from rl_runner.build.init_from import init_from
 from rl_runner.build.recipes import Learner
 from rl_runner.build.signatures import check, make, named, require
 from rl_runner.commands.eval import EvalJob
+from rl_runner.commands.export import ExportJob
+from rl_runner.commands.network_files import package
 from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
 from rl_runner.envs.vector import EpisodicVectorEnv
@@ -26,7 +29,7 @@ from rl_runner.run.loggers import Logger, Sender
 from rl_runner.run.plan import Plan
 from rl_runner.schedules import Every
 from rl_runner.screen.video import ffmpeg
-from rl_runner.types import Agent, Evaluate, State, UserError, ValueAgent
+from rl_runner.types import Agent, Evaluate, HasOutputs, State, UserError, ValueAgent
 
 
 def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
@@ -144,6 +147,42 @@ def play_job(cfg: State) -> PlayJob:
     agent, checkpoint, _ = saved_agent(trained, envs, *_named(cfg, run))
     mode = Evaluate(rng.generator(cfg["seed"], "test"), epsilon)
     return PlayJob(envs, agent, mode, *length, video, f"{envs.backend.name}, {checkpoint.name}")
+
+
+def export_job(cfg: State) -> ExportJob:
+    """Build what `rlrun export` needs: the saved agent on the CPU, and fresh environments.
+
+    Raises:
+        UserError: no such agent, a missing package, a value out of range, or an agent without a network.
+    """
+    checks.require(cfg, checks.EXPORT)
+    for name in ("onnx", "onnxscript", "safetensors"):
+        package(name)
+    if cfg["video"]:
+        ffmpeg()
+        draw_without_a_screen()
+    run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
+    trained = saved.load_run_config(run, cfg["trust"])
+    run.refuse_links()
+    drawing = viewer(trained["env"]) if cfg["video"] else None
+    envs = environments(trained["env"], 4, cfg["seed"], "export")
+    fp32 = {**copy.deepcopy(trained), "precision": "fp32"}  # bf16 is for fast learning; few programs run it
+    agent, checkpoint, step = saved_agent(fp32, envs, *_named({**cfg, "device": "cpu"}, run))
+    if not isinstance(agent, HasOutputs):
+        kind, has = type(agent).__name__, "method `outputs`" if hasattr(agent, "network") else "network"
+        raise UserError(f"export: {kind} has no {has}; what it learned is in {checkpoint}/agent.npz")
+    return ExportJob(
+        run=run,
+        checkpoint=checkpoint,
+        step=step,
+        agent=agent,
+        config=trained,
+        envs=envs,
+        observations=cfg["observations"],
+        rng=rng.generator(cfg["seed"], "export"),
+        viewer=drawing,
+        out=Path(cfg["out"]) if cfg["out"] else run.path / "export",
+    )
 
 
 def learner_of(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:

@@ -14,6 +14,7 @@ from rl_runner.cli.table import VERBS, Verb
 GYM_ID = re.compile(r"(?P<namespace>[\w:.-]+/)?(?P<name>[\w.-]+?)(?P<mode>NoFrameskip|Deterministic)?-v\d+")
 VERB_ALIASES = {
     "eval": ("evaluate", "test", "score", "benchmark"),
+    "export": ("onnx", "convert", "publish", "push", "upload", "deploy"),
     "play": ("watch", "enjoy", "render", "show", "video", "demo"),
     "train": ("run", "learn", "fit", "start"),
     "train resume=RUN": ("resume", "continue"),

@@ -63,6 +63,12 @@ def _play(cfg: Any) -> None:
     verbs.play(cfg)
 
 
+def _export(cfg: Any) -> None:
+    from rl_runner.cli import verbs
+
+    verbs.export(cfg)
+
+
 VERBS = {
     verb.name: verb
     for verb in (
@@ -100,6 +106,18 @@ VERBS = {
             several=False,
             runs=("checkpoint",),
             paths=("checkpoint", "video"),
+            noted=False,
+        ),
+        Verb(
+            name="export",
+            summary="write a saved agent for other programs: ONNX, weights, results and a model card",
+            usage="RUN [key=value ...]   RUN: a run's directory, a checkpoint's, or latest",
+            work=_export,
+            groups=(),
+            argument="checkpoint",
+            several=False,
+            runs=("checkpoint",),
+            paths=("checkpoint", "out"),
             noted=False,
         ),
     )

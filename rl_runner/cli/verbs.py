@@ -17,6 +17,7 @@ from rl_runner.cli import evaluations
 from rl_runner.cli.failures import failure
 from rl_runner.cli.table import VERBS
 from rl_runner.commands import eval as evaluation
+from rl_runner.commands import export as exporting
 from rl_runner.commands import play as playing
 from rl_runner.launch.task import in_sweep, overrides, shortest
 from rl_runner.report.curves import last_return
@@ -109,8 +110,16 @@ def play(cfg: Any) -> None:
         playing.run(build.play_job(settings))
 
 
+def export(cfg: Any) -> None:
+    """Write a saved agent as a directory for other programs and model hubs."""
+    _refuse_chdir()
+    settings = saved.plain(cfg)
+    with naming_their_code(lambda: _config_of(settings)):
+        exporting.run(build.export_job(settings))
+
+
 def _config_of(settings: State) -> State:
-    """Return the configuration of the run that is evaluated or watched, or that of a random agent."""
+    """Return the configuration of the run that is evaluated, watched or exported, or that of a random agent."""
     if settings["checkpoint"] is None:
         return settings
     run, _ = RunDirectory.find(settings["checkpoint"], str(settings["which"]))

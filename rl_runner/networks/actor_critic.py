@@ -98,7 +98,7 @@ class ActorCritic(nn.Module):
         parameters: Tensor = self.policy_out(features)
         if self.log_std is None:
             return parameters
-        return torch.cat([parameters, self.log_std.expand(len(parameters), -1)], dim=1)
+        return torch.cat([parameters, self.log_std.expand(parameters.shape[0], -1)], dim=1)
 
 
 def _stream(torso: Callable[[gym.Space[Any]], nn.Module], space: gym.Space[Any]) -> tuple[nn.Module, nn.Module, int]:

@@ -54,6 +54,13 @@ class ActionRange:
         clipped: Array = np.clip(action, self.space.low, self.space.high)  # rounding may have left the bounds
         return clipped
 
+    def in_environment(self, scaled: Tensor) -> Tensor:
+        """Return the same as `to_environment`, of tensors."""
+        arrays = (self._middle, self._half, self.space.low, self.space.high)
+        middle, half, low, high = (torch.from_numpy(a).to(scaled.device) for a in arrays)
+        action = (middle + half * scaled).to(low.dtype).reshape(-1, *self.space.shape)
+        return action.maximum(low).minimum(high)
+
     def scaled(self, action: Tensor) -> Tensor:
         """Actions (B, *D) in the environment's units -> (B, D) floats in [-1, 1]."""
         if action.device not in self._tensors:

@@ -151,7 +151,7 @@ class OneHot(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,) or (B, k) integers -> (B, sum of sizes) floats."""
-        columns = x.long().reshape(len(x), len(self.sizes)).unbind(dim=1)
+        columns = x.long().reshape(x.shape[0], len(self.sizes)).unbind(dim=1)
         hot = [nn.functional.one_hot(c - s, n) for c, s, n in zip(columns, self.starts, self.sizes, strict=True)]
         return torch.cat(hot, dim=1).float()
 

@@ -121,7 +121,7 @@ class QuantileLevels(nn.Module):
         else:
             count = max(self.levels, 32)
             middles = (torch.arange(count, device=features.device) + 0.5) / count
-            level = middles.expand(len(features), count)
+            level = middles.expand(features.shape[0], count)
         embedded = self.embedding(torch.cos(level[..., None] * self.frequency))  # (B, K, F)
         return (features[:, None, :] * embedded).flatten(0, 1), level
 

@@ -47,7 +47,7 @@ def entry(overrides: Sequence[str]) -> State:
         "overrides": list(overrides),
         "directory": os.getcwd(),
         "git": git_state(Path.cwd()),
-        "versions": {"python": platform.python_version(), "rlrun": __version__, **dict(map(_version, PACKAGES))},
+        "versions": versions(),
         "host": {
             "name": platform.node(),
             "system": platform.platform(),
@@ -57,6 +57,23 @@ def entry(overrides: Sequence[str]) -> State:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
+
+
+def versions() -> State:
+    """Return the versions of Python, rlrun and the packages that results depend on."""
+    return {"python": platform.python_version(), "rlrun": __version__, **dict(map(_version, PACKAGES))}
+
+
+def published(run: Path) -> list[State]:
+    """Return of each start and resume of a run what may be published: the time, the versions and the commit.
+
+    Command lines, directories and the machine are left out. A file that cannot be read counts as empty.
+    """
+    try:
+        found = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
+        return [{key: one.get(key) for key in ("started", "versions", "git")} for one in found]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []
 
 
 def git_state(directory: Path) -> State | None:

@@ -129,7 +129,7 @@ def test_configuration_lists_every_option_tuned_file_and_key_of_a_command() -> N
             assert f"`{option}`" in page, f"{group}={option}"
     for file in (catalogue.conf_dir() / "tuned").glob("*/*.yaml"):
         assert f"[{file.parent.name}/{file.stem}](" in page, file
-    for verb in ("eval", "play"):
+    for verb in ("eval", "export", "play"):
         section = page.partition(f"## Keys of `rlrun {verb}`")[2].partition("\n## ")[0]
         for name, _ in leaves(yaml.safe_load((catalogue.conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8")), []):
             if not name.startswith("env."):

@@ -108,3 +108,11 @@ def test_actors() -> None:
     assert 0.1 < small.out.weight.abs().max() <= 0.3
     assert 0 < small.out.bias.abs().max() <= 0.3
     assert not torch.any(small.hidden[0].bias)
+
+
+def test_tensors_are_brought_into_the_environments_units_as_arrays_are() -> None:
+    actions = ActionRange(GAS)
+    scaled = np.random.default_rng(0).uniform(-1.1, 1.1, (50, 3)).astype(np.float32)
+    given = actions.in_environment(torch.from_numpy(scaled)).numpy()
+    assert given.dtype == np.float32
+    np.testing.assert_array_equal(given, actions.to_environment(scaled))

@@ -85,3 +85,13 @@ def test_a_full_disk_does_not_end_the_run(tmp_path: Path, capsys: pytest.Capture
     file = tmp_path / "provenance.json"
     assert capsys.readouterr().out == f"{file} cannot be written (File too large); the run goes on without it\n"
     assert [entry["overrides"] for entry in entries(tmp_path)] == [["seed=1"]]
+
+
+def test_what_may_be_published(tmp_path: Path) -> None:
+    provenance.record(tmp_path, ["env=secret"])
+    (entry,) = provenance.published(tmp_path)
+    assert entry["versions"]["torch"] == torch.__version__
+    assert set(entry) == {"started", "versions", "git"}
+    for text in ("{", "3", "[3]"):
+        (tmp_path / "provenance.json").write_text(text)
+        assert provenance.published(tmp_path) == []
