@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rl_runner.build.theirs import naming_their_code
 from rl_runner.commands.doctor import Report
 from rl_runner.commands.train import TrainJob
 from rl_runner.doctor import environment, planned, played, speed, trained
-from rl_runner.doctor.finding import gigabytes
+from rl_runner.doctor.finding import Finding, gigabytes
 from rl_runner.doctor.planned import Plan
 from rl_runner.doctor.speed import Speed
 from rl_runner.doctor.trained import Trained
@@ -54,13 +55,21 @@ def of_configuration(cfg: Any, directory: Path, words: list[str], seconds: float
             found = planned.findings(plan, (*planned.CHECKS, planned.untuned))
             facts, numbers = _sizes(plan)
             facts = [*(row for row in job.facts if row[0] != "run"), *facts]
-            if seconds and not any(finding.refused for finding in found):
+            if seconds and not _refused(found):
                 probed = _probed(config)
                 facts += probed.facts() if probed else []
                 found += environment.findings(probed) if probed else []
-                measured, more = _measured(job, seconds)
-                facts, numbers = facts + measured, numbers | more
+            if seconds and not _refused(found):
+                try:
+                    measured, more = _measured(job, seconds)
+                    facts, numbers = facts + measured, numbers | more
+                except UserError as e:
+                    found.append(environment.stopping(str(e)))
     return Report(facts, found, numbers)
+
+
+def _refused(found: Sequence[Finding]) -> bool:
+    return any(finding.refused for finding in found)
 
 
 def _sizes(plan: Plan) -> tuple[Facts, State]:
@@ -70,14 +79,15 @@ def _sizes(plan: Plan) -> tuple[Facts, State]:
     free = f"{gigabytes(plan.free_memory)} are free" if plan.free_memory is not None else "what is free is unknown"
     process = f"the process {gigabytes(now)} now" if now else "the process"
     keep = int(plan.get("checkpoint.keep") or 1)
-    disk = f"{gigabytes(plan.checkpoint)} a checkpoint, at most {gigabytes((keep + 1) * plan.checkpoint)} at once"
+    at_once = (keep + 1) * plan.checkpoint
+    disk = f"{gigabytes(plan.checkpoint)} a checkpoint at the end, at most {gigabytes(at_once)} at once"
     facts = [
         ("memory", f"{process}{f', still to come {parts}' if parts else ''}; {free}"),
         ("disk", f"{disk}; {gigabytes(plan.free_disk or 0)} are free"),
     ]
     numbers = {
         "memory": {"process": now, "to_come": wanted, "free": plan.free_memory},
-        "disk": {"checkpoint": plan.checkpoint, "at_once": (keep + 1) * plan.checkpoint, "free": plan.free_disk},
+        "disk": {"checkpoint": plan.checkpoint, "at_once": at_once, "free": plan.free_disk},
     }
     return facts, numbers
 
@@ -89,7 +99,7 @@ def _measured(job: TrainJob, seconds: float) -> tuple[Facts, State]:
     hours = measured.hours(total, int(cfg.get("learning_starts") or 0))
     facts = [("speed", _in_words(measured))]
     if hours is not None:
-        steps = f"{total:,} steps take about {speed.duration(hours)}, and evaluations and checkpoints come on top"
+        steps = f"{total:,} steps take about {speed.duration(hours)}, without evaluations and checkpoints"
         facts.append(("time", steps))
     peak = memory.resident()
     facts += [("memory then", gigabytes(peak))] if peak else []

@@ -32,7 +32,7 @@ def plan(cfg: State, loop: Loop, run: Path, resumed: bool) -> Plan:
         resumed: the run goes on.
     """
     saved = bool(cfg["checkpoint"]["replay"])
-    whole, on_host = _replay_bytes(loop)
+    whole, on_host = _replay_bytes(loop, cfg["total_steps"])
     return Plan(
         cfg=cfg,
         resumed=resumed,
@@ -81,12 +81,14 @@ def _weights(agent: Agent) -> int:
     return sum(p.nbytes for p in network.parameters()) if isinstance(network, nn.Module) else 0
 
 
-def _replay_bytes(loop: Loop) -> tuple[int, int]:
-    """Return the bytes of a full replay memory: all of it, and what is on the host if it is not saved."""
+def _replay_bytes(loop: Loop, total_steps: int) -> tuple[int, int]:
+    """Return the bytes of the rows that a run writes: all of them, and what is on the host if it is not saved."""
     if not isinstance(loop, ReplayLoop):
         return 0, 0
     storage = loop.replay.storage
-    return storage.nbytes, storage.nbytes - (storage.frames.nbytes if isinstance(storage.frames, DeviceFrames) else 0)
+    elsewhere = storage.frames.nbytes if isinstance(storage.frames, DeviceFrames) else 0
+    share = min(1.0, 1.1 * total_steps / (storage.rows * storage.num_envs))  # an episode of L steps takes L + 1 rows
+    return int(share * storage.nbytes), int(share * (storage.nbytes - elsewhere))
 
 
 def _size(node: Any) -> int:

@@ -43,7 +43,7 @@ class Probe:
         cfg: the configuration of the run.
         dtype: of the environment's own observations, before rlrun stores them.
         stored: type in which they are stored.
-        image: observations are images, whose scale the network knows.
+        scaled: the network knows the observations' scale: they are images, or it normalises them.
         low, high: smallest and largest number of each component; empty before the first observation.
         rewards: one per step.
         lengths: of the episodes that ended.
@@ -51,14 +51,15 @@ class Probe:
         infinite: where an observation or a reward was not finite, in words.
         outside: where an observation left its space, in words.
         differs: where the same seed and actions gave something else, in words.
-        wrong: what Gymnasium's checker or the environment's wrappers found.
+        stopped: what rlrun's own checks would stop training with.
+        wrong: what Gymnasium's checker found.
     """
 
     name: str
     cfg: State
     dtype: str = ""
     stored: str = ""
-    image: bool = False
+    scaled: bool = False
     low: Array = field(default_factory=lambda: np.empty(0))
     high: Array = field(default_factory=lambda: np.empty(0))
     rewards: list[float] = field(default_factory=list)
@@ -67,12 +68,13 @@ class Probe:
     infinite: str = ""
     outside: str = ""
     differs: str = ""
+    stopped: str = ""
     wrong: list[str] = field(default_factory=list)
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what was seen, as rows of a table."""
-        rewards, kind = self.rewards or [0.0], self.dtype if self.dtype == self.stored else self.dtype + " stored as "
-        seen = f"{kind}{'' if self.dtype == self.stored else self.stored}"
+        rewards = [reward for reward in self.rewards if np.isfinite(reward)] or [0.0]
+        seen = self.dtype if self.dtype == self.stored else f"{self.dtype}, stored as {self.stored},"
         if self.low.size:
             seen += f" in [{self.low.min():.4g}, {self.high.max():.4g}]"
         zeros = sum(reward == 0 for reward in rewards) / len(rewards)
@@ -108,7 +110,7 @@ def probe(make: Callable[[], Backend], raw: Callable[[], gym.Env[Any, Any]] | No
         found.differs = _compare(again, episodes)
         again.close()
     except UserError as e:  # what training would stop with
-        found.wrong.append(str(e))
+        found.stopped = str(e)
     return found
 
 
@@ -121,10 +123,10 @@ def _ask_gymnasium(raw: Callable[[], gym.Env[Any, Any]], found: Probe) -> None:
         try:
             check_env(env.unwrapped, skip_render_check=True, skip_close_check=True)
         except Exception as e:  # it raises many kinds, and so may the environment
-            found.wrong.append(f"Gymnasium's checker: {' '.join(str(e).split()) or type(e).__name__}")
+            found.wrong.append(" ".join(str(e).split()) or type(e).__name__)
     for text in dict.fromkeys(" ".join(_bare(str(warning.message)).split()) for warning in caught):
         if not any(part in text for part in LEFT_OUT):
-            found.wrong.append(f"Gymnasium's checker: {text}")
+            found.wrong.append(text)
     env.close()
 
 
@@ -140,9 +142,11 @@ def _play(backend: Backend, found: Probe) -> list[Played]:
     """Take random steps; note what they show. Return the episodes."""
     stream, all_of_it = rng.generator(0, "doctor"), np.ones(1, dtype=np.bool_)
     backend.action_space.seed(0)
-    first = first_action(backend.action_space) or 0  # agents count actions from 0
+    offset = first_action(backend.action_space)
+    first = 0 if offset is None else offset  # agents count actions from 0
     space = backend.observation_space
-    found.stored, found.image = str(space.dtype), space.shape is not None and len(space.shape) == 3
+    image = space.shape is not None and len(space.shape) == 3
+    found.stored, found.scaled = str(space.dtype), image or backend.normalized
     found.dtype = found.dtype or found.stored
     found.limited = backend.protocol.get("max_steps") is None or found.cfg["env"].get("max_steps") is not None
     episodes: list[Played] = []
@@ -207,10 +211,23 @@ def _observe(obs: Array, space: Any, found: Probe, step: int) -> None:
 # The checks.
 
 
+def stops_training(probe: Probe) -> Iterator[Finding]:
+    """A check that training makes at every step has found something."""
+    if probe.stopped:
+        yield stopping(probe.stopped)
+
+
+def stopping(error: str) -> Finding:
+    """Return the finding of an error that ends training soon after its start; its message begins with a key."""
+    key, _, said = error.partition(": ")
+    return Finding(key, said, "", "training stops with this", refused=True)
+
+
 def told_by_gymnasium(probe: Probe) -> Iterator[Finding]:
-    """Gymnasium's checker, or a check that training makes, has found something."""
+    """Gymnasium's checker has found something."""
     for text in probe.wrong:
-        yield Finding("env", text.removeprefix("env: "), "", "mend the environment")
+        if not (probe.differs and "eterministic" in text):  # said below, with the step
+            yield Finding("env", f"Gymnasium's checker: {text.rstrip('.')}", "", "correct the environment")
 
 
 def infinite(probe: Probe) -> Iterator[Finding]:
@@ -223,7 +240,7 @@ def infinite(probe: Probe) -> Iterator[Finding]:
 def not_repeatable(probe: Probe) -> Iterator[Finding]:
     """An episode is not a function of its seed and actions."""
     if probe.differs:
-        why = f"gives another {probe.differs} for the same seed and actions: a resumed run is not exact"
+        why = f"goes another way at {probe.differs}, with the same seed and actions: a resumed run is not exact"
         yield Finding(
             "env", probe.name, why, "draw all random numbers from self.np_random, and keep no state over resets"
         )
@@ -238,7 +255,7 @@ def outside_its_space(probe: Probe) -> Iterator[Finding]:
 def observations_of_large_scale(probe: Probe) -> Iterator[Finding]:
     """Numbers are large, and the network does not normalise them."""
     network = probe.cfg.get("network") or {}
-    if probe.image or not probe.low.size or network.get("normalize", True) or not probe.stored.startswith("float"):
+    if probe.scaled or not probe.low.size or network.get("normalize", True) or not probe.stored.startswith("float"):
         return
     size = np.maximum(np.abs(probe.low), np.abs(probe.high))
     if size.max() > LARGE_OBSERVATION:
@@ -280,6 +297,7 @@ def endless(probe: Probe) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Probe], Iterator[Finding]], ...] = (
+    stops_training,
     told_by_gymnasium,
     infinite,
     not_repeatable,

@@ -30,7 +30,7 @@ class Plan:
         noisy: the network explores by itself.
         memory: bytes that training will still take on the host, by what they are for.
         free_memory: bytes; None: unknown.
-        checkpoint: bytes of one with a full replay memory.
+        checkpoint: bytes of the last one.
         free_disk: bytes where the run goes; None: unknown.
     """
 
@@ -238,8 +238,8 @@ def own_stickiness(plan: Plan) -> Iterator[Finding]:
         *([f"skips {skip} frames"] if skip not in (None, 1) else []),
     ]
     if by_itself and not {"repeat_action_probability", "frameskip"} & set(typed):
-        why = f"{' and '.join(by_itself)} by itself, in colour and without preprocessing; its scores are others'"
-        game = plan.registered.get("game", "NAME")
+        why = f"{' and '.join(by_itself)} by itself, so that its scores do not compare with env=atari"
+        game = plan.registered["game"]
         right = f"use env=atari env.game={game}, or choose both: {KWARGS}"
         yield Finding("env.id", plan.get("env.id"), why, right)
 
@@ -256,7 +256,7 @@ def untuned(plan: Plan) -> Iterator[Finding]:
     learns = plan.get("optimizer") or plan.get("exploration")
     if learns and isinstance(plan.get("tuned"), dict) and plan.get("tuned.file") is None:
         agent, env = plan.get("agent.name"), plan.get("env.name")
-        why = f"of conf/tuned is for {agent} on {env}: the agent's defaults were not tried there"
+        why = f"in conf/tuned is for {agent} on {env}: the agent's defaults were not tried there"
         yield Finding("tuned", "no file", why, "expect to tune optimizer.lr, total_steps and exploration")
 
 

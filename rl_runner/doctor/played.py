@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.types import Agent, Array, Carry, Evaluate, ValueAgent
+from rl_runner.types import Agent, Array, Carry, Evaluate, Transition, ValueAgent
 
 STEPS = 2_000  # over all environments
-SHOWN = 500  # observations that the units are shown
+SHOWN = 500  # observations that the units are shown, at least
+ASTRAY = 0.3  # probability of random actions in a second walk, for observations off the agent's own path
 FORGOTTEN = 0.05  # share of the return that the end of a cut episode may hide
 
 
@@ -48,32 +49,38 @@ def play(agent: Agent, envs: EpisodicVectorEnv, mode: Evaluate, gamma: float, re
         gamma: discount per step.
         reward_clip: rewards are clipped to [-x, x] in learning; None: they are not.
     """
-    obs, carry, clip = envs.reset(), None, math.inf if reward_clip is None else reward_clip
-    seen, values, rewards, terminal, ended = [], [], [], [], []
-    for _ in range(-(-STEPS // envs.num_envs)):
-        seen.append(obs)
-        if isinstance(agent, ValueAgent):
-            values.append(_largest(agent, obs, envs.action_mask))
-        action, carry = agent.act(obs, carry, mode, envs.action_mask)
-        envs.send(action)
-        tr = envs.recv()
-        rewards.append(tr.reward.clip(-clip, clip))
-        terminal.append(tr.terminal)
-        ended.append(tr.ended)
-        obs = tr.next_obs
-        if tr.ended.any():
-            obs, carry = envs.reset(tr.ended), Carry.begin(carry, tr.ended)
-    every = np.concatenate(seen)
+    clip = math.inf if reward_clip is None else reward_clip
+    walk = list(_walk(agent, envs, mode, STEPS))
+    astray = _walk(agent, envs, Evaluate(mode.rng, ASTRAY), STEPS)
+    every = np.concatenate([tr.obs for tr, _ in walk] + [tr.obs for tr, _ in astray])
     shown = every[:: max(1, len(every) // SHOWN)]
-    reward = np.stack(rewards)
-    returns, known = realised(reward, np.stack(terminal), np.stack(ended), gamma)
+    reward = np.stack([tr.reward.clip(-clip, clip) for tr, _ in walk])
+    ends = (np.stack([tr.terminal for tr, _ in walk]), np.stack([tr.ended for tr, _ in walk]))
+    returns, known = realised(reward, *ends, gamma)
+    valued = isinstance(agent, ValueAgent)
     return Played(
         observations=len(shown),
         dead=dead_units(agent, shown, mode),
-        values=np.stack(values)[known] if values else np.empty(0),
-        returns=returns[known] if values else np.empty(0),
+        values=np.stack([value for _, value in walk])[known] if valued else np.empty(0),
+        returns=returns[known] if valued else np.empty(0),
         largest_reward=float(np.abs(reward).max()),
     )
+
+
+def _walk(agent: Agent, envs: EpisodicVectorEnv, mode: Evaluate, steps: int) -> Iterator[tuple[Transition, Array]]:
+    """Yield each step, and the largest action value (N,) before it; NaN if the agent has none."""
+    obs, carry = envs.reset(), None
+    value = np.full(envs.num_envs, math.nan)
+    for _ in range(-(-steps // envs.num_envs)):
+        if isinstance(agent, ValueAgent):
+            value = _largest(agent, obs, envs.action_mask)
+        action, carry = agent.act(obs, carry, mode, envs.action_mask)
+        envs.send(action)
+        tr = envs.recv()
+        yield tr, value
+        obs = tr.next_obs
+        if tr.ended.any():
+            obs, carry = envs.reset(tr.ended), Carry.begin(carry, tr.ended)
 
 
 def _largest(agent: ValueAgent, obs: Array, action_mask: Any) -> Array:

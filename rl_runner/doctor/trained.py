@@ -158,9 +158,9 @@ def dead_units(run: Trained) -> Iterator[Finding]:
         return
     for layer, (dead, units) in run.played.dead.items():
         if units > 1 and dead > DEAD * units:
-            why = f"of {units:,} units ({dead / units:.0%}) are 0 for all of {run.played.observations:,} observations"
+            why = f"of its {units:,} units are 0 for all of {run.played.observations:,} observations"
             right = "use a smaller optimizer.lr, network.init=xavier, or layer_norm"
-            yield Finding(f"dead units in {layer}", dead, why, right, step=run.saved)
+            yield Finding(f"dead units in {layer}", dead / units, why, right, step=run.saved)
 
 
 def overestimation(run: Trained) -> Iterator[Finding]:
