@@ -226,7 +226,8 @@ def stopping(error: str) -> Finding:
 def told_by_gymnasium(probe: Probe) -> Iterator[Finding]:
     """Gymnasium's checker has found something."""
     for text in probe.wrong:
-        if not (probe.differs and "eterministic" in text):  # said below, with the step
+        told = probe.stopped or (probe.differs and "eterministic" in text)  # by another check, with the step
+        if not told:
             yield Finding("env", f"Gymnasium's checker: {text.rstrip('.')}", "", "correct the environment")
 
 

@@ -108,7 +108,7 @@ def realised(reward: Array, terminal: Array, ended: Array, gamma: float) -> tupl
     for t in reversed(range(len(reward))):
         left = np.where(terminal[t], math.inf, np.where(ended[t], 0, left) + 1)
         later = reward[t] + gamma * np.where(terminal[t] | ended[t], 0.0, later)
-        returns[t], known[t] = later, left > hidden if hidden < math.inf else left == math.inf
+        returns[t], known[t] = later, left >= hidden
     return returns, known
 
 
