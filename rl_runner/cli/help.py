@@ -51,7 +51,7 @@ def verb_help(verb: Verb, topics: Sequence[str] = ()) -> str:
         lines += ["options", *(f"  {option:14} {meaning}" for option, meaning in verb.options), ""]
     if verb.all_groups():
         lines += ["groups", _table(verb), ""]
-    lines += [f"keys and what they mean (rlrun {verb.name} [...] --cfg job shows what a run would use)"]
+    lines += [f"keys and what they mean (rlrun {verb.config} [...] --cfg job shows what a run would use)"]
     lines += [*_rows(keys.of_verb(verb)), ""]
     for group in verb.all_groups():
         if names := [name for name in keys.of_group(group) if "._" not in name]:

@@ -50,21 +50,27 @@ class Plan:
             node = node.get(name) if isinstance(node, dict) else None
         return node
 
+    def number(self, key: str) -> Any:
+        """Return the number of a dotted key; None if there is none, as a part of somebody's own may use the key."""
+        value = self.get(key)
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
     @property
     def vector_steps(self) -> int:
         """How often all environments are stepped together."""
-        return -(-int(self.get("total_steps")) // int(self.get("env.num_envs")))
+        return -(-int(self.number("total_steps")) // int(self.number("env.num_envs")))
 
     @property
     def updates(self) -> int | None:
         """Gradient updates of the whole run from a replay memory; None: there is none, or nobody can know."""
-        starts, every, num_envs = self.get("learning_starts"), self.get("learn_every_steps"), self.get("env.num_envs")
-        if starts is None or every is None or self.get("learn_every_episodes"):
+        starts, every = self.number("learning_starts"), self.number("learn_every_steps")
+        num_envs = self.number("env.num_envs")
+        if starts is None or not every or self.number("learn_every_episodes"):
             return None
         last = self.vector_steps * num_envs
         first = max(-(-starts // num_envs), 1) + bool(self.get("overlap"))  # overlapped learning lags a step behind
         crossings = last // every - (first - 1) * num_envs // every
-        return int(max(crossings, 0) * self.get("updates_per_learn"))
+        return int(max(crossings, 0) * (self.number("updates_per_learn") or 1))
 
 
 Check = Callable[[Plan], Iterator[Finding]]
@@ -83,17 +89,17 @@ def no_updates(plan: Plan) -> Iterator[Finding]:
     """Nothing is learned from the replay memory, because the run ends before."""
     if plan.updates != 0:
         return
-    total = int(plan.get("total_steps"))
-    key = "learn_every_steps" if plan.get("learn_every_steps") > total else "learning_starts"
+    total = int(plan.number("total_steps"))
+    key = "learn_every_steps" if plan.number("learn_every_steps") > total else "learning_starts"
     why = f"leaves no update within total_steps={total:,}: nothing would be learned"
     yield Finding(key, plan.get(key), why, f"{key} must be smaller, or total_steps larger", refused=not plan.resumed)
 
 
 def rollout_beyond_the_run(plan: Plan) -> Iterator[Finding]:
     """No rollout is ever complete."""
-    steps = plan.get("rollout_steps")
+    steps = plan.number("rollout_steps")
     if steps is not None and steps > plan.vector_steps:
-        total, num_envs = plan.get("total_steps"), plan.get("env.num_envs")
+        total, num_envs = plan.number("total_steps"), plan.number("env.num_envs")
         why = f"× env.num_envs={num_envs} is longer than total_steps={total:,}: nothing would be learned"
         right = f"use at most {total // num_envs:,}, or raise total_steps"
         yield Finding("rollout_steps", steps, why, right, refused=not plan.resumed)
@@ -107,7 +113,7 @@ def memory_of_all_parts(plan: Plan) -> Iterator[Finding]:
     parts = " + ".join(f"{name} {gigabytes(size)}" for name, size in plan.memory.items() if size)
     why = f"needs {parts}, and {gigabytes(free)} of memory are free"
     key, right = ("replay.capacity", "use fewer rows") if plan.get("replay") else ("network", "use a smaller one")
-    value = plan.get("replay.capacity") or gigabytes(wanted)
+    value = plan.number("replay.capacity") or gigabytes(wanted)
     yield Finding(key, value, why, right, refused=wanted > 0.95 * free)
 
 
@@ -116,7 +122,7 @@ def memory_of_all_parts(plan: Plan) -> Iterator[Finding]:
 
 def disk_too_small(plan: Plan) -> Iterator[Finding]:
     """The checkpoints do not fit on the disk. A new one is written before the oldest is deleted."""
-    keep, free = int(plan.get("checkpoint.keep") or 1), plan.free_disk
+    keep, free = int(plan.number("checkpoint.keep") or 1), plan.free_disk
     at_once = 1 if plan.resumed else keep + 1
     if free is None or at_once * plan.checkpoint <= free:
         return
@@ -127,8 +133,8 @@ def disk_too_small(plan: Plan) -> Iterator[Finding]:
 
 def exploration_beyond_the_run(plan: Plan) -> Iterator[Finding]:
     """The run ends before exploration has fallen to its end."""
-    start, end, steps = (plan.get(f"exploration.{key}") for key in ("start", "end", "steps"))
-    total = plan.get("total_steps")
+    start, end, steps = (plan.number(f"exploration.{key}") for key in ("start", "end", "steps"))
+    total = plan.number("total_steps")
     if None in (start, end, steps) or start == end or steps <= total:
         return
     last = start + (end - start) * total / steps
@@ -138,10 +144,10 @@ def exploration_beyond_the_run(plan: Plan) -> Iterator[Finding]:
 
 def constant_exploration(plan: Plan) -> Iterator[Finding]:
     """An agent with a replay memory acts at random to its end, or never does."""
-    if plan.get("learning_starts") is None or plan.get("exploration") is None:
+    if plan.number("learning_starts") is None or plan.get("exploration") is None:
         return
     kind = str(plan.get("exploration._target_")).rpartition(".")[2]
-    start, end = plan.get("exploration.start"), plan.get("exploration.end")
+    start, end = plan.number("exploration.start"), plan.number("exploration.end")
     if kind == "EpsilonGreedy" and start == end and start >= CONSTANT:
         why = f"= exploration.start: {start:.0%} of the actions are random to the end of the run"
         yield Finding("exploration.end", end, why, "use exploration.end=0.05")
@@ -152,7 +158,7 @@ def constant_exploration(plan: Plan) -> Iterator[Finding]:
 
 def replay_below_learning_starts(plan: Plan) -> Iterator[Finding]:
     """What is collected first is overwritten before learning begins."""
-    capacity, starts = plan.get("replay.capacity"), plan.get("learning_starts")
+    capacity, starts = plan.number("replay.capacity"), plan.number("learning_starts")
     if capacity is not None and starts is not None and capacity < starts:
         why = f"rows are fewer than learning_starts={starts:,}: the first steps are overwritten before learning begins"
         yield Finding("replay.capacity", capacity, why, f"use at least {starts:,}, or a smaller learning_starts")
@@ -161,10 +167,10 @@ def replay_below_learning_starts(plan: Plan) -> Iterator[Finding]:
 def sync_beyond_the_run(plan: Plan) -> Iterator[Finding]:
     """The target network stays as it was made."""
     updates = plan.updates
-    made = None if updates is None else updates // int(plan.get("agent.policy_delay") or 1)  # as targets count them
-    every = {unit: plan.get(f"sync.every_{unit}") for unit in ("updates", "steps", "episodes")}
+    made = None if updates is None else updates // int(plan.number("agent.policy_delay") or 1)  # as targets count them
+    every = {unit: plan.number(f"sync.every_{unit}") for unit in ("updates", "steps", "episodes")}
     if every["steps"]:
-        reached, unit = plan.vector_steps * plan.get("env.num_envs"), "steps"
+        reached, unit = plan.vector_steps * plan.number("env.num_envs"), "steps"
     elif every["episodes"] or not made:
         return
     else:
@@ -172,7 +178,7 @@ def sync_beyond_the_run(plan: Plan) -> Iterator[Finding]:
     if every[unit] and every[unit] > reached:
         why = f"is more than the {reached:,} {unit} of the run: the target network never follows"
         yield Finding(f"sync.every_{unit}", every[unit], why, f"use at most a tenth of them, {max(reached // 10, 1):,}")
-    tau = plan.get("sync.tau")
+    tau = plan.number("sync.tau")
     if tau and made and tau * made < 1:
         why = f"× {made:,} updates moves the target network less than once towards the online network in the whole run"
         yield Finding("sync.tau", tau, why, "use a larger one")
@@ -180,12 +186,12 @@ def sync_beyond_the_run(plan: Plan) -> Iterator[Finding]:
 
 def batch_beyond_the_data(plan: Plan) -> Iterator[Finding]:
     """A batch is larger than what it is drawn from."""
-    batch, capacity = plan.get("batch_size"), plan.get("replay.capacity")
+    batch, capacity = plan.number("batch_size"), plan.number("replay.capacity")
     if batch and capacity and batch > capacity:
         why = f"is more than replay.capacity={capacity:,}: each batch holds transitions several times"
         yield Finding("batch_size", batch, why, f"use at most {capacity:,}")
-    steps, batch = plan.get("rollout_steps"), plan.get("agent.batch_size")
-    rollout = (steps or 0) * plan.get("env.num_envs")
+    steps, batch = plan.number("rollout_steps"), plan.number("agent.batch_size")
+    rollout = (steps or 0) * plan.number("env.num_envs")
     if rollout and batch and batch > rollout:
         why = f"is more than rollout_steps={steps:,} × env.num_envs={plan.get('env.num_envs')}"
         yield Finding("batch_size", batch, why, f"a rollout has {rollout:,} steps, so use at most that")
@@ -193,10 +199,10 @@ def batch_beyond_the_data(plan: Plan) -> Iterator[Finding]:
 
 def categorical_bounds(plan: Plan) -> Iterator[Finding]:
     """The fixed returns of C51 do not fit rewards and discount."""
-    low, high, gamma = plan.get("value.low"), plan.get("value.high"), plan.get("agent.gamma")
+    low, high, gamma = plan.number("value.low"), plan.number("value.high"), plan.number("agent.gamma")
     if low is None or high is None or gamma is None:
         return
-    clip, bounds = plan.get("reward_clip"), f"value.low={low:g}, value.high={high:g}"
+    clip, bounds = plan.number("reward_clip"), f"value.low={low:g}, value.high={high:g}"
     if clip is not None and gamma < 1:
         most = clip / (1 - gamma)
         if high > 1.01 * most or low < -1.01 * most:

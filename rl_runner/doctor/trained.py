@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rl_runner.doctor.finding import Finding
+from rl_runner.doctor.planned import Plan
 from rl_runner.doctor.played import Played
 from rl_runner.report.curves import Table
 from rl_runner.types import State
@@ -54,6 +55,10 @@ class Trained:
         """Return the last (step, value) of a curve; None: it has none."""
         return self.table[name][-1] if self.table.get(name) else None
 
+    def number(self, key: str) -> Any:
+        """Return the number of a dotted key of the configuration; None if there is none."""
+        return Plan(self.cfg).number(key)
+
     def group(self, name: str) -> Mapping[str, Any]:
         """Return a group of the configuration, empty if there is none."""
         node = self.cfg.get(name)
@@ -77,7 +82,7 @@ LOWER = "use a smaller optimizer.lr"
 def no_updates(run: Trained) -> Iterator[Finding]:
     """Nothing was learned."""
     last = run.last("learn/updates")
-    starts = int(run.cfg.get("learning_starts") or 0)
+    starts = int(run.number("learning_starts") or 0)
     if last and last[1] == 0 and (last[0] > 2 * starts or run.finished):
         key = "rollout_steps" if "rollout_steps" in run.cfg else "learning_starts"
         why = f"and {key}={run.cfg.get(key)}: nothing was learned"
@@ -97,7 +102,7 @@ def exploding_values(run: Trained) -> Iterator[Finding]:
 
 def _possible(run: Trained) -> tuple[float | None, str]:
     """Return the largest absolute action value that is plausible, and in words how large returns can be."""
-    agent, gamma, clip = run.group("agent"), run.group("agent").get("gamma"), run.cfg.get("reward_clip")
+    agent, gamma, clip = run.group("agent"), run.number("agent.gamma"), run.number("reward_clip")
     bonus = SLACK if agent.get("munchausen") or "initial_alpha" in agent else 1.0  # entropies count as rewards there
     declared = [abs(r) for r in run.group("env").get("returns") or [] if r is not None]
     if gamma is None or gamma >= 1:
@@ -115,8 +120,8 @@ def _possible(run: Trained) -> tuple[float | None, str]:
 
 def exploration_never_fell(run: Trained) -> Iterator[Finding]:
     """Exploration is far above its end when the run ends."""
-    rule, total = run.group("exploration"), int(run.cfg["total_steps"])
-    start, end, steps = (rule.get(key) for key in ("start", "end", "steps"))
+    total = int(run.cfg["total_steps"])
+    start, end, steps = (run.number(f"exploration.{key}") for key in ("start", "end", "steps"))
     curve = next((name for name in EXPLORING if run.last(name)), None)
     if curve is None or start is None or end is None or steps is None or start <= end or steps <= total:
         return
@@ -142,7 +147,7 @@ def no_exploration(run: Trained) -> Iterator[Finding]:
 
 def starved_replay(run: Trained) -> Iterator[Finding]:
     """The replay memory holds hardly more than a batch."""
-    batch, capacity = run.cfg.get("batch_size"), run.group("replay").get("capacity")
+    batch, capacity = run.number("batch_size"), run.number("replay.capacity")
     updates = run.last("learn/updates")
     if not batch or not capacity or not updates or not updates[1]:
         return
