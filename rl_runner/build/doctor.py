@@ -15,7 +15,7 @@ from rl_runner.build.environments import backend, environments, raw_environment
 from rl_runner.build.theirs import naming_their_code
 from rl_runner.commands.doctor import Report
 from rl_runner.commands.train import TrainJob
-from rl_runner.doctor import environment, planned, played, speed, trained
+from rl_runner.doctor import environment, planned, played, probe, speed, trained
 from rl_runner.doctor.finding import Finding, gigabytes
 from rl_runner.doctor.planned import Plan
 from rl_runner.doctor.speed import Speed
@@ -118,7 +118,7 @@ def _in_words(measured: Speed) -> str:
     return ", ".join(filter(None, [f"{learning}, measured for {measured.seconds:.1f} s", before]))
 
 
-def _probed(cfg: State) -> environment.Probe | None:
+def _probed(cfg: State) -> probe.Probe | None:
     """Try an environment that is not one of rlrun's or Gymnasium's own, as rlrun configures them."""
     node = cfg["env"]
     own = (
@@ -129,7 +129,7 @@ def _probed(cfg: State) -> environment.Probe | None:
     for module in node.get("imports") or []:
         import_module(module)
     single = {**node, "processes": False}
-    return environment.probe(lambda: backend(single, 1), lambda: raw_environment(node, None), cfg)
+    return probe.probe(lambda: backend(single, 1), lambda: raw_environment(node, None), cfg)
 
 
 # A run.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from torch import nn
 
@@ -115,12 +116,12 @@ def explores(network: Any) -> bool:
 
 
 def finite(state: Any) -> bool:
-    """Return whether all numbers of a state's tensors are finite."""
+    """Return whether all numbers of a state's tensors and arrays are finite."""
     if isinstance(state, dict):
         return all(map(finite, state.values()))
     if isinstance(state, (list, tuple)):
         return all(map(finite, state))
-    return not isinstance(state, torch.Tensor) or not state.is_floating_point() or bool(state.isfinite().all())
+    return not isinstance(state, (torch.Tensor, np.ndarray)) or bool(torch.as_tensor(state).isfinite().all())
 
 
 def _modules(network: Any) -> Iterator[nn.Module]:

@@ -5,16 +5,16 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
-from rl_runner.doctor import environment
-from rl_runner.doctor.environment import Probe
+from rl_runner.doctor import environment, probe
+from rl_runner.doctor.probe import Probe
 from rl_runner.envs.gym import GymBackend
 from tests.envs import awkward_envs  # noqa: F401 - registers them
 
 CFG: dict[str, Any] = {"env": {"max_steps": None}, "network": {"normalize": False}, "reward_clip": None, "agent": {}}
 
 
-def probe(name: str) -> Probe:
-    return environment.probe(lambda: GymBackend(name), lambda: gym.make(name, disable_env_checker=True), CFG)
+def probed(name: str) -> Probe:
+    return probe.probe(lambda: GymBackend(name), lambda: gym.make(name, disable_env_checker=True), CFG)
 
 
 FOUND = [
@@ -33,7 +33,7 @@ FOUND = [
 
 @pytest.mark.parametrize(("name", "wanted"), FOUND)
 def test_what_is_found(name: str, wanted: list[str]) -> None:
-    found = environment.findings(probe(name))
+    found = environment.findings(probed(name))
     assert len(found) == len(wanted), list(map(str, found))
     for finding, text in zip(found, wanted, strict=True):
         assert text in str(finding)
@@ -41,7 +41,7 @@ def test_what_is_found(name: str, wanted: list[str]) -> None:
 
 
 def test_the_numbers_of_a_probe() -> None:
-    seen = probe("CartPole-v1")
+    seen = probed("CartPole-v1")
     assert len(seen.rewards) == 1_000
     assert set(seen.rewards) == {1.0}
     assert 1_000 - sum(seen.lengths) < 500
@@ -52,7 +52,7 @@ def test_the_numbers_of_a_probe() -> None:
 
 def rewarded(*rewards: float, **values: Any) -> list[str]:
     """Return the keys that are found in a probe with these rewards, over and over."""
-    steps = environment.STEPS // len(rewards)
+    steps = probe.STEPS // len(rewards)
     return [finding.key for finding in environment.findings(Probe("X", {**CFG, **values}, rewards=[*rewards] * steps))]
 
 
@@ -80,6 +80,6 @@ def test_observations_outside_their_space() -> None:
             return obs, 1.0, False, False, {}
 
     gym.register("Leaves-v0", Leaves)
-    found = environment.findings(environment.probe(lambda: GymBackend("Leaves-v0"), None, CFG))
+    found = environment.findings(probe.probe(lambda: GymBackend("Leaves-v0"), None, CFG))
     assert [finding.key for finding in found] == ["env", "env.max_steps"]
     assert str(found[0]).startswith("env: Leaves-v0 observed 1.5 at step 7, where its observation_space has [-1, 1]")
