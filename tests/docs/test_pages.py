@@ -140,7 +140,7 @@ def test_configuration_lists_every_option_tuned_file_and_key_of_a_command() -> N
     "words",
     [
         "agent=ppo env=cartpole rollout_steps=8",
-        "agent=a2c env=cartpole",
+        "agent=a2c env=cartpole rollout_steps=8",
         "agent=reinforce env=cartpole",
         "agent=sac env=pendulum learning_starts=10 batch_size=8",
         "agent=td3 env=pendulum learning_starts=10 batch_size=8",
