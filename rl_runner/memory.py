@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from multiprocessing import active_children
 from pathlib import Path
 
 from rl_runner.types import UserError
@@ -56,7 +57,16 @@ def free_memory() -> int | None:
     return min(limits) if limits else None
 
 
+def resident() -> int | None:
+    """Return the bytes that this process and those of its environments hold in memory; None where it is unknown."""
+    files = [Path(f"/proc/{process}/status") for process in ("self", *(p.pid for p in active_children()))]
+    try:
+        return sum(_numbers(file)["VmRSS:"] * 1024 for file in files)
+    except (OSError, KeyError):  # not Linux, or a process that has just ended
+        return None
+
+
 def _numbers(file: Path) -> dict[str, int]:
     """Read lines such as "MemAvailable:  1234 kB"."""
     words = (line.split() for line in file.read_text().splitlines())
-    return {name: int(number) for name, number, *_ in words}
+    return {name: int(number) for name, number, *_ in (line for line in words if line[1:2] and line[1].isdecimal())}

@@ -268,7 +268,7 @@ def test_a_table(workdir: Path) -> None:
 
 
 def test_an_atari_game(workdir: Path) -> None:
-    words = ["env=pong", *SHORT_ATARI, "total_steps=8", "hydra.run.dir=outputs/pong"]
+    words = ["env=pong", *SHORT_ATARI, "total_steps=16", "hydra.run.dir=outputs/pong"]
     agent = rlrun.load(rlrun.train(words, quiet=True).run)
     env = agent.make_env()
     obs, _ = env.reset(seed=1)

@@ -13,6 +13,8 @@ from rl_runner import catalogue
 from rl_runner.build import checks, saved
 from rl_runner.build import jobs as build
 from rl_runner.build.signatures import make
+from rl_runner.doctor import planned
+from rl_runner.doctor.planned import Plan
 from rl_runner.launch import tuned
 from tests.commandline import SHORT, SHORT_ATARI, only_run, rlrun
 
@@ -200,6 +202,8 @@ def test_every_torch_optimizer_by_target() -> None:
 @pytest.mark.parametrize("experiment", sorted({*options("experiment")} - {"ablation", "ablation_cartpole"}))
 def test_every_experiment_trains_and_is_evaluated(experiment: str, workdir: Path) -> None:
     cfg = config(f"experiment={experiment}")
+    noisy = (cfg.get("network") or {}).get("head", {}).get("noisy", False)
+    assert planned.findings(Plan(cfg, noisy=noisy)) == []  # rlrun does not warn of its own recipes
     short = SHORT_ATARI if "game" in cfg["env"] else SHORT
     short = [word for word in short if word.partition("=")[0].partition(".")[0] in cfg]  # tables have no replay
     short += ["env.max_steps=10"] if cfg.get("learn_every_episodes") else []

@@ -10,7 +10,7 @@ import torch
 
 from rl_runner import compute, rng
 from rl_runner.agents.random import Random
-from rl_runner.build import checks, components, facts, saved, trust
+from rl_runner.build import checks, components, facts, preflight, saved, trust
 from rl_runner.build.environments import draw_without_a_screen, environments, viewer
 from rl_runner.build.init_from import init_from
 from rl_runner.build.recipes import Learner
@@ -33,7 +33,20 @@ from rl_runner.types import Agent, Evaluate, HasOutputs, State, UserError, Value
 
 
 def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
-    """Build everything that training needs.
+    """Build everything that training needs, and check whether it can work; the arguments are those of `planned_job`.
+
+    Raises:
+        UserError: a value out of range, parts that do not fit each other, or a run that would learn nothing.
+    """
+    job = planned_job(cfg, run, resumed)
+    found = preflight.check(cfg, job.loop, run.path, resumed)
+    preflight.refuse(found)
+    job.facts.extend(preflight.warnings(found))
+    return job
+
+
+def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
+    """Build everything that training needs. Nothing is written.
 
     Args:
         cfg: a whole training configuration, plain.

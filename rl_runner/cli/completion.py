@@ -16,7 +16,7 @@ from rl_runner import catalogue
 from rl_runner.cli import keys
 from rl_runner.cli.keys import Key
 from rl_runner.cli.table import VERBS, Verb
-from rl_runner.cli.words import MULTIRUN, OPTIONS
+from rl_runner.cli.words import MULTIRUN, options_of
 
 CONTINUED = ("=", ".", "/")  # ends of candidates that go on: no blank after them
 BASH = r"""
@@ -75,12 +75,12 @@ def _of_verb(verb: Verb, before: list[str], word: str) -> Iterator[str]:
     """Yield candidates for a word, of which only the beginning needs to be right."""
     last = before[-1] if before else ""
     own = _own_directory(before)
-    if choices := OPTIONS.get(last):
+    if choices := options_of(verb).get(last):
         yield from _directories(word) if choices == ("DIRECTORY",) else choices if len(choices) > 1 else ()
     elif last in ("-h", "--help"):
         yield from [*verb.all_groups(), *(key.name for key in keys.of_verb(verb))]
     elif word.startswith("-"):
-        yield from [*OPTIONS, "--help"]
+        yield from [*options_of(verb), "--help"]
     elif "=" in word:
         yield from _values(verb, before, word, own)
     else:

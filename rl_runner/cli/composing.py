@@ -58,7 +58,11 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
                 return args
             overrides = [f"+{word}" if word in taken else word for word in overrides]
             continue
-        if cfg.hydra.mode == RunMode.MULTIRUN and not {*words.MULTIRUN, *words.SHOWING} & set(options):
+        if (
+            cfg.hydra.mode == RunMode.MULTIRUN
+            and not verb.alone
+            and not {*words.MULTIRUN, *words.SHOWING} & set(options)
+        ):
             raise UserError(_needs_m(verb, typed))
         break
     return [*options, *overrides]
@@ -106,7 +110,7 @@ def _composed(verb: Verb, options: list[str], overrides: list[str]) -> Any:
     if own := words.config_dir(options):
         single = [f"hydra.searchpath=[{words.quote(f'file://{Path(own).absolute()}')}]", *single]
     with tuned.found(), initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-        return compose(verb.name, single, return_hydra_config=True)
+        return compose(verb.config, single, return_hydra_config=True)
 
 
 def _first(override: Override) -> list[str]:

@@ -49,13 +49,17 @@ def verb_help(verb: Verb, topics: Sequence[str] = ()) -> str:
     if topics:
         return "\n\n".join("\n".join(_topic(verb, topic)) for topic in topics)
     lines = [f"rlrun {verb.name}: {verb.summary}", "", f"usage: rlrun {verb.name} {verb.usage}", ""]
+    if verb.options:
+        lines += ["options", *(f"  {option:14} {meaning}" for option, meaning in verb.options), ""]
     if verb.all_groups():
         lines += ["groups", _table(verb), ""]
-    lines += [f"keys and what they mean (rlrun {verb.name} [...] --cfg job shows what a run would use)"]
+    lines += [f"keys and what they mean (rlrun {verb.config} [...] --cfg job shows what a run would use)"]
     lines += [*_rows(keys.of_verb(verb)), ""]
     for group in verb.all_groups():
         if names := [name for name in keys.of_group(group) if "._" not in name]:
             lines += [f"keys of {group}: rlrun {verb.name} --help {group}", *_wrapped(" ".join(names)), ""]
+    if verb.name == "doctor":
+        lines += ["exit code: 0, also with warnings; 2 where rlrun train would refuse", ""]
     if verb.name == "train":
         lines += ["examples", EXAMPLES, "", *STOPPING_HELP, ""]
         lines += ["your own configuration: --config-dir ./my_conf env=mine"]

@@ -17,6 +17,7 @@ VERB_ALIASES = {
     "export": ("onnx", "convert", "publish", "push", "upload", "deploy"),
     "play": ("watch", "enjoy", "render", "show", "video", "demo"),
     "train": ("run", "learn", "fit", "start"),
+    "doctor": ("check", "lint", "diagnose", "validate", "dry-run", "dryrun", "estimate"),
     "train resume=RUN": ("resume", "continue"),
     "train -m": ("sweep", "multirun", "tune"),
 }
@@ -120,7 +121,8 @@ def no_override(verb: Verb, word: str) -> str:
 def no_run(verb: Verb, word: str) -> str | None:
     """Return what is wrong with a word in the place of a run that names an environment instead, else None."""
     meant = _choice(verb, word)
-    return f"{word}: no such run; did you mean {meant}, a random agent?" if meant else None
+    random = ", a random agent" if verb.name == "play" else ""
+    return f"{word}: no such run; did you mean {meant}{random}?" if meant else None
 
 
 # Keys and options of groups, which Hydra did not find.

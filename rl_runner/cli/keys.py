@@ -30,8 +30,8 @@ class Key(NamedTuple):
 
 
 def of_verb(verb: Verb) -> list[Key]:
-    """Return the keys of conf/VERB.yaml, without Hydra's own."""
-    return _parse(catalogue.conf_dir() / f"{verb.name}.yaml", "")[1]
+    """Return the keys of the verb's file in conf/, without Hydra's own."""
+    return _parse(catalogue.conf_dir() / f"{verb.config}.yaml", "")[1]
 
 
 def of_option(group: str, option: str) -> list[Key]:

@@ -54,6 +54,8 @@ def run(args: list[str]) -> int:
         return _complain(str(e))
     # Like `python -m`, so that a module in the current directory can be named as a network or an environment.
     sys.path.append(os.getcwd())
+    if verb.alone:
+        return verb.alone(verb, prepared, rest)
     return _run_verb(verb, prepared, typed=rest)
 
 
@@ -72,13 +74,14 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), plugins]))
         # Hydra looks there once a process; it may have done so before, for a program that composed.
         Plugins.instance().register(importlib.import_module("hydra_plugins.rlrun").RlrunProcesses)
+    assert verb.work is not None
     task = Task(verb.work, functools.partial(failure, verb, args), noted=verb.noted)
 
     def start() -> None:
         settled = composing.settle(verb, args, typed)
         sys.argv = ["rlrun", *settled, *composing.short_names(verb, settled)]
         with evaluations.shown_at_the_end(), tuned.found():
-            hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name=verb.name)(task)()
+            hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name=verb.config)(task)()
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
     return sweep.run(start, task, multirun=bool(MULTIRUN & set(args)))

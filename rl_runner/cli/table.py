@@ -14,28 +14,40 @@ class Verb:
     """One verb of the command line.
 
     Attributes:
-        name: the verb as typed; conf/NAME.yaml holds its keys.
+        name: the verb as typed.
         summary: what it does, in one line.
         usage: its arguments, in one line.
-        work: runs one job, given its configuration; returns what a sweeper may optimise.
+        work: runs one job, given its configuration; returns what a sweeper may optimise. None: see `alone`.
         groups: the config groups that it takes; None: all of them.
         argument: the key that a word without "=" sets; None: such a word is an error.
         several: several such words are allowed.
         runs: keys whose value is a run.
         paths: keys whose value is a path, a run included.
         noted: its jobs leave a note of how they ended in their directory.
+        alone: runs the verb without Hydra's jobs, given the verb, its arguments in Hydra's grammar, and as typed;
+            returns the exit status.
+        configuration: the file in conf/ that holds its keys, without .yaml; None: the one of its name.
+        options: options of its own, each with what it means; it takes them and --config-dir, but none of Hydra's.
     """
 
     name: str
     summary: str
     usage: str
-    work: Callable[[Any], float | None]
+    work: Callable[[Any], float | None] | None
     groups: tuple[str, ...] | None
     argument: str | None
     several: bool
     runs: tuple[str, ...]
     paths: tuple[str, ...]
     noted: bool
+    alone: Callable[[Verb, list[str], list[str]], int] | None = None
+    configuration: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def config(self) -> str:
+        """The name of its configuration."""
+        return self.configuration or self.name
 
     def all_groups(self) -> list[str]:
         """Return the names of the config groups that it takes."""
@@ -67,6 +79,12 @@ def _export(cfg: Any) -> None:
     from rl_runner.cli import verbs
 
     verbs.export(cfg)
+
+
+def _doctor(verb: Verb, args: list[str], typed: list[str]) -> int:
+    from rl_runner.cli import doctor
+
+    return doctor.run(verb, args, typed)
 
 
 VERBS = {
@@ -119,6 +137,24 @@ VERBS = {
             runs=("checkpoint",),
             paths=("checkpoint", "out"),
             noted=False,
+        ),
+        Verb(
+            name="doctor",
+            summary="check a configuration before training, or look into a run",
+            usage="[as for train]   or: RUN, a run's directory or latest",
+            work=None,
+            groups=None,
+            argument="run",
+            several=False,
+            runs=("resume", "init_from"),
+            paths=("resume", "init_from"),
+            noted=False,
+            alone=_doctor,
+            configuration="train",
+            options=(
+                ("--seconds N", "measure the speed of training for so long (10); 0: only what needs no measuring"),
+                ("--json", "print what was found for programs"),
+            ),
         ),
     )
 }

@@ -24,8 +24,18 @@ OPTIONS: dict[str, tuple[str, ...] | None] = {  # of Hydra's, that every verb ta
     "--config-dir": ("DIRECTORY",),
     "-cd": ("DIRECTORY",),
 }
+CONFIG_DIR = ("--config-dir", "-cd")
 MULTIRUN = {"--multirun", "-m"}
 SHOWING = {"--cfg", "-c", "--info", "-i"}  # nothing is run
+
+
+def options_of(verb: Verb) -> dict[str, tuple[str, ...] | None]:
+    """Return the options that a verb takes: None or what may follow."""
+    if not verb.options:
+        return OPTIONS
+    own = dict(option.partition(" ")[::2] for option, _ in verb.options)
+    shared = {name: OPTIONS[name] for name in CONFIG_DIR}
+    return {**{name: (value,) if value else None for name, value in own.items()}, **shared}
 
 
 class WrongLine(Exception):
@@ -51,17 +61,17 @@ def split(verb: Verb, args: list[str]) -> tuple[list[str], list[str]]:
     """Return the options, each followed by its value, and all other words."""
     options: list[str] = []
     words: list[str] = []
-    rest = list(args)
+    rest, known = list(args), options_of(verb)
     while rest:
         arg = rest.pop(0)
         if not arg.startswith("-"):
             words.append(arg)
             continue
         name, equals, value = arg.partition("=")
-        if name not in OPTIONS:
-            raise WrongLine(hints.unknown_option(verb, arg, rest, list(OPTIONS)))
+        if name not in known:
+            raise WrongLine(hints.unknown_option(verb, arg, rest, list(known)))
         options.append(name)
-        if choices := OPTIONS[name]:
+        if choices := known[name]:
             value = value if equals else rest.pop(0) if rest else ""
             if value not in choices if len(choices) > 1 else not value:
                 raise WrongLine(f"{name}: must be {' or '.join(choices)}, got {value!r}")
@@ -71,7 +81,7 @@ def split(verb: Verb, args: list[str]) -> tuple[list[str], list[str]]:
 
 def config_dir(options: list[str]) -> str | None:
     """Return the directory of the user's own configuration, if one is given."""
-    named = [value for name, value in itertools.pairwise(options) if name in ("--config-dir", "-cd")]
+    named = [value for name, value in itertools.pairwise(options) if name in CONFIG_DIR]
     return named[-1] if named else None
 
 

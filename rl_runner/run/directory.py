@@ -67,7 +67,7 @@ class RunDirectory:
         Raises:
             UserError: no run is there, it cannot be written, or another process is at it.
         """
-        run = cls._existing(name)
+        run = cls.existing(name)
         try:
             claimed = run._try_lock()
         except OSError as e:
@@ -112,11 +112,11 @@ class RunDirectory:
             if not run.config.is_file():
                 raise UserError(f"checkpoint: {run.config}, the configuration of {path}, is missing")
             return run, path
-        run = cls._existing(name)
+        run = cls.existing(name)
         return run, Checkpoints(run.checkpoints).find(which)
 
     @classmethod
-    def _existing(cls, name: str) -> RunDirectory:
+    def existing(cls, name: str) -> RunDirectory:
         if name == "latest":
             return cls(_latest())
         run = cls(Path(name))

@@ -13,7 +13,7 @@ import yaml
 from rl_runner.run.checkpoint import load
 from tests.commandline import SHORT, refused, rlrun
 
-LATER = ["learning_starts=1000", "total_steps=40"]  # nothing is learned: the weights stay what the run began with
+LATER = ["learn_every_episodes=1000", "total_steps=40"]  # nothing is learned: the weights stay what the run began with
 
 
 def agent(run: str, which: str = "latest") -> dict[str, Any]:

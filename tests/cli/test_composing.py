@@ -74,15 +74,8 @@ def test_whole_numbers_in_scientific_notation(workdir: Path) -> None:
 
 def test_a_key_of_the_resumed_runs_own_agent_is_refused_for_the_resume(workdir: Path) -> None:
     """The words are composed with the default agent, which has no such keys."""
-    words = [
-        "agent=ppo",
-        "env=cartpole",
-        "total_steps=64",
-        "rollout_steps=8",
-        "eval.episodes=1",
-        "hydra.run.dir=outputs/mine",
-    ]
-    assert rlrun("train", *words).code == 0
+    words = ["agent=ppo", "env=cartpole", "total_steps=64", "rollout_steps=8", "eval.episodes=1"]
+    assert rlrun("train", *words, "hydra.run.dir=outputs/mine").code == 0
     for key in ("agent.clip", "agent.entropy_coef", "rollout_steps"):
         line = refused("train", "resume=outputs/mine", "total_steps=128", f"{key}=1")
         assert line.startswith(f"rlrun: {key}: cannot change when a run is resumed; what can: total_steps, ")

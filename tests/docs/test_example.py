@@ -87,7 +87,7 @@ def test_a_resumed_run_is_the_uninterrupted_one() -> None:
     "words",
     [
         ["env=robo_parking"],
-        ["env=cartpole", "network/torso=fourier", "exploration=max_boltzmann"],
+        ["env=cartpole", "network/torso=fourier", "exploration=max_boltzmann", "learn_every_steps=10"],
         ["env=gym", "env.id=RoboParking-v0", "env.imports=[robo_parking]", "agent=rainbow", *SUPPORT],
     ],
 )

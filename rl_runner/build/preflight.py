@@ -1,0 +1,133 @@
+"""The checks that need no measuring, of a training run that is built: every `rlrun train` does them at its start."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+
+from rl_runner import memory
+from rl_runner.doctor import planned
+from rl_runner.doctor.finding import Finding
+from rl_runner.doctor.planned import Plan
+from rl_runner.loops.replay import ReplayLoop
+from rl_runner.replay.frames import DeviceFrames
+from rl_runner.types import Agent, Loop, State, UserError
+
+MOMENTS = 2  # Adam's, of each weight
+
+
+def plan(cfg: State, loop: Loop, run: Path, resumed: bool) -> Plan:
+    """Return what the checks need to know of a run.
+
+    Args:
+        cfg: its configuration, plain.
+        loop: trains the agent.
+        run: its directory, which need not exist.
+        resumed: the run goes on.
+    """
+    saved = bool(cfg["checkpoint"]["replay"])
+    whole, on_host = _replay_bytes(loop, cfg["total_steps"])
+    return Plan(
+        cfg=cfg,
+        resumed=resumed,
+        registered=_registered(cfg["env"]),
+        noisy=explores(getattr(loop.agent, "network", None)),
+        memory={"the replay memory": whole if saved else on_host, "the network": _learning_bytes(loop.agent)},
+        free_memory=memory.free_memory(),
+        checkpoint=agent_bytes(loop.agent) + (whole if saved else 0),
+        free_disk=shutil.disk_usage(_existing(run)).free,
+    )
+
+
+def refuse(findings: Sequence[Finding]) -> None:
+    """Raise UserError with the first finding that is refused, if there is one."""
+    for finding in findings:
+        if finding.refused:
+            raise UserError(str(finding))
+
+
+def warnings(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+    """Return the findings as rows of the start block."""
+    return [("warning", str(finding)) for finding in findings]
+
+
+def check(cfg: State, loop: Loop, run: Path, resumed: bool) -> list[Finding]:
+    """Return what is probably wrong with a run; the arguments are those of `plan`."""
+    return planned.findings(plan(cfg, loop, run, resumed))
+
+
+def agent_bytes(agent: Agent) -> int:
+    """Return the bytes of an agent in a checkpoint, with the moments that an optimizer has after its first step."""
+    optimizer = getattr(agent, "optimizer", None)
+    new = isinstance(optimizer, torch.optim.Optimizer) and not optimizer.state
+    return _size(agent.state_dict()) + (MOMENTS * _weights(agent) if new else 0)
+
+
+def _learning_bytes(agent: Agent) -> int:
+    """Return the bytes on the host that learning adds to a network: gradients, and the optimizer's moments."""
+    network = getattr(agent, "network", None)
+    on_host = isinstance(network, nn.Module) and all(p.device.type == "cpu" for p in network.parameters())
+    return (1 + MOMENTS) * _weights(agent) if on_host else 0
+
+
+def _weights(agent: Agent) -> int:
+    network = getattr(agent, "network", None)
+    return sum(p.nbytes for p in network.parameters()) if isinstance(network, nn.Module) else 0
+
+
+def _replay_bytes(loop: Loop, total_steps: int) -> tuple[int, int]:
+    """Return the bytes of the rows that a run writes: all of them, and what is on the host if it is not saved."""
+    if not isinstance(loop, ReplayLoop):
+        return 0, 0
+    storage = loop.replay.storage
+    elsewhere = storage.frames.nbytes if isinstance(storage.frames, DeviceFrames) else 0
+    share = min(1.0, 1.1 * total_steps / (storage.rows * storage.num_envs))  # an episode of L steps takes L + 1 rows
+    return int(share * storage.nbytes), int(share * (storage.nbytes - elsewhere))
+
+
+def _size(node: Any) -> int:
+    """Return the bytes of all tensors and arrays of a state."""
+    if isinstance(node, dict):
+        return sum(map(_size, node.values()))
+    if isinstance(node, (list, tuple)):
+        return sum(map(_size, node))
+    return int(getattr(node, "nbytes", 0))
+
+
+def _registered(env: State) -> dict[str, Any]:
+    """Return the arguments that an environment's id is registered with."""
+    spec = gym.registry.get(str(env.get("id")).rpartition(":")[2])
+    return dict(spec.kwargs) if spec else {}
+
+
+def explores(network: Any) -> bool:
+    """Return whether a network explores by itself. One with layers that are not rlrun's may."""
+    return any(
+        "noisy" in type(module).__name__.lower() or not type(module).__module__.startswith(("rl_runner.", "torch."))
+        for module in _modules(network)
+    )
+
+
+def finite(state: Any) -> bool:
+    """Return whether all numbers of a state's tensors and arrays are finite."""
+    if isinstance(state, dict):
+        return all(map(finite, state.values()))
+    if isinstance(state, (list, tuple)):
+        return all(map(finite, state))
+    return not isinstance(state, (torch.Tensor, np.ndarray)) or bool(torch.as_tensor(state).isfinite().all())
+
+
+def _modules(network: Any) -> Iterator[nn.Module]:
+    yield from network.modules() if isinstance(network, nn.Module) else ()
+
+
+def _existing(path: Path) -> Path:
+    """Return the directory itself, or the nearest one above it that exists."""
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.is_dir())
