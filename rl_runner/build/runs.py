@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ from rl_runner.run import notes, provenance
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import State, UserError
+
+Prune = Callable[[int, float], bool]
+
+
+def never(step: int, mean: float) -> bool:
+    """Prune nothing."""
+    return False
 
 
 def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> TrainResult:
@@ -39,7 +46,7 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
         return begin(saved.plain(cfg), run, words)
 
 
-def begin(cfg: State, run: RunDirectory, words: Sequence[str]) -> TrainResult:
+def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = never) -> TrainResult:
     """Train a new run."""
     try:
         with naming_their_code(lambda: cfg):
@@ -50,7 +57,7 @@ def begin(cfg: State, run: RunDirectory, words: Sequence[str]) -> TrainResult:
         run.discard()
         raise
     with _kept(job), naming_their_code(lambda: cfg):
-        return training.train(job, words=words)
+        return training.train(job, words=words, prune=prune)
 
 
 def resume(
@@ -58,7 +65,8 @@ def resume(
     run: RunDirectory,
     words: Sequence[str],
     changes: Sequence[str],
-    noted: AbstractContextManager[None] | None = None,
+    noted: AbstractContextManager[object] | None = None,
+    prune: Prune = never,
 ) -> TrainResult:
     """Resume a run.
 
@@ -68,6 +76,7 @@ def resume(
         words: what was typed.
         changes: those of the words that may change the run's own configuration.
         noted: notes how training ends.
+        prune: told the step and the mean return of each evaluation; True ends the run early.
     """
     mine = trust.remembered(run.config)
     config = saved.resumed_config(run, cfg, list(changes))
@@ -81,7 +90,7 @@ def resume(
     _save_config(job, mine=set(job.trust) <= set(mine))
     provenance.record(run.path, words)
     with noted or contextlib.nullcontext(), _kept(job), naming_their_code(lambda: config):
-        return training.train(job, resume=True)
+        return training.train(job, resume=True, prune=prune)
 
 
 def _save_config(job: TrainJob, mine: bool) -> None:

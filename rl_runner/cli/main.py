@@ -65,13 +65,15 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
     from rl_runner.launch import sweep, tuned
     from rl_runner.launch.task import Task
 
-    plugins = str(Path(launch.__file__).parent / "plugins")  # Hydra finds hydra/launcher=processes there
+    plugins = str(Path(launch.__file__).parent / "plugins")  # Hydra finds launcher and sweeper there
     if plugins not in sys.path:
         sys.path.append(plugins)
         # The processes of a launcher, wherever it starts them, unpickle what Hydra knows of it.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), plugins]))
         # Hydra looks there once a process; it may have done so before, for a program that composed.
-        Plugins.instance().register(importlib.import_module("hydra_plugins.rlrun").RlrunProcesses)
+        ours = importlib.import_module("hydra_plugins.rlrun")
+        for plugin in (ours.RlrunProcesses, ours.RlrunOptuna):
+            Plugins.instance().register(plugin)
     task = Task(verb.work, functools.partial(failure, verb, args), noted=verb.noted)
 
     def start() -> None:

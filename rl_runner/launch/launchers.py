@@ -22,6 +22,7 @@ BROKEN = (
     "the process of a job died, and joblib has ended the others; the same command with hydra.sweep.dir={} runs what is "
     "missing; with hydra/launcher=processes the others continue"
 )
+NO_VALUE = math.nan  # of a job that failed, as sweepers take it
 received: list[int] = []  # signals that stop this command: no further job starts
 
 
@@ -30,25 +31,19 @@ def is_broken(e: Exception) -> bool:
     return type(e).__name__ == "TerminatedWorkerError"
 
 
-def no_value(sweeper: str) -> float | None:
-    """Return what a sweeper takes as the value of a failed job. Optuna's accepts None only, others NaN only."""
-    return None if sweeper == "optuna" else math.nan
-
-
-def returned(value: float | None) -> JobReturn:
+def returned(value: float) -> JobReturn:
     """Return what a launcher hands to the sweeper for a job that returned a value."""
     return JobReturn(_return_value=value, status=JobStatus.COMPLETED)
 
 
 @contextlib.contextmanager
-def adapted(launcher: str, sweeper: str) -> Iterator[Stop]:
+def adapted(launcher: str) -> Iterator[Stop]:
     """Change a launcher so that a dead job does not end the sweep; yield the function that stops its jobs.
 
     Args:
         launcher: the chosen option of the group hydra/launcher.
-        sweeper: that of hydra/sweeper.
     """
-    dead = returned(no_value(sweeper))
+    dead = returned(NO_VALUE)
     if launcher in ("processes", "joblib"):
         yield _stop_children
     elif launcher in ("submitit_local", "submitit_slurm"):

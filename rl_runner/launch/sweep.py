@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 
 from rl_runner import signals
 from rl_runner.launch import launchers
+from rl_runner.launch.settings import JOURNAL
 from rl_runner.launch.task import Task, shortest
 from rl_runner.run import files, notes
 from rl_runner.run.notes import Failure
@@ -45,9 +46,14 @@ class SweepCallback(Callback):
         again = {tuple(sorted(words)) for words in sweep.planned} & {tuple(sorted(note.overrides)) for note in done}
         if again:
             print(f"{sweep.directory}: {len(again)} of {len(sweep.planned)} jobs have finished already", flush=True)
-        choices = config.hydra.runtime.choices
-        stop = _open.enter_context(launchers.adapted(choices["hydra/launcher"], choices["hydra/sweeper"]))
+        stop = _open.enter_context(launchers.adapted(config.hydra.runtime.choices["hydra/launcher"]))
         _open.enter_context(_passing_on_signals(stop))
+
+
+def plan(jobs: Sequence[list[str]]) -> None:
+    """Add the overrides of jobs that a sweeper, which finds them as it goes, is about to launch."""
+    for sweep in _sweeps:
+        sweep.planned.extend(jobs)
 
 
 def _planned(config: Any) -> list[list[str]]:
@@ -121,7 +127,7 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
             status = e.code if isinstance(e.code, int) else 1
         except Exception as e:
             refused = _refused(task, e)  # Hydra's, the sweeper's or the launcher's own
-        if _sweeps:
+        if _sweeps and not (_sweeps[0].directory / JOURNAL).is_file():  # a search has shown its own
             from rl_runner.report import sweep
 
             sweep.report(*_sweeps[0])

@@ -392,8 +392,8 @@ def test_nothing_but_m_starts_more_than_one_run(workdir: Path) -> None:
 def test_a_sweep_that_is_interrupted_shows_what_there_is(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = train.train
 
-    def interrupted(job: train.TrainJob, resume: bool = False, words: Sequence[str] = ()) -> TrainResult:
-        result = real(job, resume, words)
+    def interrupted(job: train.TrainJob, resume: bool = False, words: Sequence[str] = (), **more: Any) -> TrainResult:
+        result = real(job, resume, words, **more)
         if job.config["seed"] == 2 and not resume:
             raise train.Interrupted(130)
         return result
@@ -455,7 +455,7 @@ def test_a_broken_note_does_not_hide_the_table(workdir: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "package"),
-    [("launcher/joblib", "'rlrun[sweep]'"), ("launcher/ray", "hydra-ray-launcher"), ("sweeper/ax", "hydra-ax-sweeper")],
+    [("launcher/joblib", "'rlrun[joblib]'"), ("launcher/ray", "'rlrun[ray]'"), ("sweeper/ax", "hydra-ax-sweeper")],
 )
 def test_a_plugin_that_is_not_installed(missing: str, package: str) -> None:
     line = failures.explain(VERBS["train"], [], MissingConfigException("", f"hydra/{missing}", ["basic"]))
