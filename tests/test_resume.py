@@ -17,7 +17,7 @@ from rl_runner.run.checkpoint import Checkpoints
 
 CARTPOLE = [
     *["env=cartpole", "env.num_envs=3", "network=noisy", "agent.n_step=3", "total_steps=900", "learning_starts=100"],
-    *["learn_every_steps=4", "updates_per_learn=2", "replay.capacity=600", "log.every_steps=100"],
+    *["learn_every_steps=8", "updates_per_learn=2", "replay.capacity=600", "log.every_steps=100"],
     *["eval.every_steps=250", "eval.episodes=2", "checkpoint.every_steps=0", "exploration.steps=600"],
 ]
 PONG = [
@@ -29,8 +29,8 @@ PONG = [
         "total_steps=400",
         "num_threads=1",
     ],
-    *["learning_starts=100", "learn_every_steps=20", "replay.capacity=300", "log.every_steps=50"],
-    *["eval.every_steps=200", "eval.episodes=1", "checkpoint.every_steps=0", "checkpoint.replay=true"],
+    *["learning_starts=100", "learn_every_steps=20", "batch_size=8", "replay.capacity=300", "log.every_steps=50"],
+    *["eval.every_steps=200", "eval.episodes=1", "eval.num_envs=1", "checkpoint.every_steps=0", "checkpoint.replay=true"],
 ]
 
 
@@ -143,7 +143,7 @@ def test_more_steps_for_a_finished_run_give_the_longer_run(monkeypatch, tmp_path
     monkeypatch.chdir(tmp_path)
     # The shorter run's evaluation at its end is one more, which must not find the best agent by chance.
     assert train("whole", *CARTPOLE, "device=cpu") == 0
-    assert train("longer", *CARTPOLE, "device=cpu", "total_steps=430") == 0
+    assert train("longer", *CARTPOLE, "device=cpu", "total_steps=520") == 0
     assert cli.run(["train", "resume=longer", "total_steps=900"]) == 0
     assert_same_run("whole", "longer")
 

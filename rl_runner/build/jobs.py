@@ -54,7 +54,8 @@ def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
     exact, no_exact = _exact(cfg, agent, envs, device)
 
     def evaluation(step: int, stopped: Callable[[], bool]) -> Evaluation | None:
-        test_envs = environments(cfg["env"], cfg["eval"]["num_envs"], seed, f"evaluation {step}")
+        num_envs = min(cfg["eval"]["num_envs"], cfg["eval"]["episodes"])
+        test_envs = environments(cfg["env"], num_envs, seed, f"evaluation {step}")
         mode = Evaluate(rng.generator(seed, f"evaluation {step}"), cfg["eval"]["epsilon"])
         try:
             result = evaluate(agent, test_envs, cfg["eval"]["episodes"], mode, stopped)

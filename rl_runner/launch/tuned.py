@@ -9,8 +9,9 @@ itself (`override /replay: prioritized`).
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Callable, Iterator, Mapping
+import os
+import pickle
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, cast
 
 import hydra
@@ -31,6 +32,7 @@ from rl_runner import catalogue
 MAIN = "train"  # the configuration that tuned values belong to
 NOT_OPTIONS = ("agent", "env", "tuned", "ablation", "experiment")  # groups that set values of others
 ABSENT = object()
+KEPT = 64  # compositions; one takes about 30 KB
 
 Choices = Mapping[str, object]  # the chosen option of each group
 Load = Callable[[list[str]], DictConfig]
@@ -55,7 +57,8 @@ def compose(words: list[str]) -> DictConfig:
         return hydra.compose(MAIN, words)
 
 
-_read: dict[str, ConfigResult | None] = {}  # files of rlrun and Hydra, which do not change while a process lives
+_read: dict[str, bytes] = {}  # files of rlrun and Hydra, which do not change while a process lives
+_composed: dict[tuple[Hashable, ...], bytes] = {}  # the last compositions of those files, pickled
 
 
 class _ReadOnce:
@@ -63,16 +66,16 @@ class _ReadOnce:
 
     Args:
         repository: reads files.
-        read: what was read before, by the file's path within the search path.
+        read: what was read before, pickled, by the file's path within the search path.
     """
 
-    def __init__(self, repository: IConfigRepository, read: dict[str, ConfigResult | None]) -> None:
+    def __init__(self, repository: IConfigRepository, read: dict[str, bytes]) -> None:
         self._repository, self._read = repository, read
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         if config_path not in self._read:
-            self._read[config_path] = self._repository.load_config(config_path)
-        return copy.deepcopy(self._read[config_path])
+            self._read[config_path] = pickle.dumps(self._repository.load_config(config_path))
+        return cast("ConfigResult | None", pickle.loads(self._read[config_path]))  # faster than copy.deepcopy
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._repository, name)
@@ -83,7 +86,7 @@ class Loader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._own: dict[str, ConfigResult | None] = {}
+        self._own: dict[str, bytes] = {}
         paths = {element.path for element in config_search_path.get_path() if element.provider != "schema"}
         self._shipped = paths <= {"pkg://hydra.conf", str(catalogue.conf_dir()), f"file://{catalogue.conf_dir()}"}
 
@@ -91,10 +94,12 @@ class Loader(ConfigLoaderImpl):
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
         """Return what Hydra returns, with files that are read once a configuration, and rlrun's own once a process."""
-        parsed, repository = super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        repository = CachingConfigRepository(self.repository)
         shipped = self._shipped and not any("searchpath" in word for word in overrides)
         read = _read if shipped else self._own
         repository.delegate = cast(IConfigRepository, _ReadOnce(repository.delegate, read))
+        self._process_config_searchpath(config_name, parsed, repository)
         return parsed, repository
 
     def load_configuration(
@@ -110,8 +115,11 @@ class Loader(ConfigLoaderImpl):
         Raises:
             HydraException, OmegaConfBaseException: a word does not fit the configuration.
         """
+        key = ("tuned", config_name, *overrides, run_mode, validate_sweep_overrides)
         try:
-            return self._load(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+            return self._once(
+                key, lambda: self._load(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+            )
         except ValueError as e:
             if isinstance(e, OmegaConfBaseException):
                 raise
@@ -129,9 +137,9 @@ class Loader(ConfigLoaderImpl):
         validate_sweep_overrides: bool,
     ) -> DictConfig:
         def load(words: list[str]) -> DictConfig:
-            return super(Loader, self).load_configuration(
-                config_name, words, run_mode, from_shell, validate_sweep_overrides
-            )
+            hydras = super(Loader, self).load_configuration
+            key = (config_name, *words, run_mode, validate_sweep_overrides)
+            return self._once(key, lambda: hydras(config_name, words, run_mode, from_shell, validate_sweep_overrides))
 
         if config_name != MAIN or not validate_sweep_overrides:  # the latter: Hydra asks for its own keys only
             return load(overrides)
@@ -153,6 +161,22 @@ class Loader(ConfigLoaderImpl):
         if "unused" not in cfg.tuned:
             OmegaConf.update(cfg, "tuned.unused", [], force_add=True)
         return cfg
+
+    def _once(self, key: tuple[Hashable, ...], composed: Callable[[], DictConfig]) -> DictConfig:
+        """Return a composition; of rlrun's own files it is made once, for a command line is checked before it is run.
+
+        Args:
+            key: what the composition depends on, besides the files and the current directory.
+            composed: makes it.
+        """
+        if not self._shipped or any("searchpath" in str(word) for word in key):
+            return composed()
+        key = (*key, os.getcwd())
+        if key not in _composed:
+            while len(_composed) >= KEPT:
+                del _composed[next(iter(_composed))]
+            _composed[key] = pickle.dumps(composed())
+        return cast(DictConfig, pickle.loads(_composed[key]))
 
     def _is_group(self, name: str) -> bool:
         return bool(self.get_group_options(name, config_name=MAIN, overrides=[]))
