@@ -22,6 +22,7 @@ BROKEN = (
     "the process of a job died, and joblib has ended the others; the same command with hydra.sweep.dir={} runs what is "
     "missing; with hydra/launcher=processes the others continue"
 )
+QUIET = ("processes", "slurm", "submitit_local", "submitit_slurm")  # whose jobs write to files, not to the terminal
 NO_VALUE = math.nan  # of a job that failed, as sweepers take it
 received: list[int] = []  # signals that stop this command: no further job starts
 
@@ -46,7 +47,7 @@ def adapted(launcher: str) -> Iterator[Stop]:
     dead = returned(NO_VALUE)
     if launcher in ("processes", "joblib"):
         yield _stop_children
-    elif launcher in ("submitit_local", "submitit_slurm"):
+    elif launcher in ("slurm", "submitit_local", "submitit_slurm"):
         with _submitit(launcher == "submitit_local", dead) as stop:
             yield stop
     elif launcher == "ray":

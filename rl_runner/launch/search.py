@@ -163,6 +163,7 @@ class Optuna(Sweeper):
 
     def _show(self, search: Search) -> None:
         """Show the trials, and write the best configuration as an experiment."""
+        sweep.hide_table()
         trials = trials_of(self.directory, search)
         command = None
         if trials and trials[0].value is not None and trials[0].state == "finished":

@@ -33,6 +33,7 @@ class Sweep(NamedTuple):
 
 _sweeps: list[Sweep] = []  # of this command line: one, or none
 _open = contextlib.ExitStack()  # what lasts as long as the sweep
+_table = contextlib.ExitStack()  # the table that is shown while jobs run
 
 
 class SweepCallback(Callback):
@@ -46,8 +47,18 @@ class SweepCallback(Callback):
         again = {tuple(sorted(words)) for words in sweep.planned} & {tuple(sorted(note.overrides)) for note in done}
         if again:
             print(f"{sweep.directory}: {len(again)} of {len(sweep.planned)} jobs have finished already", flush=True)
-        stop = _open.enter_context(launchers.adapted(config.hydra.runtime.choices["hydra/launcher"]))
+        choices = config.hydra.runtime.choices
+        stop = _open.enter_context(launchers.adapted(choices["hydra/launcher"]))
         _open.enter_context(_passing_on_signals(stop))
+        if choices["hydra/launcher"] in launchers.QUIET and config.hydra.job.config_name == "train":
+            from rl_runner.report import live
+
+            _table.enter_context(live.shown(sweep.directory, len(sweep.planned)))
+
+
+def hide_table() -> None:
+    """End the table that is shown while jobs run, before results are."""
+    _table.close()
 
 
 def plan(jobs: Sequence[list[str]]) -> None:
@@ -127,6 +138,8 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
             status = e.code if isinstance(e.code, int) else 1
         except Exception as e:
             refused = _refused(task, e)  # Hydra's, the sweeper's or the launcher's own
+        finally:
+            hide_table()
         if _sweeps and not (_sweeps[0].directory / JOURNAL).is_file():  # a search has shown its own
             from rl_runner.report import sweep
 
