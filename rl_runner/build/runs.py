@@ -17,8 +17,10 @@ from rl_runner.results import TrainResult
 from rl_runner.run import notes, provenance
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.files import CONFIG, PROVENANCE
 from rl_runner.types import State, UserError
 
+AUTO = "auto"  # resume=auto
 Prune = Callable[[int, float], bool]
 
 
@@ -36,6 +38,8 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
         words: the configuration's own words, as they were typed.
         chosen: the user chose the directory; otherwise the run's name is added to it.
     """
+    if cfg.resume == AUTO:
+        return _start_or_resume(cfg, directory, words, chosen)
     if cfg.resume is not None:
         with RunDirectory.resumed(cfg.resume) as run:
             return resume(cfg, run, words, words, notes.resumed(run.path))
@@ -44,6 +48,42 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
         directory = directory.with_name(f"{directory.name}_{cfg.name}")
     with RunDirectory.new(directory) as run:
         return begin(saved.plain(cfg), run, words)
+
+
+def _start_or_resume(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> TrainResult:
+    """Resume the run that was started with the same words; start one where there is none.
+
+    A run that was stopped before its first checkpoint begins again, in the same directory.
+
+    Args:
+        cfg: the configuration as Hydra composed it.
+        directory: where a new run goes.
+        words: the configuration's own words, as they were typed.
+        chosen: the user chose the directory: only a run in it is resumed, with words that may differ.
+    """
+    cfg.resume = None
+    found = directory if chosen else _same(directory.parent, words)
+    if found is None or not (found / CONFIG).is_file():
+        return train(cfg, directory, words, chosen)
+    began = provenance.first_words(found)
+    changes = [word for word in words if word not in began] if chosen else []
+    with RunDirectory.resumed(str(found)) as run:
+        if not notes.has_checkpoint(run):
+            notes.clear(run)
+            return begin(saved.plain(cfg), run, words)
+        cfg.trust = [*cfg.trust, *trust.needed(saved.plain(cfg))]  # the same words were just typed
+        return resume(cfg, run, words, changes, notes.resumed(run.path))
+
+
+def _same(folder: Path, words: Sequence[str]) -> Path | None:
+    """Return the newest run in a folder that was started with the same words; None if there is none."""
+    runs = sorted(folder.glob(f"*/{PROVENANCE}"), key=lambda file: file.stat().st_mtime_ns)
+    said = [(file.parent, _about_the_run(provenance.first_words(file.parent))) for file in runs]
+    return next((run for run, told in reversed(said) if told == _about_the_run(words)), None)
+
+
+def _about_the_run(words: Sequence[str]) -> list[str]:
+    return sorted(word for word in words if not word.startswith(("resume=", "trust=", "hydra.")))
 
 
 def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = never) -> TrainResult:

@@ -23,6 +23,10 @@ BROKEN = (
     "missing; with hydra/launcher=processes the others continue"
 )
 QUIET = ("processes", "slurm", "submitit_local", "submitit_slurm")  # whose jobs write to files, not to the terminal
+NO_CLUSTER = (
+    "hydra/launcher: there is no srun here, so no Slurm: give the command on a cluster's login node; "
+    "hydra/launcher=processes uses this machine"
+)
 NO_VALUE = math.nan  # of a job that failed, as sweepers take it
 received: list[int] = []  # signals that stop this command: no further job starts
 
@@ -30,6 +34,11 @@ received: list[int] = []  # signals that stop this command: no further job start
 def is_broken(e: Exception) -> bool:
     """Return whether joblib has given up because a process died."""
     return type(e).__name__ == "TerminatedWorkerError"
+
+
+def is_no_cluster(e: Exception) -> bool:
+    """Return whether submitit found no Slurm on this machine."""
+    return type(e) is RuntimeError and '"srun"' in str(e)
 
 
 def returned(value: float) -> JobReturn:

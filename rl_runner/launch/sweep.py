@@ -158,6 +158,8 @@ def _refused(task: Task, e: Exception) -> Failure:
     """Return why Hydra or a launcher ran no job, or stopped."""
     if launchers.is_broken(e):
         return Failure(launchers.BROKEN.format(_sweeps[0].directory), exit_code=1)
+    if launchers.is_no_cluster(e):
+        return Failure(launchers.NO_CLUSTER)
     failure = task.explain(e)
     if isinstance(e, OSError):  # such as a directory that cannot be written
         return Failure(failure.line.removeprefix(f"{type(e).__name__}: "))

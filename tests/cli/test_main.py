@@ -191,6 +191,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "seed=1,2"], "seed: one run for each of 1,2 needs -m"),
         (["train", "-m", "seed=[1"], r"'seed=\[1' cannot be read"),
         (["train", "-m", "resume=latest", "seed=1,2"], "resume: .*--multirun"),
+        (["train", "-m", "seed=1,2", "--cfg", "job"], "--cfg: shows one configuration; leave out --multirun"),
         # types and ranges
         (["train", "batch_size=-1"], "batch_size: must be a whole number, 1 or more, got -1"),
         (["train", "batch_size=abc"], "batch_size: must be a whole number, 1 or more, got 'abc'"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rl_runner.commands import train
-from rl_runner.launch import task
+from rl_runner.launch import sweep, task
 from rl_runner.run import notes
 
 
@@ -55,3 +55,11 @@ def test_a_process_that_was_told_to_stop_begins_no_job() -> None:
     assert math.isnan(elsewhere(work)(1))
     os.kill(os.getpid(), signal.SIGTERM)  # while it waits for its next job
     assert begun == [1]
+
+
+def test_a_machine_without_slurm_is_one_line() -> None:
+    e = RuntimeError('Could not detect "srun", are you indeed on a slurm cluster?')
+    refused = sweep._refused(task.Task(lambda cfg: None, notes.one_line, noted=True), e)
+    assert refused.trace is None
+    assert refused.exit_code == 2
+    assert refused.line.startswith("hydra/launcher: there is no srun here, so no Slurm: ")

@@ -44,4 +44,13 @@ class OptunaConf:
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="processes", node=Conf, provider="rlrun")
+# hydra/launcher=slurm: submitit's, with what a run that resumes by itself can afford.
+SLURM = {
+    "defaults": ["submitit_slurm", "_self_"],
+    "timeout_min": 240,  # of a job, which is then queued again: short enough for most queues
+    "max_num_timeout": 1_000,  # how often; each time the run goes on where it was
+    "signal_delay_s": 180,  # seconds before the time limit at which the run saves and stops
+}
+
+ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=SLURM, provider="rlrun")
 ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConf, provider="rlrun")
