@@ -30,7 +30,13 @@ PONG = [
         "num_threads=1",
     ],
     *["learning_starts=100", "learn_every_steps=20", "batch_size=8", "replay.capacity=300", "log.every_steps=50"],
-    *["eval.every_steps=200", "eval.episodes=1", "eval.num_envs=1", "checkpoint.every_steps=0", "checkpoint.replay=true"],
+    *[
+        "eval.every_steps=200",
+        "eval.episodes=1",
+        "eval.num_envs=1",
+        "checkpoint.every_steps=0",
+        "checkpoint.replay=true",
+    ],
 ]
 
 

@@ -13,7 +13,7 @@ from rl_runner.build import checks, components, facts, saved, trust
 from rl_runner.build.environments import draw_without_a_screen, environments, viewer
 from rl_runner.build.init_from import init_from
 from rl_runner.build.recipes import Learner
-from rl_runner.build.signatures import check, named
+from rl_runner.build.signatures import check, make, named, require
 from rl_runner.commands.eval import EvalJob
 from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
@@ -22,6 +22,7 @@ from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.exact.measure import Exact
 from rl_runner.run.checkpoint import Checkpoints, Damaged, about
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.loggers import Logger, Sender
 from rl_runner.run.plan import Plan
 from rl_runner.schedules import Every
 from rl_runner.screen.video import ffmpeg
@@ -76,7 +77,7 @@ def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
     )
     block = [*facts.built(cfg, agent, loop, envs), *begins, *no_exact, *facts.machine(agent, device), *run.facts()]
     checkpoints = Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"])
-    return TrainJob(run, loop, evaluation, exact, plan, checkpoints, block, cfg, trust.needed(cfg))
+    return TrainJob(run, loop, evaluation, exact, plan, checkpoints, block, cfg, trust.needed(cfg), _sender(cfg, run))
 
 
 def eval_job(cfg: State) -> EvalJob:
@@ -153,6 +154,16 @@ def learner_of(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lea
     if not isinstance(learner, Learner):
         raise UserError(f"recipe: {node['_target_']} must return a Learner (rl_runner/build/recipes.py)")
     return learner
+
+
+def _sender(cfg: State, run: RunDirectory) -> Sender | None:
+    """Build what sends the numbers to a service; it is not contacted yet."""
+    node = cfg.get("logger") or {}  # older runs have none
+    if not node.get("_target_"):
+        return None
+    logger = make("logger", node)
+    require("logger", logger, Logger)
+    return Sender(logger, run.path)
 
 
 def _exact(

@@ -91,6 +91,7 @@ def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = ne
     try:
         with naming_their_code(lambda: cfg):
             job = train_job(cfg, run)
+        _start_logger(job, resumed=False)
         _save_config(job, mine=True)
         provenance.record(run.path, words)
     except BaseException:
@@ -127,10 +128,17 @@ def resume(
     with naming_their_code(lambda: config):
         job = train_job(config, run, resumed=True)
     job.changes = training.differences(dict(before), dict(training.flatten(job.config)))
+    _start_logger(job, resumed=True)
     _save_config(job, mine=set(job.trust) <= set(mine))
     provenance.record(run.path, words)
     with noted or contextlib.nullcontext(), _kept(job), naming_their_code(lambda: config):
         return training.train(job, resume=True, prune=prune)
+
+
+def _start_logger(job: TrainJob, resumed: bool) -> None:
+    """Open a run of the service that the configuration names; a new run is refused if that fails."""
+    if job.sender:
+        job.sender.start(dict(training.flatten(job.config)), job.config.get("tags", []), resumed)
 
 
 def _save_config(job: TrainJob, mine: bool) -> None:

@@ -18,7 +18,7 @@ RESUMABLE = (  # keys, and groups of keys, on which nothing depends that a check
     *("exploration.start", "exploration.end", "exploration.steps"),
     *("sync.every_updates", "sync.every_steps", "sync.every_episodes", "sync.tau"),
     *("agent.lr", "agent.clip_grad_norm", "agent.clip_grad_value"),
-    "tags",
+    *("tags", "logger"),
 )
 RECIPES = {  # of runs from before there were recipes, by the loop that their configuration names
     "rl_runner.loops.replay.ReplayLoop": "replay_learning",
@@ -75,9 +75,9 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         if group and OmegaConf.select(trained, group) is None:
             raise UserError(f"{key}: this run has no {group}")
         value = OmegaConf.select(cfg, key)
-        if isinstance(value, DictConfig):  # it holds defaults for the keys that were not named
+        if isinstance(value, DictConfig) and key != "logger":  # it holds defaults for the keys that were not named
             raise UserError(f"{key}: name single keys when a run is resumed, such as {key}.{next(iter(value))!s}=...")
-        OmegaConf.update(trained, key, value)
+        OmegaConf.update(trained, key, value, merge=False)
     return plain(trained)
 
 

@@ -145,7 +145,7 @@ def require(key: str, made: Any, contract: Any, wanted: str = "") -> None:
         if not isinstance(made, contract):
             raise UserError(f"{key}: must be a {contract.__name__}, got a {type(made).__name__}")
         return
-    what = f"{key}: {type(made).__name__} is no {contract.__name__} (rl_runner/types.py)"
+    what = f"{key}: {type(made).__name__} is no {contract.__name__} ({contract.__module__.replace('.', '/')}.py)"
     instead = f"; this agent needs {wanted}, or one like it" if wanted else ""
     for name, member in _members(contract).items():
         if not hasattr(made, name):

@@ -131,7 +131,7 @@ def _named(cfg: Any, key: str = "") -> tuple[list[tuple[str, str]], list[str]]:
     modules: list[str] = []
     children = cfg.items() if isinstance(cfg, dict) else enumerate(cfg) if isinstance(cfg, list) else ()
     for name, child in children:
-        if name == "_target_":
+        if name == "_target_" and child:
             targets.append((key, str(child)))
         elif name == "imports":
             modules += [str(module) for module in child or []]

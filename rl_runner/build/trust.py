@@ -150,7 +150,7 @@ def _targets(cfg: State) -> Iterator[tuple[str, str]]:
     """Yield the targets that are not ours, each after its group."""
     for group, part in cfg.items():
         for node in _nodes(part):
-            target = str(node.get("_target_", "")) if isinstance(node, dict) else ""
+            target = str(node.get("_target_") or "") if isinstance(node, dict) else ""  # null: no code
             if target and not _ours(group, target):
                 yield group, target
 

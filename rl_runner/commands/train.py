@@ -21,6 +21,7 @@ from rl_runner.results import EvalResult, TrainResult
 from rl_runner.run.best import BestAgent
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.loggers import Sender
 from rl_runner.run.metrics import MetricsLog
 from rl_runner.run.plan import Plan
 from rl_runner.run.records import EpisodeRecords
@@ -47,6 +48,7 @@ class TrainJob:
         facts: what was built, to show.
         config: the whole configuration, plain.
         trust: packages of the user's own that it names.
+        sender: sends the numbers to a service too.
         changes: of a resume: the keys that changed, each with the value before and after.
     """
 
@@ -59,6 +61,7 @@ class TrainJob:
     facts: list[tuple[str, str]]
     config: State
     trust: list[str]
+    sender: Sender | None = None
     changes: list[tuple[str, Any, Any]] = field(default_factory=list)
 
 
@@ -96,6 +99,7 @@ def train(
         contextlib.closing(job.loop.envs),
         Terminal(job.plan.total_steps, job.run.log, job.loop.agent.metrics) as terminal,
         _signals() as received,
+        _sending(job.sender, terminal, received),
     ):
         terminal.block(job.facts)
         resumed = _load(job, terminal, *saved) if saved else None
@@ -108,7 +112,7 @@ def train(
             return _finished_result(job, resumed)
         files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
         with (
-            contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say)) as log,
+            contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say, job.sender)) as log,
             contextlib.closing(EpisodeRecords(job.run.path, files, step, terminal.say)) as records,
         ):
             trainer = Trainer(
@@ -222,6 +226,21 @@ def differences(before: State, after: State) -> list[tuple[str, Any, Any]]:
     """Return the keys of two flat configurations that differ, each with both values."""
     keys = dict.fromkeys([*before, *after])
     return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+@contextlib.contextmanager
+def _sending(sender: Sender | None, terminal: Terminal, received: list[int]) -> Iterator[None]:
+    """Close a service's run at the end; it is not finished if training failed or was asked to stop."""
+    if sender is None:
+        yield
+        return
+    finished = False
+    sender.say = terminal.say
+    try:
+        yield
+        finished = not received
+    finally:
+        sender.close(finished)
 
 
 @contextlib.contextmanager

@@ -63,6 +63,8 @@ def show(
         console.print(f"importance: {shares}{' (of few trials, so it says little)' if few else ''}", markup=False)
         written += _draw(directory / "importance.png", importances, counts["finished"])
     console.print(f"written to {directory}: {written}", markup=False)
+    if counts["unfinished"]:
+        console.print(f"continue with:  the same command and hydra.sweep.dir={directory}", markup=False)
     if command:
         console.print(f"train with the best:  {command}", markup=False)
 

@@ -16,6 +16,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar, text
 
 from rl_runner.run.files import CURVES, TABLE
+from rl_runner.run.loggers import Sender
 from rl_runner.run.rows import cut_rows
 from rl_runner.streams import AppendedFile
 from rl_runner.types import Episode, State, UserError
@@ -39,6 +40,7 @@ class MetricsLog:
         sizes: file sizes as `state_dict` returned them, of the checkpoint that the run resumes from; None: a new run.
         step: the step that it resumes from.
         say: told what a user must know.
+        sender: sends the scalars to a service too.
 
     Raises:
         UserError: a file cannot be cut.
@@ -50,8 +52,9 @@ class MetricsLog:
         sizes: Mapping[str, int] | None = None,
         step: int = 0,
         say: Callable[[str], object] = print,
+        sender: Sender | None = None,
     ) -> None:
-        self._run = run
+        self._run, self._sender = run, sender
         if sizes is not None:
             try:
                 _cut_back(run, sizes, step, say)
@@ -70,6 +73,8 @@ class MetricsLog:
         self._table.append("".join(f"{step},{name},{value}\n" for name, value in scalars.items()).encode())
         self._curves.add(*(Event(step=step, summary=scalar(name, value)) for name, value in scalars.items()))
         self._write_episodes()
+        if self._sender:
+            self._sender.write(step, scalars)
 
     def episodes(self, step: int, episodes: Iterable[Episode]) -> None:
         """Note training episodes that ended at a step. TensorBoard gets them with the next scalars."""
