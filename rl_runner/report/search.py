@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.console import Console
+
 from rl_runner.report.tables import Column, fitted, stacked
 from rl_runner.run.terminal import make_console
 
@@ -44,17 +46,8 @@ def show(
     told = ", ".join(f"{count} {state}" for state, count in counts.items())
     steps = sum(trial.steps for trial in trials)
     console.print(f"\n{directory}: {len(trials)} trials: {told}; {steps:,} steps", markup=False)
-    keys = [Column("trial", [str(trial.number) for trial in trials[:SHOWN]])]
     names = list(dict.fromkeys(key for trial in trials for key in trial.params))
-    keys += [Column(name, [short(trial.params.get(name, "-")) for trial in trials[:SHOWN]]) for name in names]
-    numbers = [
-        Column("state", [trial.state for trial in trials[:SHOWN]]),
-        Column(measure, ["-" if trial.value is None else f"{trial.value:,.2f}" for trial in trials[:SHOWN]]),
-        Column("steps", [f"{trial.steps:,}" for trial in trials[:SHOWN]]),
-    ]
-    table, _ = fitted(keys, numbers, console.width, ("steps",))
-    for line in [table] if table else stacked(keys, numbers):
-        console.print(line, markup=False)
+    _show_table(console, trials[:SHOWN], names, measure)
     _write(directory / "trials.csv", trials, names, measure)
     written = "trials.csv"
     if importances:
@@ -67,6 +60,19 @@ def show(
         console.print(f"continue with:  the same command and hydra.sweep.dir={directory}", markup=False)
     if command:
         console.print(f"train with the best:  {command}", markup=False)
+
+
+def _show_table(console: Console, trials: Sequence[Trial], names: Sequence[str], measure: str) -> None:
+    keys = [Column("trial", [str(trial.number) for trial in trials])]
+    keys += [Column(name, [short(trial.params.get(name, "-")) for trial in trials]) for name in names]
+    numbers = [
+        Column("state", [trial.state for trial in trials]),
+        Column(measure, ["-" if trial.value is None else f"{trial.value:,.2f}" for trial in trials]),
+        Column("steps", [f"{trial.steps:,}" for trial in trials]),
+    ]
+    table, _ = fitted(keys, numbers, console.width, ("steps",))
+    for line in [table] if table else stacked(keys, numbers):
+        console.print(line, markup=False)
 
 
 def short(value: str) -> str:
