@@ -1,7 +1,10 @@
 """resume=auto: the same command starts a run, or resumes it."""
 
+import os
 from pathlib import Path
 
+from rl_runner.build import runs
+from rl_runner.run import provenance
 from tests.commandline import only_run, rlrun
 from tests.traps import curves, set_trap
 
@@ -15,7 +18,6 @@ def test_the_same_command_starts_resumes_and_knows_the_end(workdir: Path) -> Non
     assert only_run() == run
     assert f"resumed from {run}/checkpoints/step_000000030 at step 30" in again.out
     assert "is finished, 40 of 40 steps" in rlrun(*command).out
-    assert rlrun(*command, "seed=7").code == 0  # other words, another run
     assert rlrun(*command[:-1], "hydra.run.dir=whole").code == 0
     assert curves(run) == curves(Path("whole"))
 
@@ -38,3 +40,13 @@ def test_in_a_chosen_directory_words_may_change_what_a_resume_may(workdir: Path)
     done = rlrun(*command, "seed=5")
     assert done.code == 2
     assert done.err.startswith("rlrun: seed: cannot change when a run is resumed; ")
+
+
+def test_the_run_of_the_same_words_is_the_newest_one(tmp_path: Path) -> None:
+    for name, words in (("old", ["seed=1"]), ("new", ["seed=1", "resume=auto"]), ("other", ["seed=2"])):
+        (tmp_path / name).mkdir()
+        provenance.record(tmp_path / name, words)
+    for age, name in enumerate(("other", "new", "old")):
+        os.utime(tmp_path / name / "provenance.json", (1e9 - age, 1e9 - age))
+    assert runs._same(tmp_path, ["resume='auto'", "seed=1"]) == tmp_path / "new"
+    assert runs._same(tmp_path, ["seed=3"]) is None
