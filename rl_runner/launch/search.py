@@ -70,7 +70,7 @@ class Optuna(Sweeper):
         if config.hydra.job.config_name != "train":
             raise UserError("hydra/sweeper=optuna: searches for what trains best, so it is for rlrun train")
         self.hydra_context, self.config, self._loader = hydra_context, config, hydra_context.config_loader
-        self._first_seed = int(config.seed)
+        self._first_seed, self._sources = int(config.seed), config.hydra.runtime.config_sources
         self.settings = Settings.of(config.hydra.sweeper, config.total_steps, config.eval.every_steps)
         self.directory = shortest(Path(config.hydra.sweep.dir).absolute())
         self._read([*(f"{key}={value}" for key, value in self._params.items()), *config.hydra.overrides.task])
@@ -167,9 +167,18 @@ class Optuna(Sweeper):
         trials = trials_of(self.directory, search)
         command = None
         if trials and trials[0].value is not None and trials[0].state == "finished":
-            words = [*self.fixed, *(f"{key}={value}" for key, value in trials[0].params.items())]
-            command = best.write(self.directory, words, trials[0], self.settings, self._loader)
+            command = self._write_best(trials[0])
         report.show(self.directory, trials, self.settings.measure, _importances(search), command)
+
+    def _write_best(self, trial: Trial) -> str:
+        """Write the configuration of a trial as an experiment; return the command that trains with it."""
+        words = [*self.fixed, *(f"{key}={value}" for key, value in trial.params.items())]
+        seeds = "one seed" if self.settings.seeds == 1 else f"the mean of {self.settings.seeds} seeds"
+        about = f"Trial {trial.number} of {self.directory}: {self.settings.measure} {trial.value:.6g}, {seeds}."
+        files = [source for source in self._sources if source.schema == "file"]
+        own = [shortest(Path(source.path)) for source in files if source.provider == "command-line"]
+        sources = [Path(source.path) for source in files]
+        return best.write(self.directory, words, about, self._loader, sources, own[0] if own else None)
 
 
 def _without_seed(overrides: Sequence[Override]) -> list[str]:
