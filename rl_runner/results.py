@@ -75,6 +75,7 @@ class TrainResult:
         best: mean return of the best evaluation, None if there was none.
         best_step: the step of that evaluation.
         last: the last evaluation, None if there was none since the start or the last resume.
+        pruned: a search ended it early.
     """
 
     run: Path
@@ -86,3 +87,4 @@ class TrainResult:
     best: float | None
     best_step: int | None
     last: EvalResult | None
+    pruned: bool = False

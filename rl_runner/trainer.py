@@ -40,12 +40,14 @@ class Trainer:
         plan: when things happen.
         stopped: asked after every step; True ends the run after a checkpoint.
         diagnostics: returns further scalars each time that scalars are written.
+        prune: told the step and the mean return of each evaluation; True ends the run early.
 
     Attributes:
         progress: what has happened so far.
         best: the best agent so far.
         evaluated: the summary of the last evaluation, None before the first one since the start or the last resume.
         saver: writes checkpoints; knows the last one.
+        pruned: an evaluation has ended the run early.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class Trainer:
         plan: Plan,
         stopped: Callable[[], bool] = lambda: False,
         diagnostics: Callable[[], dict[str, float]] = dict,
+        prune: Callable[[int, float], bool] = lambda step, mean: False,
     ) -> None:
         self.loop, self.evaluation = loop, evaluation
         self.log, self.records, self.terminal, self.plan = log, records, terminal, plan
-        self.stopped, self.diagnostics = stopped, diagnostics
+        self.stopped, self.diagnostics, self.prune = stopped, diagnostics, prune
+        self.pruned = False
         self.progress = Progress(plan.stop_window, loop.clock)
         self.saver = Saver(checkpoints, terminal, lambda: self.progress.seconds)
         self.best = BestAgent(checkpoints, terminal.say)
@@ -79,7 +83,7 @@ class Trainer:
         plan, loop = self.plan, self.loop
         self.terminal.advance(loop.clock, self.progress.recent)
         self._evaluate_if_due()  # an evaluation that the run was interrupted in is made up for
-        while loop.clock.steps < plan.total_steps and not (self.solved or loop.done or self.stopped()):
+        while loop.clock.steps < plan.total_steps and not (self.solved or loop.done or self.pruned or self.stopped()):
             before = loop.clock
             loop.step()
             if loop.envs.finished:
@@ -143,6 +147,8 @@ class Trainer:
             f"step {step:,}: evaluation over {summary['episodes']} episodes: return {result['mean']:.2f}, "
             f"std {result['std']:.2f}{' (best so far)' if is_best else ''}"
         )
+        left = step < self.plan.total_steps and not (self.solved or self.loop.done)
+        self.pruned = self.prune(step, result["mean"]) and left
         self.progress.leave_out(time.perf_counter() - started)
 
     def _adopt_best(self) -> None:

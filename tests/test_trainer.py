@@ -537,3 +537,17 @@ def test_numbers_that_environments_report_stand_in_evaluations():
     episodes = [Episode(0, 0, 1.0, 6, [], info={"success": s}) for s in (1.0, 0.0, 1.0, 1.0)]
     assert evaluation_scalars(Evaluation(episodes).summary())["eval/info/success"] == 0.75
     assert "info" not in evaluation_of(1.0).summary()
+
+
+def test_an_evaluation_may_end_the_run_early_but_not_at_its_end(tmp_path):
+    trainer, checkpoints, evaluated = make(tmp_path, total_steps=30, evaluate=Every(6))
+    told = []
+    trainer.prune = lambda step, mean: told.append((step, mean)) or step == 12
+    trainer.run()
+    assert (trainer.pruned, trainer.loop.clock.steps, evaluated) == (True, 12, [6, 12])
+    assert told == [(6, 0.0), (12, 0.0)]
+    assert about(next(checkpoints.newest()))["steps"] == 12  # it can be resumed all the same
+    other, _, _ = make(tmp_path / "other", total_steps=12, evaluate=Every(6))
+    other.prune = lambda step, mean: step == 12
+    other.run()
+    assert not other.pruned

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from rl_runner.results import TrainResult
 from rl_runner.run import notes, provenance
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.files import CONFIG, PROVENANCE
 from rl_runner.types import State, UserError
+
+AUTO = "auto"  # resume=auto
+Prune = Callable[[int, float], bool]
+
+
+def never(step: int, mean: float) -> bool:
+    """Prune nothing."""
+    return False
 
 
 def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> TrainResult:
@@ -29,6 +38,8 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
         words: the configuration's own words, as they were typed.
         chosen: the user chose the directory; otherwise the run's name is added to it.
     """
+    if cfg.resume == AUTO:
+        return _start_or_resume(cfg, directory, words, chosen)
     if cfg.resume is not None:
         with RunDirectory.resumed(cfg.resume) as run:
             return resume(cfg, run, words, words, notes.resumed(run.path))
@@ -39,7 +50,43 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
         return begin(saved.plain(cfg), run, words)
 
 
-def begin(cfg: State, run: RunDirectory, words: Sequence[str]) -> TrainResult:
+def _start_or_resume(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> TrainResult:
+    """Resume the run that was started with the same words; start one where there is none.
+
+    A run that was stopped before its first checkpoint begins again, in the same directory.
+
+    Args:
+        cfg: the configuration as Hydra composed it.
+        directory: where a new run goes.
+        words: the configuration's own words, as they were typed.
+        chosen: the user chose the directory: only a run in it is resumed, with words that may differ.
+    """
+    cfg.resume = None
+    found = directory if chosen else _same(directory.parent, words)
+    if found is None or not (found / CONFIG).is_file():
+        return train(cfg, directory, words, chosen)
+    began = provenance.first_words(found)
+    changes = [word for word in words if word not in began] if chosen else []
+    with RunDirectory.resumed(str(found)) as run:
+        if not notes.has_checkpoint(run):
+            notes.clear(run)
+            return begin(saved.plain(cfg), run, words)
+        cfg.trust = [*cfg.trust, *trust.needed(saved.plain(cfg))]  # the same words were just typed
+        return resume(cfg, run, words, changes, notes.resumed(run.path))
+
+
+def _same(folder: Path, words: Sequence[str]) -> Path | None:
+    """Return the newest run in a folder that was started with the same words; None if there is none."""
+    runs = sorted(folder.glob(f"*/{PROVENANCE}"), key=lambda file: file.stat().st_mtime_ns)
+    said = [(file.parent, _about_the_run(provenance.first_words(file.parent))) for file in runs]
+    return next((run for run, told in reversed(said) if told == _about_the_run(words)), None)
+
+
+def _about_the_run(words: Sequence[str]) -> list[str]:
+    return sorted(word for word in words if not word.startswith(("resume=", "trust=", "hydra.")))
+
+
+def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = never) -> TrainResult:
     """Train a new run."""
     try:
         with naming_their_code(lambda: cfg):
@@ -51,7 +98,7 @@ def begin(cfg: State, run: RunDirectory, words: Sequence[str]) -> TrainResult:
         run.discard()
         raise
     with _kept(job), naming_their_code(lambda: cfg):
-        return training.train(job, words=words)
+        return training.train(job, words=words, prune=prune)
 
 
 def resume(
@@ -59,7 +106,8 @@ def resume(
     run: RunDirectory,
     words: Sequence[str],
     changes: Sequence[str],
-    noted: AbstractContextManager[None] | None = None,
+    noted: AbstractContextManager[object] | None = None,
+    prune: Prune = never,
 ) -> TrainResult:
     """Resume a run.
 
@@ -69,6 +117,7 @@ def resume(
         words: what was typed.
         changes: those of the words that may change the run's own configuration.
         noted: notes how training ends.
+        prune: told the step and the mean return of each evaluation; True ends the run early.
     """
     mine = trust.remembered(run.config)
     config = saved.resumed_config(run, cfg, list(changes))
@@ -83,7 +132,7 @@ def resume(
     _save_config(job, mine=set(job.trust) <= set(mine))
     provenance.record(run.path, words)
     with noted or contextlib.nullcontext(), _kept(job), naming_their_code(lambda: config):
-        return training.train(job, resume=True)
+        return training.train(job, resume=True, prune=prune)
 
 
 def _start_logger(job: TrainJob, resumed: bool) -> None:

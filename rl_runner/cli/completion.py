@@ -63,7 +63,9 @@ def candidates(line: str) -> list[str]:
     words = line.split()
     word = words.pop() if words and not line[-1].isspace() else ""
     if len(words) <= 1:
-        found: Iterator[str] = iter([*VERBS, "help", "--help", "--version"] if word else VERBS)
+        found: Iterator[str] = iter([*VERBS, "sweep", "help", "--help", "--version"] if word else [*VERBS, "sweep"])
+    elif words[1] == "sweep":
+        found = _directories(word)
     elif words[1] not in VERBS:
         return []
     else:

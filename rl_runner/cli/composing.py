@@ -130,7 +130,8 @@ def _of_saved(verb: Verb, overrides: list[str], key: str) -> bool:
 
     Whether it may change is for the resume to say.
     """
-    return any(word.startswith("resume=") for word in overrides) and key in keys.names(verb)
+    named = [word.partition("=")[2].strip("'") for word in overrides if word.startswith("resume=")]
+    return named not in ([], ["auto"]) and key in keys.names(verb)
 
 
 def _takes(verb: Verb, options: list[str], overrides: list[str], key: str) -> bool:

@@ -14,12 +14,11 @@ if TYPE_CHECKING:
     from rl_runner.run.notes import Failure
 
 PLUGINS = {  # that Hydra's launchers and sweepers come with
-    "hydra/launcher=joblib": "'rlrun[sweep]'",
-    "hydra/launcher=submitit_local": "hydra-submitit-launcher",
-    "hydra/launcher=submitit_slurm": "hydra-submitit-launcher",
-    "hydra/launcher=ray": "hydra-ray-launcher",
-    "hydra/launcher=ray_aws": "hydra-ray-launcher",
-    "hydra/sweeper=optuna": "hydra-optuna-sweeper",
+    "hydra/launcher=joblib": "'rlrun[joblib]'",
+    "hydra/launcher=submitit_local": "'rlrun[slurm]'",
+    "hydra/launcher=submitit_slurm": "'rlrun[slurm]'",
+    "hydra/launcher=ray": "'rlrun[ray]'",
+    "hydra/launcher=ray_aws": "'rlrun[ray]'",
     "hydra/sweeper=nevergrad": "hydra-nevergrad-sweeper",
     "hydra/sweeper=ax": "hydra-ax-sweeper",
 }

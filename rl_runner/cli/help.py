@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from rl_runner import catalogue
-from rl_runner.cli import hints, keys
+from rl_runner.cli import hints, keys, sweeping
 from rl_runner.cli.keys import Key
 from rl_runner.cli.table import VERBS, Verb
 from rl_runner.cli.words import WrongLine
@@ -31,7 +31,8 @@ STOPPING_HELP = (
 
 def overview() -> str:
     """Return what `rlrun --help` shows."""
-    verbs = "\n".join(f"  rlrun {verb.name:6} {verb.summary}" for verb in VERBS.values())
+    summaries = {**{verb.name: verb.summary for verb in VERBS.values()}, "sweep": sweeping.SUMMARY}
+    verbs = "\n".join(f"  rlrun {name:6} {summary}" for name, summary in summaries.items())
     return (
         f"rlrun {__version__}: an experiment runner for deep Q-learning\n\n{verbs}\n\n"
         f"groups of `rlrun train`, with their options\n{_table(VERBS['train'])}\n\n"

@@ -89,7 +89,7 @@ def unknown_verb(word: str, rest: Sequence[str]) -> str:
     for verb, aliases in VERB_ALIASES.items():
         if word.lower() in aliases:
             return f"unknown verb {word!r}; did you mean {verb}?"
-    return f"unknown verb {word!r}; {did_you_mean(word.lower(), list(VERBS))}"
+    return f"unknown verb {word!r}; {did_you_mean(word.lower(), [*VERBS, 'sweep'])}"
 
 
 def unknown_option(verb: Verb, word: str, rest: Sequence[str], options: Sequence[str]) -> str:

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 from rl_runner import catalogue, launch, streams
-from rl_runner.cli import evaluations, help, hints
+from rl_runner.cli import evaluations, help, hints, sweeping
 from rl_runner.cli.completion import complete
 from rl_runner.cli.failures import failure
 from rl_runner.cli.table import VERBS, Verb
 from rl_runner.cli.words import MULTIRUN, WrongLine, prepare
+from rl_runner.types import UserError
 from rl_runner.version import __version__
 
 # Heavy imports (hydra, torch) are inside the functions that need them, so that help answers at once.
@@ -42,6 +43,8 @@ def run(args: list[str]) -> int:
         print(f"rlrun {__version__}")
         return 0
     name, *rest = args
+    if name == "sweep":
+        return _sweep(rest)
     if name not in VERBS:
         return _complain(hints.unknown_verb(name, rest))
     verb = VERBS[name]
@@ -67,13 +70,15 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
     from rl_runner.launch import sweep, tuned
     from rl_runner.launch.task import Task
 
-    plugins = str(Path(launch.__file__).parent / "plugins")  # Hydra finds hydra/launcher=processes there
+    plugins = str(Path(launch.__file__).parent / "plugins")  # Hydra finds launcher and sweeper there
     if plugins not in sys.path:
         sys.path.append(plugins)
         # The processes of a launcher, wherever it starts them, unpickle what Hydra knows of it.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), plugins]))
         # Hydra looks there once a process; it may have done so before, for a program that composed.
-        Plugins.instance().register(importlib.import_module("hydra_plugins.rlrun").RlrunProcesses)
+        ours = importlib.import_module("hydra_plugins.rlrun")
+        for plugin in (ours.RlrunProcesses, ours.RlrunOptuna):
+            Plugins.instance().register(plugin)
     assert verb.work is not None
     task = Task(verb.work, functools.partial(failure, verb, args), noted=verb.noted)
 
@@ -85,6 +90,18 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
     return sweep.run(start, task, multirun=bool(MULTIRUN & set(args)))
+
+
+def _sweep(words: list[str]) -> int:
+    """Run `rlrun sweep`, the verb that needs no configuration."""
+    if {"-h", "--help"} & set(words):
+        print(sweeping.HELP)
+        return 0
+    try:
+        sweeping.run(words)
+    except UserError as e:
+        return _complain(str(e))
+    return 0
 
 
 def _complain(line: str) -> int:

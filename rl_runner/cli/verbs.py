@@ -19,6 +19,7 @@ from rl_runner.cli.table import VERBS
 from rl_runner.commands import eval as evaluation
 from rl_runner.commands import export as exporting
 from rl_runner.commands import play as playing
+from rl_runner.launch import search
 from rl_runner.launch.task import in_sweep, overrides, shortest
 from rl_runner.report.curves import last_return
 from rl_runner.run import notes
@@ -53,21 +54,28 @@ def train(cfg: Any) -> float:
 
 def _train_in_sweep(cfg: Any, fresh: RunDirectory) -> RunDirectory:
     """Train a job of a sweep; resume it if an earlier attempt in the same sweep directory was interrupted."""
-    told = overrides()
-    path, state = notes.find(Path(HydraConfig.get().sweep.dir), fresh.path, told)
+    told, searched = overrides(), search.of_job(cfg)
+    path, state = notes.find(Path(HydraConfig.get().sweep.dir), fresh.path, told, ended_only=searched is not None)
     if path != fresh.path:
         fresh.discard()
-    if state == notes.FINISHED:
-        print(f"{path}: finished already, nothing to do", flush=True)
+    if state in notes.ENDED:
+        print(f"{path}: {'pruned' if state == notes.PRUNED else 'finished'} already, nothing to do", flush=True)
         return RunDirectory(path)
     explain = functools.partial(failure, VERBS["train"], [])
-    with notes.claim(path, known=bool(state)) as run, notes.noted(run.path, told, explain):
+    with notes.claim(path, known=bool(state)) as run, notes.noted(run.path, told, explain) as ending:
+        if searched and searched.pruned():
+            print(f"{path}: its trial is pruned", flush=True)
+            ending.state = notes.PRUNED
+            return run
+        prune = searched.prune if searched else runs.never
         if notes.has_checkpoint(run):
             cfg.trust = [*cfg.trust, *trust.needed(saved.plain(cfg))]  # the same words were just typed
-            runs.resume(cfg, run, told, changes=[])
+            result = runs.resume(cfg, run, told, changes=[], prune=prune)
         else:
             notes.clear(run)
-            runs.begin(saved.plain(cfg), run, told)
+            result = runs.begin(saved.plain(cfg), run, told, prune)
+        if result.pruned:
+            ending.state = notes.PRUNED
     return run
 
 

@@ -52,6 +52,10 @@ def prepare(verb: Verb, args: list[str]) -> list[str]:
     if {"--cfg", "-c"} & set(options) and "--resolve" not in options:
         options.append("--resolve")  # so that every default is seen, not where it comes from
     several = bool(MULTIRUN & set(options))
+    if several and SHOWING & set(options):
+        raise WrongLine(
+            f"{min(SHOWING & set(options))}: shows one configuration; leave out --multirun and further values"
+        )
     if several and any(word.startswith("resume=") for word in words):
         raise WrongLine("resume: one run at a time; leave out --multirun")
     return options + _bare(verb, [_override(verb, word, several) for word in words])

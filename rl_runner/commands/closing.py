@@ -31,6 +31,8 @@ def closing_lines(
     training = f", {recent_return(progress.recent)}" if progress.recent else ""
     if trainer.solved:
         yield f"solved after {clock.steps:,} steps"
+    if trainer.pruned:
+        yield f"pruned by the search after {clock.steps:,} of {trainer.plan.total_steps:,} steps"
     yield f"{clock.steps:,} steps, {clock.episodes:,} episodes, {clock.updates:,} updates in {took}{training}"
     if best.score is not None:
         yield f"best evaluation: {best.score:.2f} at step {best.step:,}"

@@ -75,13 +75,19 @@ class NotSaved(UserError):
     exit_code = 1
 
 
-def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> TrainResult:
+def train(
+    job: TrainJob,
+    resume: bool = False,
+    words: Sequence[str] = (),
+    prune: Callable[[int, float], bool] = lambda step, mean: False,
+) -> TrainResult:
     """Run a training job to its end; return where it stands then.
 
     Args:
         job: what to run.
         resume: continue from the newest checkpoint.
         words: what the user changed in the configuration, for TensorBoard's page of hyperparameters.
+        prune: told the step and the mean return of each evaluation; True ends the run early.
 
     Raises:
         UserError: nothing to resume, or a checkpoint that does not fit.
@@ -119,6 +125,7 @@ def train(job: TrainJob, resume: bool = False, words: Sequence[str] = ()) -> Tra
                 job.plan,
                 stopped=lambda: bool(received),
                 diagnostics=job.exact or dict,
+                prune=prune,
             )
             if resumed:
                 trainer.load_state_dict(resumed)
@@ -164,6 +171,7 @@ def _result(run: Path, trainer: Trainer) -> TrainResult:
         updates=clock.updates,
         seconds=trainer.progress.seconds,
         solved=trainer.solved,
+        pruned=trainer.pruned,
         best=best.score,
         best_step=None if best.score is None else best.step,
         last=None if last is None else EvalResult.of(last["steps"], last["return"], last["per_episode"]),

@@ -22,6 +22,12 @@ BROKEN = (
     "the process of a job died, and joblib has ended the others; the same command with hydra.sweep.dir={} runs what is "
     "missing; with hydra/launcher=processes the others continue"
 )
+QUIET = ("processes", "slurm", "submitit_local", "submitit_slurm")  # whose jobs write to files, not to the terminal
+NO_CLUSTER = (
+    "hydra/launcher: there is no srun here, so no Slurm: give the command on a cluster's login node; "
+    "hydra/launcher=processes uses this machine"
+)
+NO_VALUE = math.nan  # of a job that failed, as sweepers take it
 received: list[int] = []  # signals that stop this command: no further job starts
 
 
@@ -30,28 +36,27 @@ def is_broken(e: Exception) -> bool:
     return type(e).__name__ == "TerminatedWorkerError"
 
 
-def no_value(sweeper: str) -> float | None:
-    """Return what a sweeper takes as the value of a failed job. Optuna's accepts None only, others NaN only."""
-    return None if sweeper == "optuna" else math.nan
+def is_no_cluster(e: Exception) -> bool:
+    """Return whether submitit found no Slurm on this machine."""
+    return type(e) is RuntimeError and '"srun"' in str(e)
 
 
-def returned(value: float | None) -> JobReturn:
+def returned(value: float) -> JobReturn:
     """Return what a launcher hands to the sweeper for a job that returned a value."""
     return JobReturn(_return_value=value, status=JobStatus.COMPLETED)
 
 
 @contextlib.contextmanager
-def adapted(launcher: str, sweeper: str) -> Iterator[Stop]:
+def adapted(launcher: str) -> Iterator[Stop]:
     """Change a launcher so that a dead job does not end the sweep; yield the function that stops its jobs.
 
     Args:
         launcher: the chosen option of the group hydra/launcher.
-        sweeper: that of hydra/sweeper.
     """
-    dead = returned(no_value(sweeper))
+    dead = returned(NO_VALUE)
     if launcher in ("processes", "joblib"):
         yield _stop_children
-    elif launcher in ("submitit_local", "submitit_slurm"):
+    elif launcher in ("slurm", "submitit_local", "submitit_slurm"):
         with _submitit(launcher == "submitit_local", dead) as stop:
             yield stop
     elif launcher == "ray":

@@ -45,7 +45,7 @@ class Processes(Launcher):
         logs = Path(self.config.hydra.sweep.dir) / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         waiting = collections.deque(enumerate(job_overrides, initial_job_idx))
-        failed = launchers.returned(launchers.no_value(self.config.hydra.runtime.choices["hydra/sweeper"]))
+        failed = launchers.returned(launchers.NO_VALUE)
         returned = {number: failed for number, _ in waiting}
         running: list[Job] = []
         while running or (waiting and not launchers.received):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 
 from rl_runner import signals
 from rl_runner.launch import launchers
+from rl_runner.launch.settings import JOURNAL
 from rl_runner.launch.task import Task, shortest
 from rl_runner.run import files, notes
 from rl_runner.run.notes import Failure
@@ -32,6 +33,7 @@ class Sweep(NamedTuple):
 
 _sweeps: list[Sweep] = []  # of this command line: one, or none
 _open = contextlib.ExitStack()  # what lasts as long as the sweep
+_table = contextlib.ExitStack()  # the table that is shown while jobs run
 
 
 class SweepCallback(Callback):
@@ -46,8 +48,23 @@ class SweepCallback(Callback):
         if again:
             print(f"{sweep.directory}: {len(again)} of {len(sweep.planned)} jobs have finished already", flush=True)
         choices = config.hydra.runtime.choices
-        stop = _open.enter_context(launchers.adapted(choices["hydra/launcher"], choices["hydra/sweeper"]))
+        stop = _open.enter_context(launchers.adapted(choices["hydra/launcher"]))
         _open.enter_context(_passing_on_signals(stop))
+        if choices["hydra/launcher"] in launchers.QUIET and config.hydra.job.config_name == "train":
+            from rl_runner.report import live
+
+            _table.enter_context(live.shown(sweep.directory, len(sweep.planned)))
+
+
+def hide_table() -> None:
+    """End the table that is shown while jobs run, before results are."""
+    _table.close()
+
+
+def plan(jobs: Sequence[list[str]]) -> None:
+    """Add the overrides of jobs that a sweeper, which finds them as it goes, is about to launch."""
+    for sweep in _sweeps:
+        sweep.planned.extend(jobs)
 
 
 def _planned(config: Any) -> list[list[str]]:
@@ -121,7 +138,9 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
             status = e.code if isinstance(e.code, int) else 1
         except Exception as e:
             refused = _refused(task, e)  # Hydra's, the sweeper's or the launcher's own
-        if _sweeps:
+        finally:
+            hide_table()
+        if _sweeps and not (_sweeps[0].directory / JOURNAL).is_file():  # a search has shown its own
             from rl_runner.report import sweep
 
             sweep.report(*_sweeps[0])
@@ -139,6 +158,8 @@ def _refused(task: Task, e: Exception) -> Failure:
     """Return why Hydra or a launcher ran no job, or stopped."""
     if launchers.is_broken(e):
         return Failure(launchers.BROKEN.format(_sweeps[0].directory), exit_code=1)
+    if launchers.is_no_cluster(e):
+        return Failure(launchers.NO_CLUSTER)
     failure = task.explain(e)
     if isinstance(e, OSError):  # such as a directory that cannot be written
         return Failure(failure.line.removeprefix(f"{type(e).__name__}: "))

@@ -69,7 +69,7 @@ class Task:
             return self.work(cfg)
         except Exception as e:
             self.failed.append((overrides(), self.explain(e)))
-            return _no_value()
+            return launchers.NO_VALUE
 
     def _elsewhere(self, cfg: Any) -> float | None:
         """Run a job in a launcher's process; once that is being stopped, no further job starts in it."""
@@ -78,7 +78,7 @@ class Task:
             if stopped:
                 with contextlib.suppress(OSError):
                     os.rmdir(HydraConfig.get().runtime.output_dir)  # Hydra has made it
-                return _no_value()
+                return launchers.NO_VALUE
             _announce()
             try:
                 return self.work(cfg)
@@ -88,15 +88,11 @@ class Task:
                     f"rlrun: {', '.join(overrides())}: {failure.line}\n{failure.trace or ''}", end="", file=sys.stderr
                 )
                 if self.noted:
-                    return _no_value()
+                    return launchers.NO_VALUE
                 raise UserError(failure.line) from None  # the launcher brings the first one back
             except (SystemExit, KeyboardInterrupt):
                 stopped.append(signal.SIGTERM)
-                return _no_value()
-
-
-def _no_value() -> float | None:
-    return launchers.no_value(HydraConfig.get().runtime.choices["hydra/sweeper"])
+                return launchers.NO_VALUE
 
 
 def _announce() -> None:

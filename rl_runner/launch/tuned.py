@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, cast
 
@@ -28,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner import catalogue
+from rl_runner.launch.copies import copier
 
 MAIN = "train"  # the configuration that tuned values belong to
 NOT_OPTIONS = ("agent", "env", "tuned", "ablation", "experiment")  # groups that set values of others
@@ -57,8 +57,10 @@ def compose(words: list[str]) -> DictConfig:
         return hydra.compose(MAIN, words)
 
 
-_read: dict[str, bytes] = {}  # files of rlrun and Hydra, which do not change while a process lives
-_composed: dict[tuple[Hashable, ...], bytes] = {}  # the last compositions of those files, pickled
+_read: dict[
+    str, Callable[[], ConfigResult | None]
+] = {}  # files of rlrun and Hydra, which do not change while a process lives
+_composed: dict[tuple[Hashable, ...], Callable[[], DictConfig]] = {}  # the last compositions of those files
 
 
 class _ReadOnce:
@@ -66,16 +68,16 @@ class _ReadOnce:
 
     Args:
         repository: reads files.
-        read: what was read before, pickled, by the file's path within the search path.
+        read: makes copies of what was read before, by the file's path within the search path.
     """
 
-    def __init__(self, repository: IConfigRepository, read: dict[str, bytes]) -> None:
+    def __init__(self, repository: IConfigRepository, read: dict[str, Callable[[], ConfigResult | None]]) -> None:
         self._repository, self._read = repository, read
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         if config_path not in self._read:
-            self._read[config_path] = pickle.dumps(self._repository.load_config(config_path))
-        return cast("ConfigResult | None", pickle.loads(self._read[config_path]))  # faster than copy.deepcopy
+            self._read[config_path] = copier(self._repository.load_config(config_path))
+        return self._read[config_path]()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._repository, name)
@@ -86,7 +88,7 @@ class Loader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._own: dict[str, bytes] = {}
+        self._own: dict[str, Callable[[], ConfigResult | None]] = {}
         paths = {element.path for element in config_search_path.get_path() if element.provider != "schema"}
         self._shipped = paths <= {"pkg://hydra.conf", str(catalogue.conf_dir()), f"file://{catalogue.conf_dir()}"}
 
@@ -175,8 +177,8 @@ class Loader(ConfigLoaderImpl):
         if key not in _composed:
             while len(_composed) >= KEPT:
                 del _composed[next(iter(_composed))]
-            _composed[key] = pickle.dumps(composed())
-        return cast(DictConfig, pickle.loads(_composed[key]))
+            _composed[key] = copier(composed())
+        return _composed[key]()
 
     def _is_group(self, name: str) -> bool:
         return bool(self.get_group_options(name, config_name=MAIN, overrides=[]))

@@ -228,3 +228,16 @@ def shade_means(curves: Sequence[Curve]) -> str:
     if many:
         meanings.append(f"mean of {' or '.join(map(str, many))} runs, shade: its 95 % CI")
     return f" ({', '.join(meanings)})" if meanings else ""
+
+
+def bars(path: Path, values: Mapping[str, float], xlabel: str, title: str) -> None:
+    """Draw one bar for each name, the longest on top."""
+    names = sorted(values, key=lambda name: values[name])
+    with picture(path, 7.2, 1.3 + 0.35 * len(names), title=title) as (axes,):
+        axes.barh(range(len(names)), [values[name] for name in names], color=COLOURS[0], height=0.6)
+        axes.set_yticks(range(len(names)), labels=[_wrapped(name) for name in names])
+        for row, name in enumerate(names):
+            axes.annotate(f"{values[name]:.2f}", (values[name], row), (4, 0), textcoords="offset points", va="center")
+        axes.set(xlabel=xlabel, xlim=(0, max(1e-9, *values.values()) * 1.12))
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(length=0, axis="y")

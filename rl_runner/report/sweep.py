@@ -50,6 +50,12 @@ def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:
     console.print(said, markup=False)
 
 
+def show(directory: Path) -> None:
+    """Print the table of a sweep, as far as it has come."""
+    if rows := summarise(directory):
+        _show(make_console(), directory, rows)
+
+
 def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     planned = sum(len(row.jobs) for row in rows)
     finished = sum(len(row.evaluations) for row in rows)

@@ -218,7 +218,7 @@ class RunDirectory:
         except FileExistsError:
             lock, made = open(self.path / ".lock", "a"), False  # noqa: SIM115
         try:
-            _flock(lock)
+            flock(lock)
         except OSError as e:
             if e.errno in BUSY or (new and not made):
                 lock.close()
@@ -228,15 +228,19 @@ class RunDirectory:
         return True
 
 
-def _flock(file: IO[str]) -> None:
-    """Lock a file, without waiting for it.
+def flock(file: IO[str], wait: bool = False) -> None:
+    """Lock a file.
+
+    Args:
+        file: open, as long as it is to stay locked.
+        wait: wait until no other process has the lock.
 
     Raises:
         OSError: an errno of BUSY: another process has the lock. Any other: there are no locks here.
     """
     if fcntl is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def _latest() -> Path:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rl_runner.run.directory import RunDirectory
 
 FINISHED, FAILED, UNFINISHED, INTERRUPTED = "finished", "failed", "did not finish", "were interrupted"
+PRUNED = "were pruned"  # by a search, before their end
+ENDED = (FINISHED, PRUNED)  # nothing is left to do
 
 
 class Note(NamedTuple):
@@ -29,6 +32,13 @@ class Note(NamedTuple):
     overrides: list[str]
     state: str
     error: str = ""  # one line, of a job that failed
+
+
+@dataclass
+class Ending:
+    """The state in which a job that raised nothing ends."""
+
+    state: str = FINISHED
 
 
 class Failure(NamedTuple):
@@ -48,8 +58,8 @@ def one_line(e: Exception) -> Failure:
 
 
 @contextlib.contextmanager
-def noted(run: Path, overrides: Sequence[str], explain: Callable[[Exception], Failure] = one_line) -> Iterator[None]:
-    """Note in a job's directory what it was told and, at its end, how it ended.
+def noted(run: Path, overrides: Sequence[str], explain: Callable[[Exception], Failure] = one_line) -> Iterator[Ending]:
+    """Note in a job's directory what it was told and, at its end, how it ended: as the yielded object says.
 
     Args:
         run: the job's directory.
@@ -57,8 +67,9 @@ def noted(run: Path, overrides: Sequence[str], explain: Callable[[Exception], Fa
         explain: says in one line why it failed; that is noted, and added to the job's log.
     """
     _write(run, overrides, UNFINISHED)  # stays where the process is killed
+    ending = Ending()
     try:
-        yield
+        yield ending
     except Exception as e:
         failure = explain(e)
         _write(run, overrides, FAILED, failure.line)
@@ -68,10 +79,10 @@ def noted(run: Path, overrides: Sequence[str], explain: Callable[[Exception], Fa
     except BaseException:
         _write(run, overrides, INTERRUPTED)
         raise
-    _write(run, overrides, FINISHED)
+    _write(run, overrides, ending.state)
 
 
-def resumed(run: Path) -> contextlib.AbstractContextManager[None]:
+def resumed(run: Path) -> contextlib.AbstractContextManager[Ending | None]:
     """Note the same of a run that is resumed by its name, if it was a job of a sweep."""
     note = read(run)
     return noted(run, note.overrides) if note else contextlib.nullcontext()
@@ -110,20 +121,22 @@ def of_sweep(sweep: Path) -> Iterator[tuple[Path, Note | None]]:
 # Taking up again.
 
 
-def find(sweep: Path, own: Path, overrides: Sequence[str]) -> tuple[Path, str]:
-    """Return the directory and the state of the job of a sweep that was told the same; of several the finished one.
+def find(sweep: Path, own: Path, overrides: Sequence[str], ended_only: bool = False) -> tuple[Path, str]:
+    """Return the directory and the state of the job of a sweep that was told the same; of several the one that ended.
 
     Args:
         sweep: the sweep's directory.
         own: the directory that a new job gets.
         overrides: what it is told.
+        ended_only: in other directories than `own`, look for jobs that ended only.
 
     Returns:
         `own` and an empty state if there is no such job.
     """
     runs = {own, *(path.parent for path in sweep.glob(f"*/{NOTE}"))}
     same = [(run, note.state) for run in runs if (note := read(run)) and sorted(note.overrides) == sorted(overrides)]
-    newest_last = sorted(same, key=lambda job: (job[1] == FINISHED, (job[0] / NOTE).stat().st_mtime_ns))
+    same = [(run, state) for run, state in same if run == own or state in ENDED or not ended_only]
+    newest_last = sorted(same, key=lambda job: (job[1] in ENDED, (job[0] / NOTE).stat().st_mtime_ns))
     return newest_last[-1] if newest_last else (own, "")
 
 

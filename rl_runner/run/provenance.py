@@ -39,6 +39,14 @@ def record(run: Path, overrides: Sequence[str]) -> None:
         print(f"{file} cannot be written ({e.strerror or e}); the run goes on without it")
 
 
+def first_words(run: Path) -> list[str]:
+    """Return the words that a run was started with; none if that cannot be read."""
+    try:
+        return list(map(str, json.loads((run / PROVENANCE).read_text(encoding="utf-8"))[0]["overrides"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+
+
 def entry(overrides: Sequence[str]) -> State:
     """Return what is known of this process. Environment variables are left out: they may hold secrets."""
     return {

@@ -143,7 +143,7 @@ class Terminal:
         if not self._clock.updates:  # steps that only fill the replay memory are much faster than those to come
             left = None
         share = steps / self._total if self._total else 1.0
-        parts = [f"{steps:,}/{self._total:,} steps", f"{_duration(left)} left", f"{share:.0%}"]
+        parts = [f"{steps:,}/{self._total:,} steps", f"{duration(left)} left", f"{share:.0%}"]
         counts = _fitted(parts, width)
         doing = self._speed.doing if self._speed else "starting"
         epsilon = self._exploration(steps).get("epsilon")
@@ -233,7 +233,7 @@ def _fitted(parts: Sequence[str], width: int) -> str:
     return line
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     """Return a time in hours, minutes and seconds."""
     if seconds is None:
         return "-:--:--"

@@ -191,6 +191,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "seed=1,2"], "seed: one run for each of 1,2 needs -m"),
         (["train", "-m", "seed=[1"], r"'seed=\[1' cannot be read"),
         (["train", "-m", "resume=latest", "seed=1,2"], "resume: .*--multirun"),
+        (["train", "-m", "seed=1,2", "--cfg", "job"], "--cfg: shows one configuration; leave out --multirun"),
         # types and ranges
         (["train", "batch_size=-1"], "batch_size: must be a whole number, 1 or more, got -1"),
         (["train", "batch_size=abc"], "batch_size: must be a whole number, 1 or more, got 'abc'"),
@@ -392,8 +393,8 @@ def test_nothing_but_m_starts_more_than_one_run(workdir: Path) -> None:
 def test_a_sweep_that_is_interrupted_shows_what_there_is(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = train.train
 
-    def interrupted(job: train.TrainJob, resume: bool = False, words: Sequence[str] = ()) -> TrainResult:
-        result = real(job, resume, words)
+    def interrupted(job: train.TrainJob, resume: bool = False, words: Sequence[str] = (), **more: Any) -> TrainResult:
+        result = real(job, resume, words, **more)
         if job.config["seed"] == 2 and not resume:
             raise train.Interrupted(130)
         return result
@@ -455,7 +456,7 @@ def test_a_broken_note_does_not_hide_the_table(workdir: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "package"),
-    [("launcher/joblib", "'rlrun[sweep]'"), ("launcher/ray", "hydra-ray-launcher"), ("sweeper/ax", "hydra-ax-sweeper")],
+    [("launcher/joblib", "'rlrun[joblib]'"), ("launcher/ray", "'rlrun[ray]'"), ("sweeper/ax", "hydra-ax-sweeper")],
 )
 def test_a_plugin_that_is_not_installed(missing: str, package: str) -> None:
     line = failures.explain(VERBS["train"], [], MissingConfigException("", f"hydra/{missing}", ["basic"]))

@@ -57,6 +57,7 @@ def commands(page: Path) -> Iterator[list[str]]:
             if words[:2] in (["rlrun", "train"], ["scripts/rlrun", "train"]) and "--help" not in words:
                 swept = "-m" in words
                 words = [word for word in words[2:] if word not in ("-m", "--cfg", "job")]
+                words = [word for word in words if not re.search(r"=(tag|interval|range|choice)\(", word)]
                 yield [re.sub(r"=([^\[,]+),.*", r"=\1", word) if swept else word for word in words]
 
 

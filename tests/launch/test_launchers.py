@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.commandline import rlrun
 from tests.traps import curves, set_trap, state
@@ -87,18 +86,3 @@ def test_a_job_that_runs_again_goes_on_in_its_directory(
     assert f"at step {step}" in (run / "train.log").read_text()
     assert rlrun("train", "seed=1", *words, "hydra.run.dir=whole").code == 0
     assert curves(run) == curves(Path("whole"))
-
-
-def test_optuna_gets_the_last_evaluation_and_survives_a_failure(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    options = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra.sweep.dir=sw"]
-    options += ["hydra.sweeper.direction=maximize", "hydra.sweeper.sampler.seed=3"]  # a seed that chooses both
-    options += ["network=choice(mlp,nature_cnn)", "optimizer.lr=interval(1e-4,1e-2)"]
-    done = rlrun("train", "-m", *options, *set_trap(workdir, "nothing"))
-    assert done.code == 1, done
-    assert "Traceback" not in done.err
-    tables = [path.read_text().splitlines() for path in Path("sw").glob("*/metrics.csv")]
-    returns = [next(line for line in reversed(table) if ",eval/return_mean," in line).split(",")[2] for table in tables]
-    best = yaml.safe_load(Path("sw/optimization_results.yaml").read_text())
-    assert best["best_params"]["network"] == "mlp"
-    assert best["best_value"] == max(map(float, returns))

@@ -1,5 +1,6 @@
 """A job in a process of a launcher's: signals, and a cluster that queues the job again."""
 
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from rl_runner.commands import train
-from rl_runner.launch import task
+from rl_runner.launch import sweep, task
 from rl_runner.run import notes
 
 
@@ -16,7 +17,6 @@ from rl_runner.run import notes
 def _signals_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(task, "_stopped", [])
     monkeypatch.setattr(task, "_announce", lambda: None)
-    monkeypatch.setattr(task, "_no_value", lambda: None)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
@@ -40,7 +40,7 @@ def test_a_clusters_handler_runs_when_the_job_has_saved() -> None:
             events.append("saved")
         raise train.Interrupted(128 + received[0])
 
-    assert elsewhere(work)({}) is None
+    assert math.isnan(elsewhere(work)({}))
     assert events == ["saved", "queued again"]
 
 
@@ -52,6 +52,14 @@ def test_a_process_that_was_told_to_stop_begins_no_job() -> None:
         os.kill(os.getpid(), signal.SIGTERM)  # while it builds, before training handles signals
         return 1.0
 
-    assert elsewhere(work)(1) is None
+    assert math.isnan(elsewhere(work)(1))
     os.kill(os.getpid(), signal.SIGTERM)  # while it waits for its next job
     assert begun == [1]
+
+
+def test_a_machine_without_slurm_is_one_line() -> None:
+    e = RuntimeError('Could not detect "srun", are you indeed on a slurm cluster?')
+    refused = sweep._refused(task.Task(lambda cfg: None, notes.one_line, noted=True), e)
+    assert refused.trace is None
+    assert refused.exit_code == 2
+    assert refused.line.startswith("hydra/launcher: there is no srun here, so no Slurm: ")

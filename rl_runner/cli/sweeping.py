@@ -1,0 +1,51 @@
+"""`rlrun sweep DIR`: how the jobs of a sweep stand. Needs neither Hydra nor torch."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from rl_runner.types import UserError
+
+SUMMARY = "show how the jobs of a sweep stand, while it runs or later"
+HELP = f"""\
+rlrun sweep: {SUMMARY}
+
+usage: rlrun sweep DIR   DIR: the sweep's directory, or one above it, such as outputs/sweeps, for the newest in it
+
+On a terminal the table follows the jobs that run, until they have ended or Ctrl-C. Nothing is written."""
+
+
+def run(words: list[str]) -> None:
+    """Show the sweep that the words name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if len(words) != 1 or words[0].startswith("-"):
+        raise UserError("sweep: name one directory, such as rlrun sweep outputs/sweeps")
+    directory = _sweep(Path(words[0]))
+    from rl_runner.report import live, sweep
+
+    live.show(directory, follow=sys.stdout.isatty())
+    best = directory / "best"
+    if best.is_dir():
+        command = ["rlrun", "train", "--config-dir", str(best), "experiment=best"]
+        print(f"a search; its trials: {directory / 'trials.csv'}; train with the best:  {shlex.join(command)}")
+    else:
+        sweep.show(directory)
+
+
+def _sweep(named: Path) -> Path:
+    """Return the directory of a sweep: the one that is named, or the newest one in it."""
+    from rl_runner.run.files import NOTE
+
+    if not named.is_dir():
+        raise UserError(f"sweep: {named}: no such directory")
+    if any(named.glob(f"*/{NOTE}")):
+        return named
+    inner = {note.parents[1]: note.stat().st_mtime_ns for note in sorted(named.glob(f"*/*/{NOTE}"))}
+    if not inner:
+        raise UserError(f"sweep: {named} holds no sweep: no job of one has begun there")
+    return max(inner, key=lambda directory: inner[directory])

@@ -1,0 +1,52 @@
+"""resume=auto: the same command starts a run, or resumes it."""
+
+import os
+from pathlib import Path
+
+from rl_runner.build import runs
+from rl_runner.run import provenance
+from tests.commandline import only_run, rlrun
+from tests.traps import curves, set_trap
+
+
+def test_the_same_command_starts_resumes_and_knows_the_end(workdir: Path) -> None:
+    command = ["train", *set_trap(workdir, "preempt"), "resume=auto"]
+    assert rlrun(*command).code == 128 + 12  # SIGUSR2, as a cluster sends it
+    run = only_run()
+    again = rlrun(*command)
+    assert (again.code, again.err) == (0, ""), again
+    assert only_run() == run
+    assert f"resumed from {run}/checkpoints/step_000000030 at step 30" in again.out
+    assert "is finished, 40 of 40 steps" in rlrun(*command).out
+    assert rlrun(*command[:-1], "hydra.run.dir=whole").code == 0
+    assert curves(run) == curves(Path("whole"))
+
+
+def test_a_run_without_a_checkpoint_begins_again_in_its_directory(workdir: Path) -> None:
+    command = ["train", *set_trap(workdir, "nothing"), "resume=auto", "hydra.run.dir=mine"]
+    assert rlrun(*command).code == 0
+    whole = curves(Path("mine"))
+    for checkpoint in Path("mine/checkpoints").iterdir():  # as if the process had been killed before the first one
+        checkpoint.rename(f"{checkpoint.name}_away")
+    assert rlrun(*command).code == 0
+    assert curves(Path("mine")) == whole
+
+
+def test_in_a_chosen_directory_words_may_change_what_a_resume_may(workdir: Path) -> None:
+    command = ["train", *set_trap(workdir, "nothing"), "resume=auto", "hydra.run.dir=mine"]
+    assert rlrun(*command).code == 0
+    longer = [word.replace("total_steps=40", "total_steps=50") for word in command]
+    assert "changed at step 40: total_steps: 40 -> 50" in rlrun(*longer).out
+    done = rlrun(*command, "seed=5")
+    assert done.code == 2
+    assert done.err.startswith("rlrun: seed: cannot change when a run is resumed; ")
+
+
+def test_the_run_of_the_same_words_is_the_newest_one(tmp_path: Path) -> None:
+    for name, words in (("old", ["seed=1"]), ("new", ["seed=1", "resume=auto"]), ("other", ["seed=2"])):
+        (tmp_path / name).mkdir()
+        provenance.record(tmp_path / name, words)
+    for age, name in enumerate(("other", "new", "old")):
+        os.utime(tmp_path / name / "provenance.json", (1e9 - age, 1e9 - age))
+    assert runs._same(tmp_path, ["resume='auto'", "seed=1"]) == tmp_path / "new"
+    assert runs._same(tmp_path, ["seed=3"]) is None
