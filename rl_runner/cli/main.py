@@ -12,8 +12,10 @@ from rl_runner import catalogue, launch, streams
 from rl_runner.cli import evaluations, help, hints
 from rl_runner.cli.completion import complete
 from rl_runner.cli.failures import failure
+from rl_runner.cli.plain import PLAIN, PlainVerb
 from rl_runner.cli.table import VERBS, Verb
 from rl_runner.cli.words import MULTIRUN, WrongLine, prepare
+from rl_runner.types import UserError
 from rl_runner.version import __version__
 
 # Heavy imports (hydra, torch) are inside the functions that need them, so that help answers at once.
@@ -42,8 +44,10 @@ def run(args: list[str]) -> int:
         print(f"rlrun {__version__}")
         return 0
     name, *rest = args
+    if name in PLAIN:
+        return _run_plain(PLAIN[name], rest)
     if name not in VERBS:
-        return _complain(hints.unknown_verb(name, rest))
+        return _complain(hints.unknown_verb(name, rest, list(PLAIN)))
     verb = VERBS[name]
     try:
         if asked := [i for i, word in enumerate(rest) if word in ("-h", "--help")]:
@@ -82,6 +86,17 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them and exiting
     return sweep.run(start, task, multirun=bool(MULTIRUN & set(args)))
+
+
+def _run_plain(verb: PlainVerb, words: list[str]) -> int:
+    if {"-h", "--help"} & set(words):
+        print(verb.help())
+        return 0
+    try:
+        verb.run(words)
+    except UserError as e:
+        return _complain(str(e))
+    return 0
 
 
 def _complain(line: str) -> int:

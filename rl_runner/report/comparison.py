@@ -30,7 +30,7 @@ def show(console: Console, comparison: Comparison, references: bool = False) -> 
     """Print all tables, and what a reader must know of them."""
     for block in comparison.blocks:
         _say(console, f"\n{block.environment}, by {', '.join(comparison.grouping.keys) or 'nothing: one group'}")
-        _print_table(console, *_columns(block.rows))
+        _print_table(console, *columns(block.rows))
         _say(console, f"last: {block.source}; the agent at the end of each run", "dim")
         _say(console, f"best (chosen): {block.chosen}", "dim")
         for line in explained(block):
@@ -39,7 +39,7 @@ def show(console: Console, comparison: Comparison, references: bool = False) -> 
             _show_references(console, block)
     if comparison.overall:
         _say(console, f"\nhuman-normalised, over {', '.join(comparison.overall.games)}")
-        _print_table(console, *_overall_columns(comparison.overall))
+        _print_table(console, *overall_columns(comparison.overall))
     for note in comparison.notes:
         _say(console, note, "red")
     if along := comparison.grouping.along:
@@ -74,10 +74,11 @@ def _print_table(console: Console, keys: Sequence[Column], numbers: Sequence[Col
         _say(console, f"too narrow here for {', '.join(left_out)}: see --csv or --html")
 
 
-def _columns(rows: Sequence[Row]) -> tuple[list[Column], list[Column]]:
+def columns(rows: Sequence[Row]) -> tuple[list[Column], list[Column]]:
+    """Return the table of one environment: what its rows are of, and their numbers."""
     digits = places([score for row in rows for score in row.scores])
     aim = f"reached {rows[0].reached.threshold:g}" if rows[0].reached else ""
-    columns = {
+    found = {
         "seeds": [str(len(row.runs)) for row in rows],
         "last": [interval(row.last, digits) for row in rows],
         "IQM": [interval(row.iqm, digits) for row in rows],
@@ -88,18 +89,19 @@ def _columns(rows: Sequence[Row]) -> tuple[list[Column], list[Column]]:
         "detectable": ["-" if row.detectable is None else f"{row.detectable:,.{digits}f}" for row in rows],
     }
     if not aim:
-        del columns[aim]
+        del found[aim]
     if len(rows) == 1:
-        del columns["P(better)"], columns["detectable"]
-    return [Column("group", [row.label for row in rows])], [Column(*column) for column in columns.items()]
+        del found["P(better)"], found["detectable"]
+    return [Column("group", [row.label for row in rows])], [Column(*column) for column in found.items()]
 
 
-def _overall_columns(overall: Overall) -> tuple[list[Column], list[Column]]:
-    columns = [Column("runs", [str(row.runs) for row in overall.rows])]
+def overall_columns(overall: Overall) -> tuple[list[Column], list[Column]]:
+    """Return the table over games."""
+    found = [Column("runs", [str(row.runs) for row in overall.rows])]
     for name in ("IQM", "mean", "median"):
-        columns.append(Column(name, [interval(getattr(row, name.lower()), 3) for row in overall.rows]))
-    columns.append(Column("P(better)", [interval(row.better, 2) for row in overall.rows]))
-    return [Column("group", [row.label for row in overall.rows])], columns
+        found.append(Column(name, [interval(getattr(row, name.lower()), 3) for row in overall.rows]))
+    found.append(Column("P(better)", [interval(row.better, 2) for row in overall.rows]))
+    return [Column("group", [row.label for row in overall.rows])], found
 
 
 def _show_references(console: Console, block: Block) -> None:
@@ -209,7 +211,7 @@ def draw(path: Path, comparison: Comparison) -> list[Path]:
     several, drawn = len(comparison.blocks) > 1, []
     for block in comparison.blocks:
         one = path.with_stem(f"{path.stem}_{block.environment.replace('/', '_')}") if several else path
-        warning = f"\nprotocol differs: {', '.join(block.protocol)}" if block.protocol else ""
+        warning = f"; protocol differs: {', '.join(block.protocol)}" if block.protocol else ""
         curves = [curve for row in block.rows for curve in row.curves] if len(block.rows) <= pictures.MAX_CURVES else []
         scores = {row.label: row.scores for row in block.rows}
         heading = ", ".join(comparison.grouping.keys) or "group"

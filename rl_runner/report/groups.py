@@ -108,11 +108,7 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
     differ = differing(runs)
     chosen = [key for key in differ if not by or any(_covers(name, key) for name in by)]
     _check_by(runs, by)
-    ordered = sorted(chosen, key=lambda key: (FIRST.index(key) if key in FIRST else len(FIRST), _plainness(key)))
-    keys: list[str] = []
-    for key in ordered:
-        if len(_partition(runs, [*keys, key])) > len(_partition(runs, keys)):
-            keys.append(key)
+    keys = telling(runs, chosen)
     parts = _partition(runs, keys)
     within = [key for key in differ if any(len({value(run, key) for run in part}) > 1 for part in parts)]
     if mixed := [key for key in within if is_protocol(key)]:
@@ -120,6 +116,16 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
     groups = [Group(label(part[0], keys), environment(part[0].config), part) for part in parts]
     along = [key for key in differ if key not in keys and key not in within]
     return Grouping(sorted(groups, key=lambda g: g.environment), keys, along, within)
+
+
+def telling(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
+    """Return those of some keys that tell the runs apart as far as all of them do, the best-known ones first."""
+    ordered = sorted(keys, key=lambda key: (FIRST.index(key) if key in FIRST else len(FIRST), _plainness(key)))
+    found: list[str] = []
+    for key in ordered:
+        if len(_partition(runs, [*found, key])) > len(_partition(runs, found)):
+            found.append(key)
+    return found
 
 
 def label(run: Run, keys: Sequence[str]) -> str:
