@@ -60,6 +60,7 @@ class Page:
         if not lines:
             return ""
         x0, x1 = _range([curve.x for curve in lines])
+        x0 = 0.0 if unit == "steps" else x0
         y0, y1 = _range([side for curve in lines for side in (curve.low, curve.high)])
         ticks = ticks_between(y0, y1)
         y0, y1 = min(y0, ticks[0]), max(y1, ticks[-1])
