@@ -13,6 +13,7 @@ from rl_runner.build.jobs import train_job
 from rl_runner.build.theirs import naming_their_code
 from rl_runner.commands import train as training
 from rl_runner.commands.train import TrainJob
+from rl_runner.report.runs import flatten
 from rl_runner.results import TrainResult
 from rl_runner.run import notes, provenance
 from rl_runner.run.checkpoint import Checkpoints
@@ -124,10 +125,10 @@ def resume(
     reached = Checkpoints(run.checkpoints).newest_step()
     if config["total_steps"] < reached:
         raise UserError(f"total_steps: must be at least {reached:,}, where this run is, got {config['total_steps']:,}")
-    before = training.flatten(saved.load_run_config(run, list(cfg.trust)))
+    before = flatten(saved.load_run_config(run, list(cfg.trust)))
     with naming_their_code(lambda: config):
         job = train_job(config, run, resumed=True)
-    job.changes = training.differences(dict(before), dict(training.flatten(job.config)))
+    job.changes = training.differences(dict(before), dict(flatten(job.config)))
     _start_logger(job, resumed=True)
     _save_config(job, mine=set(job.trust) <= set(mine))
     provenance.record(run.path, words)
@@ -138,7 +139,7 @@ def resume(
 def _start_logger(job: TrainJob, resumed: bool) -> None:
     """Open a run of the service that the configuration names; a new run is refused if that fails."""
     if job.sender:
-        job.sender.start(dict(training.flatten(job.config)), job.config.get("tags", []), resumed)
+        job.sender.start(dict(flatten(job.config)), job.config.get("tags", []), resumed)
 
 
 def _save_config(job: TrainJob, mine: bool) -> None:

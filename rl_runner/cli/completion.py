@@ -15,6 +15,7 @@ from pathlib import Path
 from rl_runner import catalogue
 from rl_runner.cli import keys
 from rl_runner.cli.keys import Key
+from rl_runner.cli.plain import PLAIN, PlainVerb
 from rl_runner.cli.table import VERBS, Verb
 from rl_runner.cli.words import MULTIRUN, options_of
 
@@ -63,14 +64,22 @@ def candidates(line: str) -> list[str]:
     words = line.split()
     word = words.pop() if words and not line[-1].isspace() else ""
     if len(words) <= 1:
-        found: Iterator[str] = iter([*VERBS, "sweep", "help", "--help", "--version"] if word else [*VERBS, "sweep"])
-    elif words[1] == "sweep":
-        found = _directories(word)
+        found: Iterator[str] = iter([*VERBS, *PLAIN, *(("help", "--help", "--version") if word else ())])
+    elif words[1] in PLAIN:
+        found = _of_plain(PLAIN[words[1]], word)
     elif words[1] not in VERBS:
         return []
     else:
         found = _of_verb(VERBS[words[1]], words[2:], word)
     return sorted({candidate for candidate in found if candidate.startswith(word)})
+
+
+def _of_plain(verb: PlainVerb, word: str) -> Iterator[str]:
+    """Yield options, or directories of runs."""
+    if word.startswith("-"):
+        yield from ("--help", *(name for name, *_ in verb.options))
+    else:
+        yield from (_directories(word) if word else ["outputs/"] if Path("outputs").is_dir() else ())
 
 
 def _of_verb(verb: Verb, before: list[str], word: str) -> Iterator[str]:

@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from rl_runner import catalogue
-from rl_runner.cli import hints, keys, sweeping
+from rl_runner.cli import hints, keys
 from rl_runner.cli.keys import Key
+from rl_runner.cli.plain import PLAIN
 from rl_runner.cli.table import VERBS, Verb
 from rl_runner.cli.words import WrongLine
 from rl_runner.version import __version__
@@ -31,8 +32,8 @@ STOPPING_HELP = (
 
 def overview() -> str:
     """Return what `rlrun --help` shows."""
-    summaries = {**{verb.name: verb.summary for verb in VERBS.values()}, "sweep": sweeping.SUMMARY}
-    verbs = "\n".join(f"  rlrun {name:6} {summary}" for name, summary in summaries.items())
+    summaries = {verb.name: verb.summary for verb in VERBS.values()} | {v.name: v.summary for v in PLAIN.values()}
+    verbs = "\n".join(f"  rlrun {name:7} {summary}" for name, summary in summaries.items())
     return (
         f"rlrun {__version__}: an experiment runner for deep Q-learning\n\n{verbs}\n\n"
         f"groups of `rlrun train`, with their options\n{_table(VERBS['train'])}\n\n"

@@ -20,6 +20,9 @@ VERB_ALIASES = {
     "doctor": ("check", "lint", "diagnose", "validate", "dry-run", "dryrun", "estimate"),
     "train resume=RUN": ("resume", "continue"),
     "train -m": ("sweep", "multirun", "tune"),
+    "compare": ("plot", "report", "table", "curves", "aggregate"),
+    "runs": ("list", "ls", "status"),
+    "runs rm": ("rm", "remove", "delete"),
 }
 ALIASES = {  # what other libraries call a key
     "agent": ("algo", "algorithm", "method", "model"),
@@ -80,16 +83,22 @@ ALIASES = {  # what other libraries call a key
 # Words of a command line.
 
 
-def unknown_verb(word: str, rest: Sequence[str]) -> str:
-    """Return what is wrong with a command line that does not begin with a verb."""
+def unknown_verb(word: str, rest: Sequence[str], plain: Sequence[str] = ()) -> str:
+    """Return what is wrong with a command line that does not begin with a verb.
+
+    Args:
+        word: the first word.
+        rest: the others.
+        plain: the verbs that need no configuration.
+    """
     train = VERBS["train"]
     meant = _setting(train, word, rest) if word.startswith("-") else word if "=" in word else _option(train, word)
     if meant:
-        return f"the verb is missing, one of {', '.join(VERBS)}; did you mean rlrun train {meant}?"
+        return f"the verb is missing, one of {', '.join([*VERBS, *plain])}; did you mean rlrun train {meant}?"
     for verb, aliases in VERB_ALIASES.items():
         if word.lower() in aliases:
             return f"unknown verb {word!r}; did you mean {verb}?"
-    return f"unknown verb {word!r}; {did_you_mean(word.lower(), [*VERBS, 'sweep'])}"
+    return f"unknown verb {word!r}; {did_you_mean(word.lower(), [*VERBS, *plain])}"
 
 
 def unknown_option(verb: Verb, word: str, rest: Sequence[str], options: Sequence[str]) -> str:

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 from rl_runner import catalogue, launch, streams
-from rl_runner.cli import evaluations, help, hints, sweeping
+from rl_runner.cli import evaluations, help, hints
 from rl_runner.cli.completion import complete
 from rl_runner.cli.failures import failure
+from rl_runner.cli.plain import PLAIN, PlainVerb
 from rl_runner.cli.table import VERBS, Verb
 from rl_runner.cli.words import MULTIRUN, WrongLine, prepare
 from rl_runner.types import UserError
@@ -43,10 +44,10 @@ def run(args: list[str]) -> int:
         print(f"rlrun {__version__}")
         return 0
     name, *rest = args
-    if name == "sweep":
-        return _sweep(rest)
+    if name in PLAIN:
+        return _run_plain(PLAIN[name], rest)
     if name not in VERBS:
-        return _complain(hints.unknown_verb(name, rest))
+        return _complain(hints.unknown_verb(name, rest, list(PLAIN)))
     verb = VERBS[name]
     try:
         if asked := [i for i, word in enumerate(rest) if word in ("-h", "--help")]:
@@ -92,13 +93,12 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
     return sweep.run(start, task, multirun=bool(MULTIRUN & set(args)))
 
 
-def _sweep(words: list[str]) -> int:
-    """Run `rlrun sweep`, the verb that needs no configuration."""
+def _run_plain(verb: PlainVerb, words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
-        print(sweeping.HELP)
+        print(verb.help())
         return 0
     try:
-        sweeping.run(words)
+        verb.run(words)
     except UserError as e:
         return _complain(str(e))
     return 0

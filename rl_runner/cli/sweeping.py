@@ -8,24 +8,16 @@ from pathlib import Path
 
 from rl_runner.types import UserError
 
-SUMMARY = "show how the jobs of a sweep stand, while it runs or later"
-HELP = f"""\
-rlrun sweep: {SUMMARY}
 
-usage: rlrun sweep DIR   DIR: the sweep's directory, or one above it, such as outputs/sweeps, for the newest in it
-
-On a terminal the table follows the jobs that run, until they have ended or Ctrl-C. Nothing is written."""
-
-
-def run(words: list[str]) -> None:
-    """Show the sweep that the words name.
+def show(names: list[str]) -> None:
+    """Show the sweep that is named.
 
     Raises:
         UserError: there is none.
     """
-    if len(words) != 1 or words[0].startswith("-"):
+    if len(names) != 1:
         raise UserError("sweep: name one directory, such as rlrun sweep outputs/sweeps")
-    directory = _sweep(Path(words[0]))
+    directory = _sweep(Path(names[0]))
     from rl_runner.report import live, sweep
 
     live.show(directory, follow=sys.stdout.isatty())

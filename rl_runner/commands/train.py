@@ -17,6 +17,7 @@ from rl_runner.evaluation import Evaluation
 from rl_runner.exact.measure import Exact
 from rl_runner.report.curves import Unreadable, read_table, series
 from rl_runner.report.results import setting
+from rl_runner.report.runs import flatten
 from rl_runner.results import EvalResult, TrainResult
 from rl_runner.run.best import BestAgent
 from rl_runner.run.checkpoint import Checkpoints
@@ -278,12 +279,3 @@ def hyperparameters(config: State, words: Sequence[str]) -> dict[str, object]:
     values = dict(flatten(config))
     changed = dict(setting(word) for word in words if not word.lstrip("+").startswith(UNRANKED))
     return {key: values.get(key, changed.get(key)) for key in (*MAIN, *changed) if key in values or key in changed}
-
-
-def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Return the leaves of a configuration by their dotted keys."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -20,7 +20,7 @@ from rl_runner import rng
 from rl_runner.launch import space as spaces
 from rl_runner.launch.settings import JOURNAL, Settings
 from rl_runner.launch.space import Space
-from rl_runner.run.directory import BUSY, flock
+from rl_runner.run.lock import BUSY, flock
 from rl_runner.types import State, UserError
 
 NAME = "search"  # of the study in the journal

@@ -20,6 +20,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from rl_runner.report.curves import EVAL, TRAIN, Curve
 from rl_runner.report.stats import BAND_RUNS, mean_and_band
 
+MAX_CURVES = 8  # configurations in one picture; more could not be told apart
 AXIS = {"steps": "Steps", "frames": "Emulator frames", "minutes": "Minutes"}
 # Told apart by the colour-blind too.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#222222", "#8c564b"]
@@ -92,16 +93,22 @@ def draw(
 
 
 def compare(
-    path: Path, curves: Sequence[Curve], scores: Mapping[str, Sequence[float]], title: str, heading: str
+    path: Path,
+    curves: Sequence[Curve],
+    scores: Mapping[str, Sequence[float]],
+    title: str,
+    heading: str,
+    measured: str = "Last evaluation",
 ) -> None:
-    """Draw configurations beside each other: learning curves on the left, the last evaluations on the right.
+    """Draw configurations beside each other: learning curves on the left, scores on the right.
 
     Args:
         path: the picture.
         curves: of evaluation; none where there would be too many to read.
-        scores: the last evaluation's mean return by configuration, one number per seed; the first one stands on top.
+        scores: by configuration, one number per seed; the first one stands on top.
         title: of the picture.
         heading: what tells the configurations apart, such as the key that was swept.
+        measured: what the scores are of.
     """
     names = list(scores)
     height = 1.9 + sum(0.16 + 0.17 * len(_wrapped(name).splitlines()) for name in names)
@@ -113,7 +120,7 @@ def compare(
             draw_curves(axes, curves, names, heading, below)
         for row, name in enumerate(names):
             draw_scores(right, row, scores[name], COLOURS[row] if curves else COLOURS[0])
-        right.set(title="Last evaluation", xlabel="Return", ylabel=None if curves else heading)
+        right.set(title=measured, xlabel="Return", ylabel=None if curves else heading)
         right.set_yticks(range(len(names)), labels=[_wrapped(name) for name in names])
         for i, label in enumerate(right.get_yticklabels()):
             label.set_color(COLOURS[i] if curves else "#333333")

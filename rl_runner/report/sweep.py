@@ -15,14 +15,12 @@ from rich.text import Text
 
 from rl_runner.report.curves import Curve, merge_evaluation
 from rl_runner.report.results import MEASURES, NEVER_BEGAN, Row, names, summarise, swept
-from rl_runner.report.stats import mean_and_ci
+from rl_runner.report.stats import LEAST_RUNS, mean_and_ci
 from rl_runner.report.tables import Column, fitted, stacked
 from rl_runner.run import notes
 from rl_runner.run.files import NOTE
 from rl_runner.run.terminal import make_console
 
-LEAST_SEEDS = 3  # for an interval: of two seeds it would be some ten times as wide as the seeds lie apart
-MAX_CURVES = 8  # in one picture; more could not be told apart
 RETURNS = ("last", "best", "area")
 EXPENDABLE = ("steps", "best", "area")  # columns that a narrow terminal does without, the first one first
 CAPTION = """\
@@ -120,7 +118,7 @@ def _cells(row: Row, largest: float) -> list[str]:
 
 def _cell(values: Sequence[float], places: int) -> str:
     mean, half = mean_and_ci(values)
-    return f"{mean:,.{places}f} ± {f'{half:,.{places}f}' if len(values) >= LEAST_SEEDS else '-'}"
+    return f"{mean:,.{places}f} ± {f'{half:,.{places}f}' if len(values) >= LEAST_RUNS else '-'}"
 
 
 def _steps(row: Row) -> str:
@@ -161,7 +159,7 @@ def draw(path: Path, rows: Sequence[Row], title: str) -> None:
     keys, scores, curves = swept(rows), dict[str, list[float]](), list[Curve]()
     for row, name in sorted(zip(rows, names(rows), strict=True), key=lambda pair: _last(pair[0]), reverse=True):
         scores[name] = row.measured("last")
-        if row.evaluations and len(rows) <= MAX_CURVES:
+        if row.evaluations and len(rows) <= pictures.MAX_CURVES:
             curves += merge_evaluation(name, row.evaluations)
     pictures.compare(path, curves, scores, title, keys[0] if len(keys) == 1 else "configuration")
 

@@ -7,23 +7,18 @@ tensorboard/  checkpoints/  eval/  videos/
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from rl_runner.run.checkpoint import MANIFEST, SNAPSHOTS, Checkpoints, Damaged, about, load
+from rl_runner.run.files import BIN, LOCK
+from rl_runner.run.lock import BUSY, flock
 from rl_runner.run.weights import load_agent_state
 from rl_runner.types import Agent, State, UserError
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
-
 OUTPUTS = Path("outputs")
 NAMES = 1_000  # directories that are tried for a new run: name, name_2, ..., name_1000
-BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # flock: another process has the lock
 
 
 class RunDirectory:
@@ -201,7 +196,7 @@ class RunDirectory:
         """Remove a directory that was made for nothing; whatever else it holds stays."""
         if self._lock:
             self.release()
-            (self.path / ".lock").unlink(missing_ok=True)
+            (self.path / LOCK).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # removes what is empty, upwards
             os.removedirs(self.path)
 
@@ -214,9 +209,9 @@ class RunDirectory:
             new: the directory is for a new run. Without locks, the one who makes the lock's file has claimed it.
         """
         try:
-            lock, made = open(self.path / ".lock", "x"), True  # noqa: SIM115 - open as long as the run
+            lock, made = open(self.path / LOCK, "x"), True  # noqa: SIM115 - open as long as the run
         except FileExistsError:
-            lock, made = open(self.path / ".lock", "a"), False  # noqa: SIM115
+            lock, made = open(self.path / LOCK, "a"), False  # noqa: SIM115
         try:
             flock(lock)
         except OSError as e:
@@ -228,23 +223,8 @@ class RunDirectory:
         return True
 
 
-def flock(file: IO[str], wait: bool = False) -> None:
-    """Lock a file.
-
-    Args:
-        file: open, as long as it is to stay locked.
-        wait: wait until no other process has the lock.
-
-    Raises:
-        OSError: an errno of BUSY: another process has the lock. Any other: there are no locks here.
-    """
-    if fcntl is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
 def _latest() -> Path:
-    runs = sorted(OUTPUTS.glob("**/config.yaml"), key=_modified)
+    runs = sorted((p for p in OUTPUTS.glob("**/config.yaml") if BIN not in p.parts), key=_modified)
     if not runs:
         raise UserError(f"latest: no runs under {OUTPUTS}/ in this directory yet")
     return runs[-1].parent

@@ -8,3 +8,5 @@ NOTE = "job.json"
 EPISODES = "episodes.csv"
 EVALUATIONS = "evaluations.jsonl"
 PROVENANCE = "provenance.json"
+LOCK = ".lock"
+BIN = ".bin"  # a directory of runs that were removed; whoever looks for runs passes it over

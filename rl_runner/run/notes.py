@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rl_runner.run.files import CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE
+from rl_runner.run.files import BIN, CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE
 from rl_runner.types import UserError
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def read(run: Path) -> Note | None:
 
 def of_sweep(sweep: Path) -> Iterator[tuple[Path, Note | None]]:
     """Yield the directory of each job that began in a sweep and its note, None if it cannot be read; oldest first."""
-    paths = sorted(sweep.rglob(NOTE), key=lambda path: path.stat().st_mtime_ns)
+    noted = (path for path in sweep.rglob(NOTE) if BIN not in path.relative_to(sweep).parts)
+    paths = sorted(noted, key=lambda path: path.stat().st_mtime_ns)
     yield from ((path.parent, read(path.parent)) for path in paths)
 
 

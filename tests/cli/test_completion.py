@@ -23,7 +23,7 @@ def runs(workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "all_of_them"),
     [
-        ("rlrun ", ["doctor", "eval", "export", "play", "sweep", "train"]),
+        ("rlrun ", ["compare", "doctor", "eval", "export", "play", "runs", "sweep", "train"]),
         ("rlrun tra", ["train"]),
         ("rlrun --", ["--help", "--version"]),
         ("rlrun train env=car", ["env=carracing", "env=cartpole"]),
@@ -54,6 +54,11 @@ def runs(workdir: Path) -> None:
         ("rlrun play env=po", ["env=pong"]),
         ("rlrun play latest ne", []),
         ("rlrun dance ", []),
+        ("rlrun comp", ["compare"]),
+        ("rlrun compare ", ["outputs/"]),
+        ("rlrun compare outputs/pong/dqn/a", ["outputs/pong/dqn/a_s0"]),
+        ("rlrun compare outputs --b", ["--by"]),
+        ("rlrun runs --so", ["--sort"]),
         ("rlrun train 'env=", []),
         ("rlrun eval nowhere/", []),
     ],

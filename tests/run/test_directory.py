@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rl_runner.run import directory as runs
+from rl_runner.run import lock
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import UserError
 from tests.commandline import SHORT, files, refused, rlrun
@@ -184,8 +185,8 @@ def test_the_current_directory_holds_one_run(workdir: Path) -> None:
 
 def test_a_platform_without_fcntl(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)  # importing it raises ImportError
-    imported = runpy.run_path(runs.__file__)["RunDirectory"]
-    first, second = (imported.new(Path("outputs/a")) for _ in range(2))
+    monkeypatch.setattr(lock, "fcntl", runpy.run_path(lock.__file__)["fcntl"])
+    first, second = (RunDirectory.new(Path("outputs/a")) for _ in range(2))
     assert (str(first.path), str(second.path)) == ("outputs/a", "outputs/a_2")
     assert first.facts() == [
         ("run", "outputs/a"),

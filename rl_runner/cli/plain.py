@@ -1,0 +1,170 @@
+"""Verbs that read runs and need no configuration: options with dashes, neither Hydra nor torch.
+
+Heavy imports are inside the functions that do the work, so that help and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from rl_runner.cli import hints
+from rl_runner.types import UserError
+
+
+class Option(tuple[str, str, dict[str, Any]]):
+    """The name of an option, what it means, and what else argparse takes."""
+
+    __slots__ = ()
+
+    def __new__(cls, name: str, meaning: str, **more: Any) -> Option:
+        """Return the option; one without a metavar is a switch."""
+        return super().__new__(cls, (name, meaning, more if "metavar" in more else {"action": "store_true", **more}))
+
+
+@dataclass(frozen=True)
+class PlainVerb:
+    """One verb of the command line.
+
+    Attributes:
+        name: the verb as typed.
+        summary: what it does, in one line.
+        usage: its arguments, in one line.
+        options: its options.
+        examples: command lines.
+        work: does it, given what was parsed.
+    """
+
+    name: str
+    summary: str
+    usage: str
+    options: tuple[Option, ...]
+    examples: str
+    work: Callable[[argparse.Namespace], None]
+
+    def help(self) -> str:
+        """Return what `rlrun VERB --help` shows."""
+        rows = [(f"{name} {more.get('metavar', '')}".rstrip(), meaning) for name, meaning, more in self.options]
+        width = max((len(text) for text, _ in rows), default=0)
+        listed = ["options", *(f"  {text:{width}}  {meaning}" for text, meaning in rows), ""] if rows else []
+        lines = [f"rlrun {self.name}: {self.summary}", "", f"usage: rlrun {self.name} {self.usage}", ""]
+        return "\n".join([*lines, *listed, self.examples])
+
+    def run(self, words: Sequence[str]) -> None:
+        """Do it.
+
+        Raises:
+            UserError: a word is wrong, or it cannot be done.
+        """
+        parser = _Parser(self)
+        parser.add_argument("names", nargs="*")
+        for name, _, more in self.options:
+            parser.add_argument(name, **more)
+        self.work(parser.parse_intermixed_args(list(words)))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what is wrong as one line."""
+
+    def __init__(self, verb: PlainVerb) -> None:
+        super().__init__(f"rlrun {verb.name}", add_help=False, allow_abbrev=False, exit_on_error=True)
+        self.verb = verb
+
+    def error(self, message: str) -> NoReturn:
+        wrong = message.removeprefix("unrecognized arguments: ")
+        if wrong != message:
+            name = wrong.split()[0].partition("=")[0]
+            message = f"there is no option {name!r}; {hints.did_you_mean(name, [o[0] for o in self.verb.options])}"
+        raise UserError(f"{self.verb.name}: {message.removeprefix('argument ')}")
+
+
+def number(text: str) -> float:
+    """Return a number, with `_` and `,` between thousands if there are any.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        return float(text.replace(",", ""))
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from e
+
+
+def natural(text: str) -> int:
+    """Return a number that is whole and above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not.
+    """
+    value = number(text)
+    if not (value >= 1 and value.is_integer()):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(value)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from rl_runner.cli import comparing
+
+    comparing.compare(options)
+
+
+def _runs(options: argparse.Namespace) -> None:
+    from rl_runner.cli import listing
+
+    listing.runs(options)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from rl_runner.cli import sweeping
+
+    sweeping.show(options.names)
+
+
+PLAIN = {
+    verb.name: verb
+    for verb in (
+        PlainVerb(
+            name="compare",
+            summary="compare runs over their seeds: scores, curves, intervals",
+            usage="RUN [RUN ...] [options]   RUN: a run, a sweep, a directory above them, or a pattern",
+            options=(
+                Option("--by", "keys or groups that tell the runs apart; default: all that differ", metavar="KEY,KEY"),
+                Option("--threshold", "when did evaluations reach this return?", metavar="RETURN", type=number),
+                Option("--reference", "add published scores, with source and protocol"),
+                Option("--csv", "write the numbers", metavar="FILE"),
+                Option("--plot", "draw curves and scores (.png, .svg, .pdf)", metavar="FILE"),
+                Option("--html", "write one page with tables, curves and profiles", metavar="FILE"),
+                Option("--resamples", "of the bootstrap; default: 2000", metavar="N", type=natural, default=2000),
+            ),
+            examples="examples\n  rlrun compare outputs/sweeps/mine --threshold 200 --html compare.html\n"
+            "  rlrun compare outputs/pong/* --by agent.name --reference --plot pong.png",
+            work=_compare,
+        ),
+        PlainVerb(
+            name="runs",
+            summary="list runs: state, steps, returns, what differs, disk; rlrun runs rm RUN removes some",
+            usage="[DIR ...] [options]   or   rm RUN [RUN ...] [--yes]   DIR: default outputs",
+            options=(
+                Option("--where", "only runs with this value; may be repeated", metavar="KEY=VALUE", action="append"),
+                Option("--state", "only running, finished, interrupted, failed or killed ones", metavar="STATE,STATE"),
+                Option("--sort", "age, run, state, steps, last, best, disk or a key; -KEY: descending", metavar="KEY"),
+                Option("--json", "print JSON"),
+                Option("--yes", "rm: do not ask"),
+            ),
+            examples="examples\n  rlrun runs --where env.name=pong --state finished --sort=-last\n"
+            "  rlrun runs rm outputs/pong/dqn/2026-01-31_20-15-00_s0   moves it to outputs/.bin",
+            work=_runs,
+        ),
+        PlainVerb(
+            name="sweep",
+            summary="show how the jobs of a sweep stand, while it runs or later",
+            usage="DIR   DIR: the sweep's directory, or one above it, for the newest in it",
+            options=(),
+            examples="On a terminal the table follows the jobs that run, until they have ended or Ctrl-C.\n\n"
+            "examples\n  rlrun sweep outputs/sweeps",
+            work=_sweep,
+        ),
+    )
+}

@@ -1,0 +1,306 @@
+"""The comparison of groups of runs: every number that `rlrun compare` shows, none of them averaged over environments.
+
+Only where all environments are Atari games are they brought together, by human-normalised scores.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rl_runner.report import groups as grouping
+from rl_runner.report import reference, runs, stats
+from rl_runner.report.curves import Curve, Unreadable, merge_evaluation, series
+from rl_runner.report.groups import Group, Grouping
+from rl_runner.report.runs import Run
+from rl_runner.report.stats import Array, Estimate
+from rl_runner.types import State, UserError
+
+TRAINING = "the last evaluation while training"
+PROFILE_POINTS = 101
+
+
+class Reached(NamedTuple):
+    """When the runs of a group reached a threshold in an evaluation."""
+
+    threshold: float
+    runs: int  # that did
+    steps: float  # median over all runs; infinite: fewer than half did
+    minutes: float  # the same; NaN: no times were logged
+
+
+class Row(NamedTuple):
+    """One group in one environment."""
+
+    label: str
+    runs: list[Run]
+    scores: list[float]  # of the agents at the end, one for each run
+    last: Estimate  # their mean
+    iqm: Estimate
+    best: float  # mean score of the agents that training's evaluations chose
+    area: Estimate  # mean of a run's evaluations
+    reached: Reached | None
+    better: Estimate | None  # probability that a run scores higher than one of the first group
+    detectable: float | None  # difference from the first group that could have been seen
+    curves: list[Curve]
+
+
+class Block(NamedTuple):
+    """All groups in one environment."""
+
+    environment: str
+    rows: list[Row]
+    protocol: dict[str, dict[str, str]]  # what differs in it: {key: {label: value}}
+    source: str  # what the scores at the end are from
+    chosen: str  # what the scores of the best agents are from
+    profile: Profiles
+
+
+class Profiles(NamedTuple):
+    """Shares of runs above each threshold, with bootstrap bands."""
+
+    thresholds: Array
+    curves: list[Curve]
+
+
+class Games(NamedTuple):
+    """One group over several Atari games, by human-normalised scores."""
+
+    label: str
+    runs: int
+    iqm: Estimate
+    mean: Estimate
+    median: Estimate
+    better: Estimate | None
+
+
+class Overall(NamedTuple):
+    """Groups over several Atari games."""
+
+    games: list[str]
+    rows: list[Games]
+    profile: Profiles
+
+
+class Comparison(NamedTuple):
+    """Everything that is shown."""
+
+    blocks: list[Block]
+    overall: Overall | None
+    grouping: Grouping
+    notes: list[str]  # what a reader must know: runs left out, protocols that differ, too few seeds
+
+
+def compare(
+    names: Sequence[str],
+    by: Sequence[str] = (),
+    threshold: float | None = None,
+    resamples: int = stats.RESAMPLES,
+) -> Comparison:
+    """Compare the runs that are named.
+
+    Args:
+        names: directories of runs or of what they are in, and patterns.
+        by: keys that tell the groups apart; none: all that differ.
+        threshold: a return; when was it reached?
+        resamples: of the bootstrap.
+
+    Raises:
+        UserError: no run can be compared, or groups would mix protocols.
+    """
+    finished, notes = _finished(names)
+    found = grouping.group(finished, by)
+    kept = [g._replace(runs=_one_per_seed(g, found.within, notes)) for g in found.groups]
+    first = kept[0].label
+    places = dict.fromkeys(g.environment for g in kept)
+    blocks = [_block([g for g in kept if g.environment == place], threshold, resamples) for place in places]
+    for block in blocks:
+        notes += _warnings(block, len(blocks) > 1)
+    if found.within:
+        notes.append(f"groups mix runs with different {', '.join(found.within)}")
+    overall = _overall(blocks, first, notes, resamples) if len(blocks) > 1 else None
+    return Comparison(blocks, overall, found, notes)
+
+
+def _finished(names: Sequence[str]) -> tuple[list[Run], list[str]]:
+    """Return the runs that can be compared, and a line for each that cannot."""
+    kept, notes = [], []
+    for path in runs.find(names):
+        try:
+            run = runs.read(path)
+        except Unreadable as e:
+            notes.append(f"left out: {e}")
+            continue
+        if run.state != runs.FINISHED:
+            notes.append(f"left out: {path} is {run.state} at step {run.step:,}, not finished")
+        elif not len(run.evaluations.steps):
+            notes.append(f"left out: {path} has no evaluation with a finite return")
+        else:
+            kept.append(run)
+    if not kept:
+        raise UserError("; ".join(["compare: none of these runs has finished with an evaluation", *notes[:3]]))
+    return kept, notes
+
+
+def _one_per_seed(group: Group, within: Sequence[str], notes: list[str]) -> list[Run]:
+    """Return the newest run of each seed: runs of one seed and configuration are not independent."""
+    newest: dict[tuple[str, ...], Run] = {}
+    for run in sorted(group.runs, key=lambda run: runs.changed(run.path)):
+        key = (run.seed, *(grouping.value(run, name) for name in within))
+        if key in newest:
+            notes.append(f"left out: {newest[key].path}; a later run of {group.label} has seed {run.seed} too")
+        newest[key] = run
+    return [run for run in group.runs if any(run is kept for kept in newest.values())]
+
+
+# One environment.
+
+
+def _block(groups: list[Group], threshold: float | None, resamples: int) -> Block:
+    every = [run for group in groups for run in group.runs]
+    fresh = {run.path: runs.scores(run.path) for run in every}
+    last, source = _end_scores(every, fresh, "step_")
+    best, chosen = _end_scores(every, fresh, "best_")
+    last = last or {run.path: float(run.evaluations.values[-1]) for run in every}
+    best = best or {run.path: float(run.evaluations.values.max()) for run in every}
+    protocol = grouping.protocol_differences(groups)
+    scores = [np.array([last[run.path] for run in group.runs]) for group in groups]
+    rows = []
+    for group, own in zip(groups, scores, strict=True):
+        same = all(by[group.label] == by[groups[0].label] for by in protocol.values())
+        versus = scores[0] if same and group is not groups[0] else None
+        rows.append(_row(group, own, [best[run.path] for run in group.runs], versus, threshold, resamples))
+    labels = [group.label for group in groups]
+    profiles = _profiles(labels, [[s] for s in scores])
+    return Block(groups[0].environment, rows, protocol, source or TRAINING, chosen, profiles)
+
+
+def _end_scores(every: list[Run], fresh: dict[Path, list[State]], prefix: str) -> tuple[dict[Path, float], str]:
+    """Return what `rlrun eval` gave for each run's last or best agent, if it evaluated all of them alike."""
+    kinds: list[dict[tuple[int, int, str], float]] = []
+    for run in every:
+        of_run = [score for score in fresh[run.path] if score["checkpoint"].startswith(prefix)]
+        if prefix == "step_":
+            of_run = [score for score in of_run if score["step"] >= run.evaluations.steps[-1]]
+        kinds.append({_kind(score): score["mean"] for score in of_run})
+    common = sorted(set.intersection(*map(set, kinds)), reverse=True)
+    if not common:
+        return {}, "" if prefix == "step_" else "the highest evaluation while training, which flatters"
+    episodes, seed, protocol = common[0]
+    where = f"rlrun eval, {episodes} episodes of fresh seeds (seed {seed}; {protocol.strip('{}')})"
+    return {run.path: kind[common[0]] for run, kind in zip(every, kinds, strict=True)}, where
+
+
+def _kind(score: State) -> tuple[int, int, str]:
+    return int(score["episodes"]), int(score["seed"]), json.dumps(score["protocol"], sort_keys=True).replace('"', "")
+
+
+def _row(
+    group: Group, scores: Array, best: list[float], versus: Array | None, threshold: float | None, resamples: int
+) -> Row:
+    areas = np.array([run.evaluations.values.mean() for run in group.runs])
+    better = None if versus is None else _better([scores], [versus], resamples)
+    return Row(
+        label=group.label,
+        runs=group.runs,
+        scores=scores.tolist(),
+        last=stats.estimate(stats.mean, [scores], resamples),
+        iqm=stats.estimate(stats.iqm, [scores], resamples),
+        best=float(np.mean(best)),
+        area=stats.estimate(stats.mean, [areas], resamples),
+        reached=None if threshold is None else _reached(group.runs, threshold),
+        better=better,
+        detectable=None if versus is None else stats.detectable_difference(versus.tolist(), scores.tolist()),
+        curves=merge_evaluation(group.label, [run.evaluations for run in group.runs]),
+    )
+
+
+def _better(scores: list[Array], versus: list[Array], resamples: int) -> Estimate:
+    """Return the probability that a run of one group scores higher than one of another, with its interval."""
+    count = len(scores)
+    return stats.estimate(lambda drawn: stats.improvement(drawn[:count], drawn[count:]), [*scores, *versus], resamples)
+
+
+def _reached(group: list[Run], threshold: float) -> Reached:
+    """Return when the runs of a group first reached a threshold."""
+    steps, minutes = [], []
+    for run in group:
+        above = run.evaluations.steps[run.evaluations.values >= threshold]
+        steps.append(float(above[0]) if len(above) else math.inf)
+        clock = series(run.table, "time/seconds")
+        seconds = clock.at(above[:1]) if len(clock.steps) else [math.nan]
+        minutes.append(float(seconds[0]) / 60 if len(above) else math.inf)
+    return Reached(threshold, sum(map(math.isfinite, steps)), _median(steps), _median(minutes))
+
+
+def _median(values: list[float]) -> float:
+    """Return the median; infinite where half of the values or more are."""
+    ordered = sorted(values)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return high if math.isinf(high) else (low + high) / 2
+
+
+def _profiles(labels: Sequence[str], scores: list[list[Array]]) -> Profiles:
+    """Return the performance profiles of groups, each with the scores of its environments."""
+    every = np.concatenate([s for of_group in scores for s in of_group])
+    margin = 0.02 * (np.ptp(every) or 1)
+    thresholds = np.linspace(every.min() - margin, every.max() + margin, PROFILE_POINTS)
+    curves = []
+    for label, of_group in zip(labels, scores, strict=True):
+        share = stats.profile(of_group, thresholds)
+        low, high = share, share
+        least = min(map(len, of_group))
+        if least >= stats.LEAST_RUNS:
+            low, high = stats.bootstrap(partial(stats.profile, thresholds=thresholds), of_group)
+        curves.append(Curve(label, "profile", thresholds, share, low, high, least))
+    return Profiles(thresholds, curves)
+
+
+def _warnings(block: Block, several: bool) -> list[str]:
+    """Return what a reader must know of one environment."""
+    where = f"{block.environment}: " if several else ""
+    found = [
+        f"{where}PROTOCOL DIFFERS in {key}: {', '.join(f'{label} {value}' for label, value in by.items())}; "
+        f"these scores are not comparable"
+        for key, by in block.protocol.items()
+    ]
+    few = [f"{row.label} ({len(row.runs)})" for row in block.rows if len(row.runs) < stats.LEAST_RUNS]
+    if few:
+        found.append(f"{where}no interval from fewer than {stats.LEAST_RUNS} seeds: {', '.join(few)}")
+    return found
+
+
+# Several games.
+
+
+def _overall(blocks: Sequence[Block], first: str, notes: list[str], resamples: int) -> Overall | None:
+    """Return groups over games; None, with a note, where their scores have no common scale."""
+    scale = reference.human_scores()
+    unknown = [block.environment for block in blocks if block.environment not in scale]
+    if unknown:
+        notes.append(f"nothing is averaged over environments: {', '.join(unknown)} has no human-normalised score")
+        return None
+    by_label: dict[str, list[Array]] = {}
+    for block in blocks:
+        for row in block.rows:
+            random, human = scale[block.environment]
+            by_label.setdefault(row.label, []).append((np.array(row.scores) - random) / (human - random))
+    partial_ones = [label for label, scores in by_label.items() if len(scores) < len(blocks)]
+    if partial_ones:
+        notes.append(f"not averaged over games, because a game is missing: {', '.join(partial_ones)}")
+    whole = {label: scores for label, scores in by_label.items() if label not in partial_ones}
+    if not whole:
+        return None
+    differs = any(block.protocol for block in blocks)
+    rows = []
+    for label, scores in whole.items():
+        better = None if label == first or first not in whole or differs else _better(scores, whole[first], resamples)
+        iqm, mean, median = (stats.estimate(of, scores, resamples) for of in (stats.iqm, stats.mean, stats.median))
+        rows.append(Games(label, sum(map(len, scores)), iqm, mean, median, better))
+    return Overall([b.environment for b in blocks], rows, _profiles(list(whole), list(whole.values())))

@@ -1,0 +1,190 @@
+"""Groups of runs: what differs between their configurations, in which environment, and under which protocol."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rl_runner.report.runs import Run
+from rl_runner.types import UserError
+
+# What does not tell configurations apart: seeds, places, devices, and how often something is written.
+IGNORED: tuple[str, ...] = (
+    "seed",
+    "name",
+    "tags",
+    "device",
+    "num_threads",
+    "resume",
+    "trust",
+    "init_from_optimizer",
+    "eval.num_envs",
+)
+IGNORED += ("env.threads", "env.processes", "env.imports", "replay.frames", "optimizer.fused", "agent.compiled")
+IGNORED_BELOW = ("log.", "checkpoint.", "tuned.", "logger.", "hydra.")
+ENVIRONMENT: tuple[str, ...] = ("env.name", "env.id", "env.game", "env._target_", "env.returns")  # which one it is
+PROTOCOL: tuple[str, ...] = (
+    "env.sticky",
+    "env.frame_skip",
+    "env.max_frames",
+    "env.max_steps",
+    "env.noop_max",
+    "env.wrappers",
+)
+PROTOCOL += ("env.full_action_space", "eval.epsilon", "eval.episodes", "eval.every_steps", "total_steps")
+PROTOCOL += ("stop.return", "stop.window", "stop.eval_return")
+PROTOCOL_BELOW = ("env.kwargs.",)
+FIRST: tuple[str, ...] = (
+    "agent.name",
+    "network.head._target_",
+    "value._target_",
+    "network.torso._target_",
+)  # to name a group by
+ABSENT = "-"
+
+
+class Group(NamedTuple):
+    """The runs of one configuration in one environment."""
+
+    label: str
+    environment: str
+    runs: list[Run]
+
+
+class Grouping(NamedTuple):
+    """The groups, and what a reader must know of how they were made."""
+
+    groups: list[Group]
+    keys: list[str]  # that name the groups
+    along: list[str]  # further keys that differ between groups: they go along with those
+    within: list[str]  # keys that differ inside a group, so that it mixes them
+
+
+def environment(config: dict[str, Any]) -> str:
+    """Return the environment of a run: a game, or an id with its version."""
+    return str(config.get("env.game") or config.get("env.id") or config.get("env.name") or "unknown")
+
+
+def is_protocol(key: str) -> bool:
+    """Return whether a key says how runs are measured, so that scores with different values are not comparable."""
+    return key in PROTOCOL or key.startswith(PROTOCOL_BELOW)
+
+
+def value(run: Run, key: str) -> str:
+    """Return a value as text; of `init_from` only whether there is one."""
+    found = run.config.get(key, ABSENT)
+    if key == "init_from":
+        found = found not in (None, ABSENT)
+    return found if isinstance(found, str) else json.dumps(found, default=str)
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Return the keys whose values differ between runs of the same environment, without what is ignored."""
+    keys = dict.fromkeys(key for run in runs for key in run.config)
+    found = []
+    for key in keys:
+        if key in (*IGNORED, *ENVIRONMENT) or key.startswith(IGNORED_BELOW):
+            continue
+        in_one: dict[str, str] = {}
+        if any(in_one.setdefault(environment(run.config), value(run, key)) != value(run, key) for run in runs):
+            found.append(key)
+    return found
+
+
+def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
+    """Group runs by what differs between their configurations.
+
+    Keys that differ together are named once: only those are kept that tell more runs apart, best-known ones first.
+
+    Args:
+        runs: of one environment or several.
+        by: keys, or groups of keys such as `network`; none: all that differ.
+
+    Raises:
+        UserError: there is no such key, or a group would mix protocols.
+    """
+    differ = differing(runs)
+    chosen = [key for key in differ if not by or any(_covers(name, key) for name in by)]
+    _check_by(runs, by)
+    keys = telling(runs, chosen)
+    parts = _partition(runs, keys)
+    within = [key for key in differ if any(len({value(run, key) for run in part}) > 1 for part in parts)]
+    if mixed := [key for key in within if is_protocol(key)]:
+        raise UserError(f"--by {','.join(by)}: groups would mix {_values(runs, mixed[0])}; add {mixed[0]} to --by")
+    groups = [Group(label(part[0], keys), environment(part[0].config), part) for part in parts]
+    along = [key for key in differ if key not in keys and key not in within]
+    return Grouping(sorted(groups, key=lambda g: g.environment), keys, along, within)
+
+
+def telling(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
+    """Return those of some keys that tell the runs apart as far as all of them do, the best-known ones first."""
+    ordered = sorted(keys, key=lambda key: (FIRST.index(key) if key in FIRST else len(FIRST), _plainness(key)))
+    found: list[str] = []
+    for key in ordered:
+        if len(_partition(runs, [*found, key])) > len(_partition(runs, found)):
+            found.append(key)
+    return found
+
+
+def label(run: Run, keys: Sequence[str]) -> str:
+    """Return the name of a run's group: values alone where one key tells, else key=value."""
+    texts = [(_short(key), _short_value(key, value(run, key))) for key in keys]
+    if len(texts) == 1 and keys[0] in FIRST:
+        return texts[0][1]
+    return (
+        " ".join(
+            text if key == "agent.name" else f"{name}={text}" for key, (name, text) in zip(keys, texts, strict=True)
+        )
+        or "all runs"
+    )
+
+
+def protocol_differences(groups: Sequence[Group]) -> dict[str, dict[str, str]]:
+    """Return the keys of the protocol that differ between groups of one environment: {key: {label: value}}."""
+    keys = dict.fromkeys(key for g in groups for key in g.runs[0].config if is_protocol(key))
+    values = {key: {g.label: value(g.runs[0], key) for g in groups} for key in keys}
+    return {key: by for key, by in values.items() if len(set(by.values())) > 1}
+
+
+def _partition(runs: Sequence[Run], keys: Sequence[str]) -> list[list[Run]]:
+    """Return the runs that agree in their environment and in these keys, in the order in which they were named."""
+    parts: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        parts.setdefault((environment(run.config), *(value(run, key) for key in keys)), []).append(run)
+    return list(parts.values())
+
+
+def _check_by(runs: Sequence[Run], by: Sequence[str]) -> None:
+    known = dict.fromkeys(key for run in runs for key in run.config)
+    for name in by:
+        if not any(_covers(name, key) for key in known):
+            raise UserError(f"--by: {unknown_key(name, list(known))}")
+
+
+def unknown_key(name: str, known: Sequence[str]) -> str:
+    """Return what is wrong with a key that no run has."""
+    same = [key for key in known if key.rpartition(".")[2] == name]
+    near = same or difflib.get_close_matches(name, known, n=1)
+    return f"no run has a key {name!r}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _covers(name: str, key: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+def _plainness(key: str) -> tuple[bool, int, int, str]:
+    return key.endswith("_target_"), key.count("."), len(key), key
+
+
+def _short(key: str) -> str:
+    return key.removesuffix("._target_")
+
+
+def _short_value(key: str, text: str) -> str:
+    return text.rpartition(".")[2] if key.endswith("_target_") else text
+
+
+def _values(runs: Sequence[Run], key: str) -> str:
+    return f"{key} {' and '.join(dict.fromkeys(value(run, key) for run in runs))}"

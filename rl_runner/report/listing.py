@@ -1,0 +1,222 @@
+"""Runs as a list: filtered, sorted, as a table or as records. Needs no torch."""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.text import Text
+
+from rl_runner.report import groups, runs
+from rl_runner.report.curves import Unreadable
+from rl_runner.report.runs import Run
+from rl_runner.report.tables import Column, fitted, stacked
+from rl_runner.types import State, UserError
+
+EXPENDABLE = ("disk", "best", "differs", "age")
+
+
+class Entry(NamedTuple):
+    """One run of a list."""
+
+    run: Run
+    differs: dict[str, str]  # where its configuration is not that of the other runs, what tells most of them first
+    changed: float  # when it last wrote, in seconds since 1970
+    disk: int  # bytes
+
+    @property
+    def last(self) -> float:
+        """The mean return of its last evaluation; NaN: none."""
+        values = self.run.evaluations.values
+        return float(values[-1]) if len(values) else math.nan
+
+    @property
+    def best(self) -> float:
+        """The mean return of its best evaluation; NaN: none."""
+        values = self.run.evaluations.values
+        return float(values.max()) if len(values) else math.nan
+
+
+SORTED: dict[str, Callable[[Entry], Any]] = {
+    "age": lambda entry: -entry.changed,
+    "run": lambda entry: str(entry.run.path),
+    "state": lambda entry: entry.run.state,
+    "steps": lambda entry: entry.run.step,
+    "last": lambda entry: entry.last,
+    "best": lambda entry: entry.best,
+    "disk": lambda entry: entry.disk,
+}
+
+
+def listed(names: Sequence[str], where: Sequence[str], states: Sequence[str], sort: str) -> list[Entry]:
+    """Return the runs in some places.
+
+    Args:
+        names: the places.
+        where: key=value, all of which must hold; a value may be a pattern.
+        states: of which a run has one; none: any.
+        sort: one of SORTED or a key; with a "-" before it, descending.
+
+    Raises:
+        UserError: there are no runs, or a key or state does not exist.
+    """
+    wrong = [state for state in states if state not in runs.STATES]
+    found = [run for path in runs.find(names) if (run := _read(path))]
+    if wrong := [state for state in wrong if state not in {run.state for run in found}]:
+        raise UserError(f"--state: there is no {wrong[0]!r}; there is {', '.join(runs.STATES)}")
+    known = list(dict.fromkeys(key for run in found for key in run.config))
+    for condition in where:
+        found = [run for run in found if _holds(run, condition, known)]
+    found = [run for run in found if not states or run.state in states]
+    keys = groups.differing(found)
+    keys = list(dict.fromkeys([*groups.telling(found, keys), *keys]))
+    entries = [
+        Entry(run, {key: groups.value(run, key) for key in keys}, runs.changed(run.path), runs.disk(run.path))
+        for run in found
+    ]
+    name = sort.removeprefix("-")
+    if name not in SORTED and name not in known:
+        raise UserError(f"--sort: {groups.unknown_key(name, [*SORTED, *known])}")
+    value = SORTED.get(name) or (lambda entry: entry.run.config.get(name))
+    return sorted(entries, key=lambda entry: _order(value(entry), sort.startswith("-")))
+
+
+def _read(path: Any) -> Run | None:
+    try:
+        return runs.read(path)
+    except Unreadable:
+        return None
+
+
+def _holds(run: Run, condition: str, known: Sequence[str]) -> bool:
+    key, equals, value = condition.partition("=")
+    if not equals:
+        raise UserError(f"--where: must be key=value, got {condition!r}")
+    if key not in known:
+        raise UserError(f"--where: {groups.unknown_key(key, known)}")
+    own = run.config.get(key)
+    return any(_same(one, value) for one in (own if isinstance(own, list) else [own]))
+
+
+def _same(own: Any, value: str) -> bool:
+    """Return whether a value of a configuration is the one typed: as text, as a pattern, or as a number."""
+    text = own if isinstance(own, str) else json.dumps(own, default=str)
+    if fnmatch.fnmatchcase(text, value):
+        return True
+    try:
+        return isinstance(own, (int, float)) and float(value.replace("_", "")) == own
+    except ValueError:
+        return False
+
+
+def _order(value: Any, descending: bool) -> tuple[bool, Any]:
+    """Return what to sort by; what is missing comes last either way."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    if missing:
+        return True, _Ordered(0.0, False)
+    return False, _Ordered(value, descending)
+
+
+class _Ordered:
+    """Compares numbers with numbers, everything else as text, the other way round if that is asked for."""
+
+    def __init__(self, value: Any, descending: bool) -> None:
+        self.value, self.descending = value, descending
+
+    def __lt__(self, other: _Ordered) -> bool:
+        a, b = self.value, other.value
+        if not (isinstance(a, (int, float)) and isinstance(b, (int, float))):
+            a, b = str(a), str(b)
+        return bool(b < a if self.descending else a < b)
+
+
+# Output.
+
+
+def record(entry: Entry) -> State:
+    """Return an entry as plain data."""
+    run, evaluations = entry.run, entry.run.evaluations
+    numbers = {"last_return": entry.last, "best_return": entry.best}
+    return {
+        "run": str(run.path),
+        "state": run.state,
+        "environment": groups.environment(run.config),
+        "agent": run.config.get("agent.name"),
+        "seed": run.config.get("seed"),
+        "tags": run.config.get("tags") or [],
+        "steps": run.step,
+        "total_steps": run.config.get("total_steps"),
+        **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+        "best_step": int(evaluations.steps[evaluations.values.argmax()]) if len(evaluations.steps) else None,
+        "differences": entry.differs,
+        "disk_bytes": entry.disk,
+        "changed": datetime.datetime.fromtimestamp(entry.changed).astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def show(console: Console, entries: Sequence[Entry]) -> None:
+    """Print a table and, below it, how many runs there are and what they take."""
+    if entries:
+        keys = [Column("run", [str(entry.run.path) for entry in entries])]
+        table, left_out = fitted(keys, _columns(entries), console.width, EXPENDABLE)
+        if table is None:
+            for line in stacked(keys, _columns(entries)):
+                console.print(line, markup=False)
+        else:
+            console.print(table)
+        if left_out and table is not None:
+            console.print(Text(f"too narrow here for {', '.join(left_out)}: see --json", style="dim"))
+    total = size(sum(entry.disk for entry in entries))
+    console.print(Text(f"{len(entries)} run{'s' * (len(entries) != 1)}, {total}", style="dim"))
+
+
+def _columns(entries: Sequence[Entry]) -> list[Column]:
+    now = time.time()
+    columns = {
+        "state": [entry.run.state for entry in entries],
+        "steps": [f"{entry.run.step:,}" for entry in entries],
+        "last": [_number(entry.last) for entry in entries],
+        "best": [_number(entry.best) for entry in entries],
+        "differs": [_few(entry.differs) for entry in entries],
+        "disk": [size(entry.disk) for entry in entries],
+        "age": [age(now - entry.changed) for entry in entries],
+    }
+    return [Column(*column) for column in columns.items()]
+
+
+def _few(differs: dict[str, str]) -> str:
+    """Return the first differences, as many as fit into some 40 characters."""
+    shown: list[str] = []
+    for key, value in differs.items():
+        word = f"{key}={value.rpartition('.')[2] if key.endswith('_target_') else value}"
+        if sum(map(len, shown)) + len(word) > 40:
+            return " ".join([*shown, "..."])
+        shown.append(word)
+    return " ".join(shown)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:,.2f}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def age(seconds: float) -> str:
+    """Return an age in words, in the largest unit of which there is at least one."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,178 @@
+"""Runs on the disk: where they are, what they were configured with, and how they stand. Needs no torch."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml  # type: ignore[import-untyped]
+
+from rl_runner.report.curves import Series, Table, Unreadable, read_table, series
+from rl_runner.run import notes
+from rl_runner.run.files import CONFIG, LOG, NOTE, PROVENANCE, TABLE
+from rl_runner.run.lock import in_use
+from rl_runner.types import State, UserError
+
+RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED = "running", "finished", "interrupted", "failed", "killed"
+STATES = (RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED)
+NOTED = {notes.FINISHED: FINISHED, notes.INTERRUPTED: INTERRUPTED, notes.FAILED: FAILED, notes.UNFINISHED: KILLED}
+SAID = {"evaluate it:": FINISHED, "stopped and saved": INTERRUPTED, "failed:": FAILED}  # in the last lines of a log
+LAST = 2_000  # bytes of a log in which these lines stand
+DEFAULT = "outputs"
+
+
+class Run(NamedTuple):
+    """What is known of a run without loading its agent."""
+
+    path: Path
+    config: dict[str, Any]  # by dotted keys
+    state: str
+    table: Table  # what it logged; empty: nothing that can be read
+
+    @property
+    def seed(self) -> str:
+        """Its seed as text."""
+        return str(self.config.get("seed", ""))
+
+    @property
+    def evaluations(self) -> Series:
+        """The mean returns of the evaluations while it was trained, those that are finite."""
+        logged = series(self.table, "eval/return_mean")
+        finite = [math.isfinite(value) for value in logged.values]
+        return Series(logged.steps[finite], logged.values[finite])
+
+    @property
+    def step(self) -> int:
+        """The last step that it logged; 0 if there is none."""
+        return max((points[-1][0] for points in self.table.values()), default=0)
+
+
+# Finding.
+
+
+def find(names: Sequence[str]) -> list[Path]:
+    """Return the directories of the runs that are named: by themselves, by what they are in, or by a pattern.
+
+    Raises:
+        UserError: one of the names leads to no run.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        places = [Path(name)] if Path(name).exists() else [Path(place) for place in sorted(glob.glob(name))]
+        if not places:
+            raise UserError(f"{name}: no such directory")
+        inside = [run for place in places for run in under(place)]
+        if not inside:
+            raise UserError(f"{name}: holds no run; a run is a directory with {CONFIG} and {TABLE}")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def under(place: Path) -> Iterator[Path]:
+    """Yield a directory if it is a run's, else the runs in it. Hidden directories are passed over."""
+    for directory, inner, files in os.walk(place):
+        if CONFIG in files and {TABLE, LOG, PROVENANCE, NOTE} & set(files):
+            inner.clear()
+            yield Path(directory)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+
+
+# Reading.
+
+
+def read(path: Path) -> Run:
+    """Read what is known of a run.
+
+    Raises:
+        Unreadable: its configuration cannot be read.
+    """
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        config = yaml.load((path / CONFIG).read_text(encoding="utf-8"), loader)
+    except (OSError, ValueError, yaml.YAMLError) as e:
+        raise Unreadable(f"{path}/{CONFIG} cannot be read: {' '.join(str(e).split())[:200]}") from e
+    if not isinstance(config, dict):
+        raise Unreadable(f"{path}/{CONFIG} is no configuration: it has no keys")
+    flat = dict(flatten(config))
+    try:
+        table = read_table(path)
+    except Unreadable:
+        table = {}
+    return Run(path, flat, _state(path, flat, table), table)
+
+
+def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Return the leaves of a configuration by their dotted keys."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _state(path: Path, config: dict[str, Any], table: Table) -> str:
+    """Return how a run stands: by its lock, by the note of a sweep, by its log, or by its steps."""
+    if in_use(path):
+        return RUNNING
+    if note := notes.read(path):
+        return NOTED.get(note.state, note.state)
+    for line in reversed(_last_lines(path / LOG)):
+        for words, state in SAID.items():
+            if line.startswith(words):
+                return state
+    evaluated = [step for step, _ in table.get("eval/return_mean", [])]
+    total = config.get("total_steps")
+    return FINISHED if evaluated and isinstance(total, int) and evaluated[-1] >= total else KILLED
+
+
+def _last_lines(log: Path) -> list[str]:
+    """Return the closing lines of a log: the last ones, without those of progress, which come before them."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - LAST))
+            return file.read().decode(errors="replace").splitlines()[-4:]
+    except OSError:
+        return []
+
+
+def scores(path: Path) -> list[State]:
+    """Return what `rlrun eval` wrote of a run; files that cannot be read are left out."""
+    found = []
+    for file in sorted((path / "eval").glob("*.json")):
+        try:
+            result = json.loads(file.read_text(encoding="utf-8"))
+            kept = {name: result[name] for name in ("step", "episodes", "seed", "protocol")}
+            checkpoint = Path(str(result["checkpoint"])).name
+            found.append({**kept, "checkpoint": checkpoint, "mean": float(result["return"]["mean"])})
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return [score for score in found if math.isfinite(score["mean"])]
+
+
+def disk(path: Path) -> int:
+    """Return the bytes that a run takes on the disk."""
+    total = 0
+    for directory, _, files in os.walk(path):
+        for name in files:
+            try:
+                facts = os.lstat(os.path.join(directory, name))
+            except OSError:  # removed meanwhile
+                continue
+            total += getattr(facts, "st_blocks", -(-facts.st_size // 512)) * 512
+    return total
+
+
+def changed(path: Path) -> float:
+    """Return when a run last wrote, in seconds since 1970."""
+    times = []
+    for name in (TABLE, LOG, CONFIG):
+        try:
+            times.append((path / name).stat().st_mtime)
+        except OSError:
+            continue
+    return max(times, default=0.0)

@@ -1,0 +1,43 @@
+"""The lock of a run's directory: the process that writes to the run holds it. Needs no torch."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import IO
+
+from rl_runner.run.files import LOCK
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # flock: another process has the lock
+
+
+def flock(file: IO[str], shared: bool = False, wait: bool = False) -> None:
+    """Lock a file.
+
+    Args:
+        file: stays locked until it is closed.
+        shared: the lock keeps out only those who want the file for themselves.
+        wait: wait until no other process has the lock.
+
+    Raises:
+        OSError: an errno of BUSY: another process has the lock. Any other: there are no locks here.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+
+
+def in_use(run: Path) -> bool:
+    """Return whether a process writes to a run now, as far as this machine's locks tell."""
+    try:
+        with open(run / LOCK, encoding="utf-8") as file:
+            flock(file, shared=True)
+    except OSError as e:
+        return e.errno in BUSY and not isinstance(e, PermissionError)
+    return False
