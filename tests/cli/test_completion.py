@@ -23,7 +23,7 @@ def runs(workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "all_of_them"),
     [
-        ("rlrun ", ["eval", "play", "train"]),
+        ("rlrun ", ["doctor", "eval", "play", "train"]),
         ("rlrun tra", ["train"]),
         ("rlrun --", ["--help", "--version"]),
         ("rlrun train env=car", ["env=carracing", "env=cartpole"]),
