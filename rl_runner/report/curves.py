@@ -128,10 +128,9 @@ def series(table: Table, name: str, window: int = 1) -> Series:
 
 def trailing_mean(values: Array, window: int) -> Array:
     """Return the means of the last `window` values, of fewer at the start."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    end = np.arange(1, len(values) + 1)
-    start = np.maximum(end - window, 0)
-    means: Array = (total[end] - total[start]) / (end - start)
+    padded = np.concatenate([np.zeros(window - 1), values])
+    sums = np.lib.stride_tricks.sliding_window_view(padded, window).sum(axis=1) if len(values) else values
+    means: Array = sums / np.minimum(np.arange(1, len(values) + 1), window)  # NaN spoils the windows it is in, not all
     return means
 
 
