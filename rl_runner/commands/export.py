@@ -86,6 +86,8 @@ def run(job: ExportJob) -> None:
     print(f"written to {job.out}: {', '.join(written)}")
     for line in said:
         print(line)
+    if job.config["precision"] == "bf16":
+        print("trained in bfloat16, written and compared in float32; evaluations compute in bfloat16")
     if results["score_of"] != "eval":
         print(f"no score on fresh seeds: {shlex.join(['rlrun', 'eval', str(job.checkpoint)])}, then export again")
     print(f"checked: {checked}" if checked else f"not checked: {files.missing('onnxruntime')}")
