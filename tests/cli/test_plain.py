@@ -67,6 +67,7 @@ def test_compare_writes_what_is_asked_for(outputs: Path) -> None:
 
 def test_without_matplotlib_the_extra_is_named(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rl_runner.report.pictures", None)
+    monkeypatch.delattr("rl_runner.report.pictures", raising=False)  # where it was imported before
     done = rlrun("compare", "outputs", "--plot", "a.png")
     assert (done.code, done.err) == (2, "rlrun: --plot: needs matplotlib: pip install 'rlrun[plot]'\n")
 
@@ -100,7 +101,8 @@ def test_runs_are_moved_after_a_yes(outputs: Path, monkeypatch: pytest.MonkeyPat
 
 def test_neither_verb_imports_torch_or_hydra(outputs: Path) -> None:
     code = (
-        "from rl_runner.cli.main import run; import sys; run(['compare', 'outputs', '--html', 'a.html']); run(['runs'])\n"
+        "import sys; from rl_runner.cli.main import run\n"
+        "run(['compare', 'outputs', '--html', 'a.html']); run(['runs'])\n"
         "print({'torch', 'hydra', 'matplotlib', 'scipy.stats', 'gymnasium'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
