@@ -127,12 +127,8 @@ def series(table: Table, name: str, window: int = 1) -> Series:
 
 
 def trailing_mean(values: Array, window: int) -> Array:
-    """Return the means of the last `window` values, of fewer at the start."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    end = np.arange(1, len(values) + 1)
-    start = np.maximum(end - window, 0)
-    means: Array = (total[end] - total[start]) / (end - start)
-    return means
+    """Return the means of the last `window` values, of fewer at the start. One that is not finite spoils no others."""
+    return np.array([values[max(0, end - window) : end].mean() for end in range(1, len(values) + 1)])
 
 
 def horizontal(directory: Path, unit: str, seconds: Series) -> Callable[[Array], Array]:

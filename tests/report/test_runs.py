@@ -1,0 +1,101 @@
+"""Runs on the disk: found, read, and how they stand."""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from rl_runner.report import runs
+from rl_runner.report.curves import Unreadable
+from rl_runner.run import notes
+from rl_runner.types import UserError
+from tests.runs import FINISHED, INTERRUPTED, a_run, an_evaluation
+
+
+def test_runs_are_found_by_name_directory_and_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("outputs/pong/a", "outputs/pong/b", "outputs/.bin/c", "outputs/sweeps/s/1"):
+        a_run(Path(name), {})
+    (Path("outputs/pong/a/checkpoints/step_1")).mkdir(parents=True)
+    Path("outputs/pong/a/checkpoints/step_1/config.yaml").touch()
+    Path("outputs/conf").mkdir()
+    Path("outputs/conf/config.yaml").touch()  # no run
+    assert [str(path) for path in runs.find(["outputs"])] == ["outputs/pong/a", "outputs/pong/b", "outputs/sweeps/s/1"]
+    assert runs.find(["outputs/p*/*", "outputs/pong/a"]) == [Path("outputs/pong/a"), Path("outputs/pong/b")]
+    with pytest.raises(UserError, match=r"^nowhere: no such directory$"):
+        runs.find(["outputs", "nowhere"])
+    with pytest.raises(UserError, match="outputs/conf: holds no run"):
+        runs.find(["outputs/conf"])
+
+
+@pytest.mark.parametrize(
+    ("log", "evaluations", "state"),
+    [
+        (FINISHED, {300: 1.0}, "finished"),
+        (FINISHED, {100: 1.0}, "finished"),  # solved early
+        (INTERRUPTED, {100: 1.0}, "interrupted"),
+        ("failed: device: no such thing\n", {}, "failed"),
+        ("step 100/300\n", {100: 1.0}, "killed"),
+        (f"{FINISHED}step 400/600\nstep 500/600\nstep 510/600\n", {200: 1.0}, "killed"),  # resumed after its end
+        ("", {300: 1.0}, "finished"),
+    ],
+)
+def test_how_a_run_stands(tmp_path: Path, log: str, evaluations: dict[int, float], state: str) -> None:
+    assert runs.read(a_run(tmp_path / "r", evaluations, log=log)).state == state
+
+
+def test_a_run_that_is_being_written(tmp_path: Path) -> None:
+    path = a_run(tmp_path / "r", {100: 1.0})
+    with open(path / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert runs.read(path).state == "running"
+    assert runs.read(path).state == "finished"
+
+
+def test_the_note_of_a_sweep_says_how_a_job_ended(tmp_path: Path) -> None:
+    path = a_run(tmp_path / "r", {100: 1.0}, log="")
+    with contextlib.suppress(KeyboardInterrupt), notes.noted(path, []):
+        assert runs.read(path).state == "killed"
+        raise KeyboardInterrupt
+    assert runs.read(path).state == "interrupted"
+    with notes.noted(path, []):
+        pass
+    assert runs.read(path).state == "finished"
+
+
+def test_what_is_read(tmp_path: Path) -> None:
+    path = a_run(tmp_path / "r", {100: 1.0, 200: float("nan"), 300: 3.0}, {"seed": 7})
+    run = runs.read(path)
+    assert (run.seed, run.step, run.config["env.id"], run.config["tags"]) == ("7", 300, "CartPole-v1", [])
+    assert (list(run.evaluations.steps), list(run.evaluations.values)) == ([100, 300], [1, 3])
+    for text in ("[1, 2]", "a: [", "\0"):
+        (path / "config.yaml").write_text(text)
+        with pytest.raises(Unreadable):
+            runs.read(path)
+
+
+def test_a_configuration_cannot_run_code(tmp_path: Path) -> None:
+    path = a_run(tmp_path / "r", {})
+    (path / "config.yaml").write_text(f"a: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n")
+    with pytest.raises(Unreadable):
+        runs.read(path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_evaluations_that_can_be_read(tmp_path: Path) -> None:
+    path = a_run(tmp_path / "r", {})
+    an_evaluation(path, "step_000000300", 5.0)
+    an_evaluation(path, "step_000000300", float("nan"))
+    (path / "eval" / "broken.json").write_text("{")
+    assert [(score["checkpoint"], score["mean"]) for score in runs.scores(path)] == [("step_000000300", 5)]
+
+
+def test_the_disk_that_a_run_takes(tmp_path: Path) -> None:
+    path = a_run(tmp_path / "r", {})
+    before = runs.disk(path)
+    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "large").write_bytes(os.urandom(1_000_000))
+    os.sync()
+    assert 1_000_000 <= runs.disk(path) - before < 1_100_000
