@@ -3,7 +3,7 @@
 Training return and mean return in evaluation are drawn or, with --metric, any
 other curve of metrics.csv. Runs with the same label become one curve, the mean
 over the runs, as far as all of them went. Two to four runs are drawn as thin
-lines as well; for five or more the shade is the 95 % confidence interval of the
+lines as well; for five or more the shade is the 95 % bootstrap interval of the
 mean. For a single run the shade is the standard deviation over the episodes of
 each evaluation.
 

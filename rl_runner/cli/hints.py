@@ -94,7 +94,7 @@ def unknown_verb(word: str, rest: Sequence[str], plain: Sequence[str] = ()) -> s
     train = VERBS["train"]
     meant = _setting(train, word, rest) if word.startswith("-") else word if "=" in word else _option(train, word)
     if meant:
-        return f"the verb is missing, one of {', '.join([*VERBS, *plain])}; did you mean rlrun train {meant}?"
+        return f"the verb is missing, one of {', '.join(VERBS)}; did you mean rlrun train {meant}?"
     for verb, aliases in VERB_ALIASES.items():
         if word.lower() in aliases:
             return f"unknown verb {word!r}; did you mean {verb}?"

@@ -148,7 +148,11 @@ PLAIN = {
             usage="[DIR ...] [options]   or   rm RUN [RUN ...] [--yes]   DIR: default outputs",
             options=(
                 Option("--where", "only runs with this value; may be repeated", metavar="KEY=VALUE", action="append"),
-                Option("--state", "only running, finished, interrupted, failed or killed ones", metavar="STATE,STATE"),
+                Option(
+                    "--state",
+                    "only running, finished, pruned, interrupted, failed or killed ones",
+                    metavar="STATE,STATE",
+                ),
                 Option("--sort", "age, run, state, steps, last, best, disk or a key; -KEY: descending", metavar="KEY"),
                 Option("--json", "print JSON"),
                 Option("--yes", "rm: do not ask"),

@@ -236,14 +236,7 @@ def _reached(group: list[Run], threshold: float) -> Reached:
         clock = series(run.table, "time/seconds")
         seconds = clock.at(above[:1]) if len(clock.steps) else [math.nan]
         minutes.append(float(seconds[0]) / 60 if len(above) else math.inf)
-    return Reached(threshold, sum(map(math.isfinite, steps)), _median(steps), _median(minutes))
-
-
-def _median(values: list[float]) -> float:
-    """Return the median; infinite where half of the values or more are."""
-    ordered = sorted(values)
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return high if math.isinf(high) else (low + high) / 2
+    return Reached(threshold, sum(map(math.isfinite, steps)), float(np.median(steps)), float(np.median(minutes)))
 
 
 def _profiles(labels: Sequence[str], scores: list[list[Array]]) -> Profiles:

@@ -127,11 +127,8 @@ def series(table: Table, name: str, window: int = 1) -> Series:
 
 
 def trailing_mean(values: Array, window: int) -> Array:
-    """Return the means of the last `window` values, of fewer at the start."""
-    padded = np.concatenate([np.zeros(window - 1), values])
-    sums = np.lib.stride_tricks.sliding_window_view(padded, window).sum(axis=1) if len(values) else values
-    means: Array = sums / np.minimum(np.arange(1, len(values) + 1), window)  # NaN spoils the windows it is in, not all
-    return means
+    """Return the means of the last `window` values, of fewer at the start. One that is not finite spoils no others."""
+    return np.array([values[max(0, end - window) : end].mean() for end in range(1, len(values) + 1)])
 
 
 def horizontal(directory: Path, unit: str, seconds: Series) -> Callable[[Array], Array]:

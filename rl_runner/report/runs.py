@@ -19,8 +19,15 @@ from rl_runner.run.lock import in_use
 from rl_runner.types import State, UserError
 
 RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED = "running", "finished", "interrupted", "failed", "killed"
-STATES = (RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED)
-NOTED = {notes.FINISHED: FINISHED, notes.INTERRUPTED: INTERRUPTED, notes.FAILED: FAILED, notes.UNFINISHED: KILLED}
+PRUNED = "pruned"
+STATES = (RUNNING, FINISHED, PRUNED, INTERRUPTED, FAILED, KILLED)
+NOTED = {
+    notes.FINISHED: FINISHED,
+    notes.PRUNED: PRUNED,
+    notes.INTERRUPTED: INTERRUPTED,
+    notes.FAILED: FAILED,
+    notes.UNFINISHED: KILLED,
+}
 SAID = {"evaluate it:": FINISHED, "stopped and saved": INTERRUPTED, "failed:": FAILED}  # in the last lines of a log
 LAST = 2_000  # bytes of a log in which these lines stand
 DEFAULT = "outputs"

@@ -66,8 +66,9 @@ def test_compare_writes_what_is_asked_for(outputs: Path) -> None:
 
 
 def test_without_matplotlib_the_extra_is_named(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "rl_runner.report.pictures", None)
-    monkeypatch.delattr("rl_runner.report.pictures", raising=False)  # where it was imported before
+    monkeypatch.delitem(sys.modules, "rl_runner.report.pictures", raising=False)
+    monkeypatch.delattr("rl_runner.report.pictures", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = rlrun("compare", "outputs", "--plot", "a.png")
     assert (done.code, done.err) == (2, "rlrun: --plot: needs matplotlib: pip install 'rlrun[plot]'\n")
 
@@ -101,7 +102,7 @@ def test_runs_are_moved_after_a_yes(outputs: Path, monkeypatch: pytest.MonkeyPat
 
 def test_neither_verb_imports_torch_or_hydra(outputs: Path) -> None:
     code = (
-        "import sys; from rl_runner.cli.main import run\n"
+        "from rl_runner.cli.main import run; import sys\n"
         "run(['compare', 'outputs', '--html', 'a.html']); run(['runs'])\n"
         "print({'torch', 'hydra', 'matplotlib', 'scipy.stats', 'gymnasium'} & set(sys.modules))"
     )
