@@ -150,7 +150,7 @@ PLAIN = {
                 Option("--where", "only runs with this value; may be repeated", metavar="KEY=VALUE", action="append"),
                 Option(
                     "--state",
-                    "only running, finished, pruned, interrupted, failed or killed ones",
+                    "only those in these states, such as finished or pruned",
                     metavar="STATE,STATE",
                 ),
                 Option("--sort", "age, run, state, steps, last, best, disk or a key; -KEY: descending", metavar="KEY"),
