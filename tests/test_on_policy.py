@@ -135,9 +135,9 @@ def test_whole_commands(workdir: Path) -> None:
         (["agent=ppo", "env=cartpole", "agent.clip_end=-1"], "agent.clip_end: must be 0 or more, or null for"),
         (["agent=actor_critic", "env=cartpole", "agent.normalize_advantages=true"], "agent.normalize_advantages: must"),
         (
-            ["agent=ppo", "env=cartpole", "total_steps=255"],
-            "rollout_steps: 32 steps of 8 environment(s) are 256, more than total_steps, 255, so that nothing would be "
-            "learned; lower rollout_steps or env.num_envs, or raise total_steps",
+            ["agent=ppo", "env=cartpole", "total_steps=248"],
+            "rollout_steps: 32 × env.num_envs=8 is longer than total_steps=248: nothing would be learned; use at most "
+            "31, or raise total_steps",
         ),
         (
             ["agent=ppo", "env=pendulum", "rollout_steps=1"],

@@ -171,21 +171,6 @@ def rows_to_normalize(cfg: State, num_envs: int) -> None:
         )
 
 
-def a_rollout_in_the_run(cfg: State, num_envs: int) -> None:
-    """Check that the run is as long as a rollout: nothing is learned before one is complete.
-
-    Raises:
-        UserError: it is shorter.
-    """
-    steps, total = cfg["rollout_steps"], cfg["total_steps"]
-    if steps is not None and steps * num_envs > total:
-        raise UserError(
-            f"rollout_steps: {steps:,} steps of {num_envs:,} environment(s) are {steps * num_envs:,}, more than "
-            f"total_steps, {total:,}, so that nothing would be learned; lower rollout_steps or env.num_envs, or raise "
-            f"total_steps"
-        )
-
-
 def memory_for_replay(capacity: int, per_row: int) -> None:
     """Check that the host's memory will hold the replay, before training fills it.
 

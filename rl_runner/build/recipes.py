@@ -258,7 +258,6 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
 
     def loop() -> RolloutLoop:
         checks.rows_to_normalize(cfg, envs.num_envs)
-        checks.a_rollout_in_the_run(cfg, envs.num_envs)
         return RolloutLoop(
             envs,
             agent,

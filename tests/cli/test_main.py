@@ -418,10 +418,10 @@ def test_the_same_sweep_again_takes_up_what_is_missing(workdir: Path, monkeypatc
     command = ["train", "-m", "seed=1,2,3", "hydra.sweep.dir=sw", *SHORT, "num_threads=1", "checkpoint.every_steps=20"]
     real, call, values = train.train, launching.Task.__call__, []
 
-    def stopped(job: train.TrainJob, resume: bool = False, words: Sequence[str] = ()) -> TrainResult:
+    def stopped(job: train.TrainJob, **how: Any) -> TrainResult:
         if job.config["seed"] == 2:
             os.kill(os.getpid(), signal.SIGTERM)  # between two jobs, nothing of which is saved
-        return real(job, resume, words)
+        return real(job, **how)
 
     def noting_values(task: launching.Task, cfg: Any) -> float | None:
         values.append(call(task, cfg))
