@@ -12,15 +12,15 @@ from tests.commandline import files, refused
     [
         (
             "cartpole",
-            "the verb is missing, one of train, eval, play, export, doctor, compare, runs, sweep; did you mean rlrun train env=cartpole?",
+            "the verb is missing, one of train, eval, play, export, doctor; did you mean rlrun train env=cartpole?",
         ),
         (
             "env=cartpole",
-            "the verb is missing, one of train, eval, play, export, doctor, compare, runs, sweep; did you mean rlrun train env=cartpole?",
+            "the verb is missing, one of train, eval, play, export, doctor; did you mean rlrun train env=cartpole?",
         ),
         (
             "--env cartpole",
-            "the verb is missing, one of train, eval, play, export, doctor, compare, runs, sweep; did you mean rlrun train env=cartpole?",
+            "the verb is missing, one of train, eval, play, export, doctor; did you mean rlrun train env=cartpole?",
         ),
         ("evaluate latest", "unknown verb 'evaluate'; did you mean eval?"),
         ("watch latest", "unknown verb 'watch'; did you mean play?"),

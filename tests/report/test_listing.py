@@ -72,7 +72,10 @@ def test_states(outputs: str) -> None:
     [
         ({"where": ("lr=1",)}, "--where: no run has a key 'lr'; did you mean optimizer.lr?"),
         ({"where": ("seed",)}, "--where: must be key=value, got 'seed'"),
-        ({"states": ("done",)}, "--state: there is no 'done'; there is running, finished, interrupted, failed, killed"),
+        (
+            {"states": ("done",)},
+            "--state: there is no 'done'; there is running, finished, pruned, interrupted, failed, killed",
+        ),
         ({"sort": "step"}, "--sort: no run has a key 'step'; did you mean steps?"),
     ],
 )
