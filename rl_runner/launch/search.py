@@ -52,13 +52,26 @@ def optuna_or_refuse() -> None:
 class Optuna(Sweeper):
     """Searches with Optuna.
 
-    Args:
-        params: overrides with several values, by their keys, beside those of the command line.
-        settings: further keys of the sweeper, which are read from the configuration.
+    Hydra passes the keys of hydra.sweeper one by one, and a key that is none of these arguments is refused. Settings
+    checks them, except for `params`: overrides with several values, by their keys, beside those of the command line.
     """
 
-    def __init__(self, params: dict[str, str] | None = None, **settings: Any) -> None:
-        self._params = params or {}
+    def __init__(
+        self,
+        params: dict[str, str],
+        sampler: str,
+        pruner: str,
+        n_trials: int,
+        n_jobs: int,
+        seeds: int,
+        seed: int,
+        measure: str,
+        warmup: int,
+        startup: int,
+        trial: int | None,
+        judged: bool,
+    ) -> None:
+        self._params = params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Prepare the search; nothing is written yet.

@@ -34,6 +34,7 @@ def test_without_optuna_the_line_names_the_extra(workdir: Path, monkeypatch: pyt
         (["agent.lr=interval(0,1)", "seed=1,2"], "seed: is not searched; hydra.sweeper.seeds=3 runs"),
         (["agent.lr=interval(0,1)", "hydra.sweeper.sampler=gp"], "hydra.sweeper.sampler: must be tpe, cmaes, random"),
         (["agent.lr=interval(0,1)", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials: must be at least 1, got 0"),
+        (["agent.lr=interval(0,1)", "hydra.sweeper.ntrials=3"], "there is no key 'hydra.sweeper.ntrials'"),
         (["agent.lr=0.1,0.2", "exploration=greedy,gredy"], "exploration: there is no 'gredy'; did you mean greedy?"),
         (
             ["agent.lr=0.1,0.2", "eval.every_steps=0", "hydra.sweeper.pruner=median"],
