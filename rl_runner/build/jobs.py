@@ -17,12 +17,12 @@ from rl_runner.build.recipes import Learner
 from rl_runner.build.signatures import check, make, named, require
 from rl_runner.commands.eval import EvalJob
 from rl_runner.commands.export import ExportJob
-from rl_runner.commands.network_files import package
 from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.exact.measure import Exact
+from rl_runner.extras import package
 from rl_runner.run.checkpoint import Checkpoints, Damaged, about
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.loggers import Logger, Sender
@@ -103,12 +103,7 @@ def eval_job(cfg: State) -> EvalJob:
         UserError: no such agent, or a value out of range; for videos: no ffmpeg, or the environment cannot be drawn.
     """
     checks.require(cfg, checks.EVALUATION)
-    if cfg["video"]:
-        ffmpeg()
-        draw_without_a_screen()
-    run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
-    trained = saved.load_run_config(run, cfg["trust"])
-    run.refuse_links()
+    run, trained = _saved_run(cfg)
     if cfg["sticky"] is not None:
         trained["env"]["sticky"] = cfg["sticky"]
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
@@ -170,13 +165,8 @@ def export_job(cfg: State) -> ExportJob:
     """
     checks.require(cfg, checks.EXPORT)
     for name in ("onnx", "onnxscript", "safetensors"):
-        package(name)
-    if cfg["video"]:
-        ffmpeg()
-        draw_without_a_screen()
-    run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
-    trained = saved.load_run_config(run, cfg["trust"])
-    run.refuse_links()
+        package(name, "export", "export")
+    run, trained = _saved_run(cfg)
     drawing = viewer(trained["env"]) if cfg["video"] else None
     envs = environments(trained["env"], 4, cfg["seed"], "export")
     fp32 = {**copy.deepcopy(trained), "precision": "fp32"}  # bf16 is for fast learning; few programs run it
@@ -196,6 +186,17 @@ def export_job(cfg: State) -> ExportJob:
         viewer=drawing,
         out=Path(cfg["out"]) if cfg["out"] else run.path / "export",
     )
+
+
+def _saved_run(cfg: State) -> tuple[RunDirectory, State]:
+    """Return the run that a command names, which will be written to, and its configuration; videos can be made."""
+    if cfg["video"]:
+        ffmpeg()
+        draw_without_a_screen()
+    run, _ = RunDirectory.find(cfg["checkpoint"], str(cfg["which"]))
+    trained = saved.load_run_config(run, cfg["trust"])
+    run.refuse_links()
+    return run, trained
 
 
 def learner_of(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:

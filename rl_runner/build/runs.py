@@ -139,7 +139,8 @@ def resume(
 def _start_logger(job: TrainJob, resumed: bool) -> None:
     """Open a run of the service that the configuration names; a new run is refused if that fails."""
     if job.sender:
-        job.sender.start(dict(flatten(job.config)), job.config.get("tags", []), resumed)
+        config = {key: value for key, value in job.config.items() if key != "logger"}  # an address may hold a password
+        job.sender.start(dict(flatten(config)), config.get("tags", []), resumed)
 
 
 def _save_config(job: TrainJob, mine: bool) -> None:

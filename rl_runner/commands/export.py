@@ -18,6 +18,7 @@ from rl_runner.commands import network_files as files
 from rl_runner.envs.spaces import first_action
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluation import evaluate
+from rl_runner.extras import missing
 from rl_runner.report import curves, evaluations
 from rl_runner.report.card import Card, Tensor
 from rl_runner.run import provenance
@@ -90,7 +91,7 @@ def run(job: ExportJob) -> None:
         print("trained in bfloat16, written and compared in float32; evaluations compute in bfloat16")
     if results["score_of"] != "eval":
         print(f"no score on fresh seeds: {shlex.join(['rlrun', 'eval', str(job.checkpoint)])}, then export again")
-    print(f"checked: {checked}" if checked else f"not checked: {files.missing('onnxruntime')}")
+    print(f"checked: {checked}" if checked else f"not checked: {missing('onnxruntime', 'export')}")
     print(f"push it:  {shlex.join(['hf', 'upload', f'YOUR_NAME/{card.name}', str(job.out), '.'])}")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rl_runner.extras import package
 from rl_runner.types import Array, Evaluate, HasOutputs, UserError, ValueAgent
 
 BATCHES = (1, 3, 32)  # sizes at which the written network is checked
@@ -44,23 +45,6 @@ class Checked(NamedTuple):
             found.append(f"the same greedy action in all{ties}")
         where = f"{self.runtime} on {self.observations:,} observations, in batches of {batches}"
         return f"model.onnx in {where}: {', '.join(found)}"
-
-
-def package(name: str) -> Any:
-    """Import a package of the extra.
-
-    Raises:
-        UserError: it is missing.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as e:
-        raise UserError(f"export: {missing(name)}") from e
-
-
-def missing(name: str) -> str:
-    """Return what is said where a package of the extra is missing."""
-    return f"needs {name}, which is not installed: pip install 'rlrun[export]'"
 
 
 @torch.no_grad()
@@ -107,7 +91,7 @@ def write_onnx(agent: HasOutputs, obs: Array, path: Path) -> None:
 
 def write_weights(network: nn.Module, path: Path) -> None:
     """Write the parameters and buffers of a network as safetensors, by their names in its `state_dict`."""
-    package("safetensors.torch").save_model(network, str(path), metadata={"format": "pt"})
+    package("safetensors.torch", "export", "export").save_model(network, str(path), metadata={"format": "pt"})
 
 
 def check_onnx(path: Path, agent: HasOutputs, obs: Array) -> Checked | None:

@@ -21,13 +21,12 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
-from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner import catalogue
-from rl_runner.launch.copies import copier
+from rl_runner.launch.copies import Files, ReadOnce, copier
 
 MAIN = "train"  # the configuration that tuned values belong to
 NOT_OPTIONS = ("agent", "env", "tuned", "ablation", "experiment")  # groups that set values of others
@@ -57,30 +56,8 @@ def compose(words: list[str]) -> DictConfig:
         return hydra.compose(MAIN, words)
 
 
-_read: dict[
-    str, Callable[[], ConfigResult | None]
-] = {}  # files of rlrun and Hydra, which do not change while a process lives
+_read: Files = {}  # files of rlrun and Hydra, which do not change while a process lives
 _composed: dict[tuple[Hashable, ...], Callable[[], DictConfig]] = {}  # the last compositions of those files
-
-
-class _ReadOnce:
-    """Configuration files that are read and parsed once. Each reader gets a copy, because Hydra changes what it gets.
-
-    Args:
-        repository: reads files.
-        read: makes copies of what was read before, by the file's path within the search path.
-    """
-
-    def __init__(self, repository: IConfigRepository, read: dict[str, Callable[[], ConfigResult | None]]) -> None:
-        self._repository, self._read = repository, read
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        if config_path not in self._read:
-            self._read[config_path] = copier(self._repository.load_config(config_path))
-        return self._read[config_path]()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._repository, name)
 
 
 class Loader(ConfigLoaderImpl):
@@ -88,7 +65,7 @@ class Loader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._own: dict[str, Callable[[], ConfigResult | None]] = {}
+        self._own: Files = {}
         paths = {element.path for element in config_search_path.get_path() if element.provider != "schema"}
         self._shipped = paths <= {"pkg://hydra.conf", str(catalogue.conf_dir()), f"file://{catalogue.conf_dir()}"}
 
@@ -100,7 +77,7 @@ class Loader(ConfigLoaderImpl):
         repository = CachingConfigRepository(self.repository)
         shipped = self._shipped and not any("searchpath" in word for word in overrides)
         read = _read if shipped else self._own
-        repository.delegate = cast(IConfigRepository, _ReadOnce(repository.delegate, read))
+        repository.delegate = cast(IConfigRepository, ReadOnce(repository.delegate, read))
         self._process_config_searchpath(config_name, parsed, repository)
         return parsed, repository
 

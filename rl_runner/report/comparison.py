@@ -13,7 +13,7 @@ from rich.text import Text
 from rl_runner.report import reference, stats
 from rl_runner.report.compare import Block, Comparison, Overall, Row
 from rl_runner.report.stats import Estimate
-from rl_runner.report.tables import Column, fitted, stacked
+from rl_runner.report.tables import Column, print_fitted
 
 EXPENDABLE = ("area", "best", "IQM", "P(better)", "detectable")  # columns that a narrow terminal does without
 MANY = 8  # keys in one line
@@ -30,7 +30,7 @@ def show(console: Console, comparison: Comparison, references: bool = False) -> 
     """Print all tables, and what a reader must know of them."""
     for block in comparison.blocks:
         _say(console, f"\n{block.environment}, by {', '.join(comparison.grouping.keys) or 'nothing: one group'}")
-        _print_table(console, *columns(block.rows))
+        print_fitted(console, *columns(block.rows), EXPENDABLE, "--csv or --html")
         _say(console, f"last: {block.source}; the agent at the end of each run", "dim")
         _say(console, f"best (chosen): {block.chosen}", "dim")
         for line in explained(block):
@@ -39,7 +39,7 @@ def show(console: Console, comparison: Comparison, references: bool = False) -> 
             _show_references(console, block)
     if comparison.overall:
         _say(console, f"\nhuman-normalised, over {', '.join(comparison.overall.games)}")
-        _print_table(console, *overall_columns(comparison.overall))
+        print_fitted(console, *overall_columns(comparison.overall), EXPENDABLE, "--csv or --html")
     for note in comparison.notes:
         _say(console, note, "red")
     if along := comparison.grouping.along:
@@ -61,17 +61,6 @@ def explained(block: Block) -> Iterator[str]:
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
     console.print(Text(text, style=style or ""), soft_wrap=not console.is_terminal)
-
-
-def _print_table(console: Console, keys: Sequence[Column], numbers: Sequence[Column]) -> None:
-    table, left_out = fitted(keys, numbers, console.width, EXPENDABLE)
-    if table is None:
-        for line in stacked(keys, numbers):
-            console.print(line, markup=False)
-        return
-    console.print(table)
-    if left_out:
-        _say(console, f"too narrow here for {', '.join(left_out)}: see --csv or --html")
 
 
 def columns(rows: Sequence[Row]) -> tuple[list[Column], list[Column]]:

@@ -16,7 +16,7 @@ from rich.text import Text
 from rl_runner.report import groups, runs
 from rl_runner.report.curves import Unreadable
 from rl_runner.report.runs import Run
-from rl_runner.report.tables import Column, fitted, stacked
+from rl_runner.report.tables import Column, print_fitted
 from rl_runner.types import State, UserError
 
 EXPENDABLE = ("disk", "best", "differs", "age")
@@ -164,14 +164,7 @@ def show(console: Console, entries: Sequence[Entry]) -> None:
     """Print a table and, below it, how many runs there are and what they take."""
     if entries:
         keys = [Column("run", [str(entry.run.path) for entry in entries])]
-        table, left_out = fitted(keys, _columns(entries), console.width, EXPENDABLE)
-        if table is None:
-            for line in stacked(keys, _columns(entries)):
-                console.print(line, markup=False)
-        else:
-            console.print(table)
-        if left_out and table is not None:
-            console.print(Text(f"too narrow here for {', '.join(left_out)}: see --json", style="dim"))
+        print_fitted(console, keys, _columns(entries), EXPENDABLE, "--json")
     total = size(sum(entry.disk for entry in entries))
     console.print(Text(f"{len(entries)} run{'s' * (len(entries) != 1)}, {total}", style="dim"))
 

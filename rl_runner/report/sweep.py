@@ -16,7 +16,7 @@ from rich.text import Text
 from rl_runner.report.curves import Curve, merge_evaluation
 from rl_runner.report.results import MEASURES, NEVER_BEGAN, Row, names, summarise, swept
 from rl_runner.report.stats import LEAST_RUNS, mean_and_ci
-from rl_runner.report.tables import Column, fitted, stacked
+from rl_runner.report.tables import Column, print_fitted
 from rl_runner.run import notes
 from rl_runner.run.files import NOTE
 from rl_runner.run.terminal import make_console
@@ -85,14 +85,7 @@ def _show_table(console: Console, rows: Sequence[Row]) -> None:
     largest = max(map(_largest, rows))
     cells = zip(*(_cells(row, largest) for row in rows), strict=True)
     numbers = [Column(name, _aligned(column)) for name, column in zip(("seeds", *MEASURES), cells, strict=True)]
-    table, left_out = fitted(keys, numbers, console.width, EXPENDABLE)
-    if table is None:
-        for line in stacked(keys, numbers):
-            console.print(line, markup=False)
-        return
-    console.print(table)
-    if left_out:
-        console.print(f"too narrow here for {', '.join(left_out)}: see results.csv", markup=False)
+    print_fitted(console, keys, numbers, EXPENDABLE, "results.csv")
 
 
 def _aligned(cells: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,29 @@ class Column(NamedTuple):
     def width(self) -> int:
         """Characters that it takes, with a space on both sides and a line."""
         return 3 + max(map(len, [self.heading, *self.cells]))
+
+
+def print_fitted(
+    console: Console, keys: Sequence[Column], numbers: Sequence[Column], expendable: Sequence[str], elsewhere: str
+) -> None:
+    """Print the table that fits, and where the columns left out of it are; where none fits, lines instead.
+
+    Args:
+        console: where to.
+        keys: as for `fitted`.
+        numbers: as for `fitted`.
+        expendable: as for `fitted`.
+        elsewhere: where all columns are, such as "results.csv".
+    """
+    table, left_out = fitted(keys, numbers, console.width, expendable)
+    if table is None:
+        for line in stacked(keys, numbers):
+            console.print(line, markup=False)
+        return
+    console.print(table)
+    if left_out:
+        line = f"too narrow here for {', '.join(left_out)}: see {elsewhere}"
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
 
 
 def fitted(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import secrets
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from rl_runner.extras import package
 from rl_runner.types import UserError
 
 FILE = "logger.json"  # in the run's directory: which run of the service it is, and what was sent
@@ -57,7 +57,7 @@ class WandB:
     ) -> None:
         if mode not in (None, "online", "offline", "disabled"):
             raise UserError(f"logger.mode: must be online, offline, disabled or null, got {mode!r}")
-        self._wandb = package("wandb")
+        self._wandb = package("wandb", "wandb", "logger")
         self._where: dict[str, Any] = {"project": project, "entity": entity, "group": group, "mode": mode}
         self._run: Any = None
 
@@ -100,7 +100,7 @@ class MLflow:
     """
 
     def __init__(self, experiment: str = "rlrun", tracking_uri: str | None = None) -> None:
-        self._mlflow = package("mlflow")
+        self._mlflow = package("mlflow", "mlflow", "logger")
         self._experiment, self._uri, self._id = experiment, tracking_uri, ""
         self._client: Any = None
 
@@ -129,18 +129,6 @@ class MLflow:
     def close(self, finished: bool) -> None:
         """See `Logger`."""
         self._client.set_terminated(self._id, status="FINISHED" if finished else "KILLED")
-
-
-def package(name: str) -> Any:
-    """Import a service's package.
-
-    Raises:
-        UserError: it is missing.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as e:
-        raise UserError(f"logger: needs {name}, which is not installed: pip install 'rlrun[{name}]'") from e
 
 
 class Sender:
