@@ -134,7 +134,7 @@ def _named(cfg: Any, key: str = "") -> tuple[list[tuple[str, str]], list[str]]:
         if name == "_target_" and child:
             targets.append((key, str(child)))
         elif name == "imports":
-            modules += [str(module) for module in child or []]
+            modules += [str(module).partition(":")[0] for module in child or []]
         elif name == "id" and ":" in str(child):
             modules.append(str(child).partition(":")[0])
         inner = f"{key}[{name}]" if isinstance(cfg, list) else f"{key}.{name}".lstrip(".")

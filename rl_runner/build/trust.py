@@ -193,7 +193,7 @@ def _nodes(node: Any) -> Iterator[Any]:
 
 def _modules(node: State) -> Iterator[str]:
     """Yield what an environment would import: its `imports`, and the module of an id such as "my_pkg:Mine-v0"."""
-    yield from (str(m) for m in node.get("imports") or [])
+    yield from (str(m).partition(":")[0] for m in node.get("imports") or [])
     for key in ("id", "env_id"):  # Gymnasium's gateways to its older versions take an `env_id`
         module, colon, _ = str(node.get(key, "")).partition(":")
         if colon:

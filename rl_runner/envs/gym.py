@@ -25,6 +25,7 @@ from rl_runner.types import Array, BoolArray, UserError
 Env = gym.Env[Any, Any]
 
 PLAIN = (bool, int, float, str)  # arguments of an environment that a line can show
+CALLED: set[str] = set()  # functions of env.imports; a second call would register the same ids again
 
 gym.register("rlrun/GridWorld-v0", "rl_runner.envs.gridworld:GridWorld", max_episode_steps=100)
 
@@ -35,7 +36,7 @@ class GymBackend:
     Args:
         id: registered id, for example "CartPole-v1".
         num_envs: number of environments.
-        imports: modules to import first, which register the user's own environments.
+        imports: modules to import first, which register the user's own environments, or module:function to call.
         kwargs: passed to `gymnasium.make`.
         wrappers: applied to each environment, the first one innermost.
         frame_stack: number of the environment's observations in one; zeros before an episode's first.
@@ -210,18 +211,26 @@ def _stacked(space: gym.Space[Any], stack: int) -> gym.Space[Any]:
     return Box(np.repeat(low[None], stack, axis=0), np.repeat(high[None], stack, axis=0), dtype=space.dtype.type)
 
 
-def import_module(module: str) -> None:
-    """Import a module, so that it can register its environments.
+def import_module(name: str) -> None:
+    """Import a module, so that it can register its environments; of "module:function" call the function, once.
 
     Raises:
-        UserError: it cannot be imported, or this is not the name of a module.
+        UserError: it cannot be imported, there is no such function, or this is not the name of a module.
     """
-    if not all(part.isidentifier() for part in module.split(".")):
-        raise UserError(f"env.imports: must be names of modules, such as my_pkg.envs, got {module!r}")
+    module, colon, function = name.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), *([function] if colon else [])]):
+        raise UserError(
+            f"env.imports: must be names of modules, such as my_pkg.envs or my_pkg.envs:register, got {name!r}"
+        )
     try:
-        importlib.import_module(module)
+        imported = importlib.import_module(module)
     except ImportError as e:
         raise UserError(f"env.imports: cannot import {module!r}: {one_line(e)}") from e
+    if colon and not callable(getattr(imported, function, None)):
+        raise UserError(f"env.imports: {module!r} has no function {function!r}")
+    if colon and name not in CALLED:
+        CALLED.add(name)
+        getattr(imported, function)()
 
 
 def _make(imports: Sequence[str], *of_env: Any) -> Env:

@@ -12,7 +12,7 @@ import gymnasium as gym
 
 from rl_runner import catalogue
 
-PACKAGES = {  # well-known packages, by how their ids begin; importing the module registers them
+PACKAGES = {  # well-known packages, by how their ids begin; importing the module, or calling the function, registers them
     r"(MiniGrid|BabyAI)-": "minigrid",
     r"MiniWorld-": "miniworld",
     r"(highway|merge|roundabout|parking|intersection|racetrack|exit|two-way|u-turn|lane-keeping)-": "highway_env",
@@ -20,6 +20,8 @@ PACKAGES = {  # well-known packages, by how their ids begin; importing the modul
     r"Vizdoom": "vizdoom.gymnasium_wrapper",
     r"FlappyBird-": "flappy_bird_gymnasium",
     r"mo-": "mo_gymnasium",
+    r"MinAtar/": "minatar.gym:register_envs",
+    r"bsuite/": "shimmy",
 }
 
 
@@ -33,7 +35,7 @@ def hint(id: str) -> str:
         own = game in catalogue.options("env").split()
         return f"for this Atari game: {f'env={game}' if own else f'env=atari env.game={game}'}"
     module = next((module for prefix, module in PACKAGES.items() if re.match(prefix, id)), None)
-    if module and module not in sys.modules:
+    if module and module.partition(":")[0] not in sys.modules:
         return f"import the package that registers it: env.imports=[{module}]"
     near = difflib.get_close_matches(name, registered, n=1, cutoff=0.7)
     if near:

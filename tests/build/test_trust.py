@@ -53,6 +53,7 @@ ATTACKS: dict[str, tuple[str, Any]] = {
     "imports": ("env.imports", ["evil"]),
     "imports as a group": ("env.imports", {"evil": 1}),
     "imports after ours": ("env.imports", ["rl_runner", "evil"]),
+    "imports that call": ("env.imports", ["evil:register"]),
     "a wrapper": ("env.wrappers", [{"_target_": "evil.Wrapper"}]),
     "in a wrapper": (
         "env.wrappers",
@@ -132,6 +133,7 @@ def test_what_is_trusted_is_run(trained: Path) -> None:
     "env",
     [
         {"imports": ["pkg.sub.module"]},
+        {"imports": ["pkg.sub.module:register"]},
         {"id": "pkg.sub.module:Mine-v0"},
         {"kwargs": {"x": {"_target_": "pkg.sub.module.part"}}},
     ],
@@ -209,7 +211,15 @@ def test_of_our_functions_only_recipes_and_factories_are_fine() -> None:
                     trust.check({group: {"_target_": f"{module}.{name}"}}, [])
                     allowed.add(f"{module}.{name}")
                     assert found.__module__ == module
-    names = ("replay_learning", "noisy_control", "stochastic_control", "on_policy", "online", "planning")
+    names = (
+        "replay_learning",
+        "noisy_control",
+        "stochastic_control",
+        "numbered_control",
+        "on_policy",
+        "online",
+        "planning",
+    )
     recipes = {f"rl_runner.build.recipes.{name}" for name in names}
     assert allowed == {"rl_runner.networks.torsos.auto", *recipes}
 

@@ -233,6 +233,8 @@ def test_completion_can_be_installed(workdir: Path) -> None:
             "env.id: 'CartPole-v2' is not .*; the newest version is CartPole-v1",
         ),
         (["train", "env.imports=[my-pkg]"], "env.imports: must be names of modules.*, got 'my-pkg'"),
+        (["train", "env.imports=['json:']"], "env.imports: must be names of modules.*, got 'json:'"),
+        (["train", "env.imports=['json:no_such']"], "env.imports: 'json' has no function 'no_such'"),
         (["train", "hydra.job.chdir=true"], "hydra.job.chdir: must be false"),
         (["train", "hydra.job.chdir=true", "resume=latest"], "hydra.job.chdir: must be false"),
         (["eval", "latest", "hydra.job.chdir=true"], "hydra.job.chdir: must be false"),

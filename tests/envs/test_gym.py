@@ -455,6 +455,24 @@ def test_an_import_that_fails_is_named(module):
     assert module in one_line(e)
 
 
+def test_a_function_that_registers_is_called_once(tmp_path, monkeypatch):
+    (tmp_path / "late_envs.py").write_text(
+        "import gymnasium\n"
+        "calls = []\n"
+        "def register():\n"
+        "    calls.append(1)\n"
+        "    gymnasium.register('Late-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        for _ in range(2):
+            GymBackend("Late-v0", 2, imports=["late_envs:register"])
+        assert sys.modules["late_envs"].calls == [1]
+    finally:
+        gym.registry.pop("Late-v0", None)
+        sys.modules.pop("late_envs", None)
+
+
 def test_arguments_that_the_environment_does_not_take_are_one_line():
     with pytest.raises(UserError, match=r"env\.id: CartPole-v1 cannot be made") as e:
         GymBackend("CartPole-v1", kwargs={"wheels": 3})

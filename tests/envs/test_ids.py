@@ -45,6 +45,8 @@ def _atari_is_not_registered(monkeypatch: pytest.MonkeyPatch) -> None:
         # packages
         ("MiniGrid-Empty-5x5-v0", "env.imports=[minigrid]"),
         ("BabyAI-GoToRedBall-v0", "env.imports=[minigrid]"),
+        ("MinAtar/Breakout-v1", "env.imports=[minatar.gym:register_envs]"),
+        ("bsuite/catch-v0", "env.imports=[shimmy]"),
         ("highway-v0", "env.imports=[highway_env]"),
         ("parking-v0", "env.imports=[highway_env]"),
         ("FetchReach-v4", "env.imports=[gymnasium_robotics]"),
