@@ -64,6 +64,13 @@ def check(cfg: State, loop: Loop, run: Path, resumed: bool) -> list[Finding]:
     return planned.findings(plan(cfg, loop, run, resumed))
 
 
+def time_limit(env: State) -> int | None:
+    """Return the time limit of an episode of an environment in steps; None: it has none, or it is not known."""
+    spec = gym.registry.get(str(env.get("id")).rpartition(":")[2])
+    own = (env.get("kwargs") or {}).get("max_episode_steps", spec and spec.max_episode_steps)
+    return None if env.get("wrappers") else env.get("max_steps") or own
+
+
 def agent_bytes(agent: Agent) -> int:
     """Return the bytes of an agent in a checkpoint, with the moments that an optimizer has after its first step."""
     optimizer = getattr(agent, "optimizer", None)
