@@ -42,6 +42,9 @@ class PolicyLearner:
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
+
+    Attributes:
+        watch: called with the policy's part of the next loss (see `show`), and then forgotten; None: not called.
     """
 
     def __init__(
@@ -61,6 +64,12 @@ class PolicyLearner:
         self.clip_grad_norm, self._parameters = clip_grad_norm, list(network.parameters())
         self.device = next(network.parameters()).device
         self.reward_scale = RewardScale(gamma) if normalize_rewards else None
+        self.watch: Callable[[Tensor], None] | None = None
+
+    @property
+    def discount(self) -> float:
+        """The discount per step of the return that the policy is to make larger."""
+        return self.gamma
 
     @torch.no_grad()
     def act(
@@ -152,6 +161,12 @@ class PolicyLearner:
     def on_rows(self, numbers: DoubleArray) -> Tensor:
         """Return numbers (T, N) as floats (B,), on the device."""
         return torch.from_numpy(numbers.reshape(-1)).float().to(self.device)
+
+    def show(self, policy_loss: Tensor) -> None:
+        """Show the policy's part of a loss, without entropy and values, to `watch`, before the gradient step on it."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch(policy_loss)
 
     def step(self, loss: Tensor) -> Tensor:
         """Do one gradient step; return the norm of the gradient before clipping."""

@@ -12,6 +12,7 @@ from tests.commandline import only_run, rlrun
 from tests.envs.probes import ABILITIES
 from tests.test_control import goes_on_with_the_same_bits, loop_of
 from tests.test_parts_compose import config
+from tests.test_resume import assert_same
 
 SMALL = ["tuned=none", "network.torso.sizes=[8,8]", "env.max_steps=15"]
 AGENTS = {
@@ -28,6 +29,38 @@ def test_resumed_at_any_step_a_run_is_the_uninterrupted_one(agent: str, tmp_path
     scales = ["network.normalize=true", "agent.normalize_rewards=true"]
     words = [f"agent={agent}", "env=cartpole", *SMALL, *AGENTS[agent], *scales]
     goes_on_with_the_same_bits(words, tmp_path, [1, 7, 8, 15, 20], 64)
+
+
+KNOWN = ["env=frozenlake", *SMALL, "network/torso=mlp", "log.every_steps=3"]
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_where_the_dynamics_are_known_gradients_are_compared_and_nothing_else_changes(
+    agent: str, shared: bool, tmp_path: Path
+) -> None:
+    words = [f"agent={agent}", *KNOWN, *AGENTS[agent], f"network.shared={str(shared).lower()}"]
+    compared, plain = (loop_of(config(words), tmp_path) for _ in range(2))
+    plain.gradient = None
+    states = []
+    for loop in (compared, plain):
+        torch.manual_seed(0)
+        for _ in range(80):
+            loop.step()
+        states.append(loop.state_dict())
+    cosine = compared.scalars()["exact/policy_gradient_cosine"]
+    assert -1 <= cosine <= 1
+    assert cosine != 0
+    assert "exact/policy_gradient_cosine" not in plain.scalars()
+    meters = [state.pop("meter") for state in states]
+    assert_same(*states)
+    del meters[0]["sums"]["policy_gradient_cosine"], meters[0]["counts"]["policy_gradient_cosine"]
+    assert_same(*meters)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_run_whose_gradients_are_compared_is_resumed_with_the_same_bits(agent: str, tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([f"agent={agent}", *KNOWN, *AGENTS[agent]], tmp_path, [1, 8, 20, 40], 64)
 
 
 PARTS = {

@@ -9,11 +9,14 @@ import torch
 from gymnasium.spaces import Box
 
 from rl_runner.agents.a2c import A2C
+from rl_runner.agents.ppo import PPO
+from rl_runner.agents.reinforce import REINFORCE
 from rl_runner.distributions import Categorical, Gaussian
 from rl_runner.networks.actor_critic import ActorCritic
 from rl_runner.networks.torsos import MLP
+from rl_runner.policies import PolicyLearner
 from rl_runner.types import Evaluate, Rollout, Train
-from tests.agents.rollouts import SGD, TWO, Table
+from tests.agents.rollouts import SGD, TWO, Table, rollout
 
 SPACE = Box(-1, 1, (3,), np.float32)
 
@@ -91,3 +94,35 @@ def test_dropout_of_a_users_torso_is_off_in_evaluation_alone() -> None:
     action, _ = learner.act(obs, None, Train(0, rng))
     assert not (action == action[0]).all()
     assert learner.network.training
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        A2C(Table([[0.0, 0.5]]), TWO, SGD, gamma=0.9, entropy_coef=5.0),
+        REINFORCE(Table([[0.0, 0.5]]), TWO, SGD, gamma=0.9, entropy_coef=5.0),
+        PPO(Table([[0.0, 0.5]]), TWO, SGD, gamma=0.9, entropy_coef=5.0, epochs=3, normalize_advantages=False),
+    ],
+    ids=lambda learner: type(learner).__name__,
+)
+def test_the_policys_loss_is_shown_once_before_the_gradient_step(learner: PolicyLearner) -> None:
+    """One step with action 0: the advantage is 2, and the gradient of log pi(0) is (1 - pi(0), -pi(1))."""
+    shown: list[torch.Tensor] = []
+
+    def watch(loss: torch.Tensor) -> None:
+        shown.append(torch.autograd.grad(loss, learner.network.logits, retain_graph=True)[0])
+
+    one = rollout([0], [0], [2.0], [True])
+    learner.watch = watch
+    list(learner.learn(one, 0))
+    list(learner.learn(one, 0))
+    assert len(shown) == 1
+    probability = 1 / (1 + np.exp(0.5))
+    np.testing.assert_allclose(shown[0][0], [-2 * (1 - probability), 2 * (1 - probability)], rtol=1e-5)
+
+
+def test_the_discount_is_that_of_the_returns() -> None:
+    table = Table([[0.0, 0.0]])
+    assert A2C(table, TWO, SGD, gamma=0.9).discount == 0.9
+    assert REINFORCE(table, TWO, SGD, gamma=0.9).discount == 0.9
+    assert REINFORCE(table, TWO, SGD, gamma=0.9, returns="to_go").discount == 1.0

@@ -63,6 +63,7 @@ class A2C(PolicyLearner):
         policy_loss, value_loss = -(log_prob * advantage).mean(), (value - target).square().mean()
         mean_entropy = entropy.mean()
         loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * mean_entropy
+        self.show(policy_loss)
         norm = self.step(loss)
         yield {
             **{"loss": loss.detach(), "policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()},

@@ -98,6 +98,7 @@ class PPO(PolicyLearner):
                 clipped = ((ratio - 1).abs() > clip).float().mean()
             if self.target_kl is not None and float(kl) > 1.5 * self.target_kl:
                 break
+            self.show(policy_loss)
             norm = self.step(loss)
             yield {
                 **{"loss": loss.detach(), "policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()},

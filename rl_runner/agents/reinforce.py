@@ -68,6 +68,11 @@ class REINFORCE(PolicyLearner):
         self.value_coef, self.entropy_coef = value_coef, entropy_coef
         self.normalize_advantages = normalize_advantages
 
+    @property
+    def discount(self) -> float:
+        """The discount per step of the return that the policy is to make larger."""
+        return self.gamma if self.returns == "discounted" else 1.0
+
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
         """Do one gradient step; return its metrics."""
         self.anneal(step)
@@ -84,6 +89,7 @@ class REINFORCE(PolicyLearner):
             value_loss = (value - returns).square().mean()
             loss = loss + self.value_coef * value_loss
             metrics |= {"value_loss": value_loss.detach(), "value_mean": value.detach().mean()}
+        self.show(policy_loss)
         norm = self.step(loss)
         yield {"loss": loss.detach(), **metrics, "return_mean": returns.mean(), "grad_norm": norm}
         self.update_normalizer(rows)
@@ -93,7 +99,7 @@ class REINFORCE(PolicyLearner):
 
         Where an episode was cut short, the value of its last state stands for the rest, if there is a value.
         """
-        discount = np.where(rollout.terminal, 0.0, self.gamma if self.returns == "discounted" else 1.0)
+        discount = np.where(rollout.terminal, 0.0, self.discount)
         now, after = self.values(rollout, value) if self.baseline == "value" else (np.zeros(discount.shape),) * 2
         to_go = gae(self.rewards(rollout), now, after, discount, np.where(rollout.ended, 0.0, 1.0)) + now
         credit = _whole_episodes(to_go, rollout.ended | rollout.terminal) if self.returns == "trajectory" else to_go

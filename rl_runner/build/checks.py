@@ -171,22 +171,34 @@ def rows_to_normalize(cfg: State, num_envs: int) -> None:
         )
 
 
-def memory_for_replay(capacity: int, per_row: int) -> None:
-    """Check that the host's memory will hold the replay, before training fills it.
+def rows_written(cfg: State) -> int:
+    """Return how many rows of the replay memory a run writes: no more than there are, as a row can be written again.
+
+    A step takes a row, and each episode one more; episodes of ten steps or more are assumed.
+    """
+    capacity, num_envs = int(cfg["replay"]["capacity"]), int(cfg["env"]["num_envs"])
+    steps = int(cfg["total_steps"]) + num_envs  # the last step of all environments may go beyond
+    return min(capacity, -(-11 * steps // 10) + num_envs)
+
+
+def memory_for_replay(cfg: State, per_row: int) -> None:
+    """Check that the host's memory will hold the rows of the replay that a run writes, before training fills it.
 
     Args:
-        capacity: rows.
+        cfg: the configuration.
         per_row: bytes of a row.
 
     Raises:
         UserError: with both numbers.
     """
-    wanted, free = capacity * per_row, memory.free_memory()
-    if free is not None and wanted > 0.95 * free:
-        raise UserError(
-            f"replay.capacity: {capacity:,} rows take {wanted / 1e9:.2f} GB, but {free / 1e9:.2f} GB of memory are "
-            f"free; at most {int(free * 0.8 / per_row):,} rows fit"
-        )
+    rows, free = rows_written(cfg), memory.free_memory()
+    if free is None or rows * per_row <= 0.95 * free:
+        return
+    which = "" if rows == cfg["replay"]["capacity"] else f" that total_steps={cfg['total_steps']:,} writes"
+    raise UserError(
+        f"replay.capacity: the {rows:,} rows{which} take {rows * per_row / 1e9:.2f} GB, but {free / 1e9:.2f} GB of "
+        f"memory are free; at most {int(free * 0.8 / per_row):,} rows fit"
+    )
 
 
 def memory_for_learning(network: nn.Module, batch_size: int) -> None:

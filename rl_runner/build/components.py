@@ -281,7 +281,7 @@ def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     place = compute.frames_device(node.get("frames", "auto"), device, capacity, frame)
     on_host = frame if place.type == "cpu" or cfg["checkpoint"]["replay"] else 0  # to be saved they are copied
     action = math.prod(envs.action_space.shape) * 8  # bytes at most
-    checks.memory_for_replay(capacity, on_host + action + 10)  # reward, flags, age
+    checks.memory_for_replay(cfg, on_host + action + 10)  # reward, flags, age
     actions = envs.action_space
     storage = RowStorage(
         capacity,

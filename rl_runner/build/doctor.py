@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from rl_runner.build.environments import backend, environments, raw_environment
 from rl_runner.build.theirs import naming_their_code
 from rl_runner.commands.doctor import Report
 from rl_runner.commands.train import TrainJob
-from rl_runner.doctor import environment, planned, played, probe, speed, trained
+from rl_runner.doctor import environment, evaluations, planned, played, probe, speed, trained
+from rl_runner.doctor.evaluations import Evaluations
 from rl_runner.doctor.finding import Finding, gigabytes
 from rl_runner.doctor.planned import Plan
 from rl_runner.doctor.speed import Speed
 from rl_runner.doctor.trained import Trained
 from rl_runner.envs.gym import import_module
+from rl_runner.evaluation import evaluate
 from rl_runner.report.curves import Table, Unreadable, read_table
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import Evaluate, State, UserError
@@ -93,17 +95,34 @@ def _sizes(plan: Plan) -> tuple[Facts, State]:
 
 
 def _measured(job: TrainJob, seconds: float) -> tuple[Facts, State]:
-    """Measure some seconds of training; return how fast it is and how long the run will take."""
+    """Measure some seconds of training and of evaluating; return how fast they are and how long the run will take."""
     cfg, total = job.config, job.plan.total_steps
     measured = speed.measure(job.loop, seconds, int(cfg["agent"].get("random_steps") or 0))
     hours = measured.hours(total, int(cfg.get("learning_starts") or 0))
-    facts = [("speed", _in_words(measured))]
+    facts, numbers = [("speed", _in_words(measured))], State(evaluations=None)
     if hours is not None:
-        steps = f"{total:,} steps take about {speed.duration(hours)}, without evaluations and checkpoints"
-        facts.append(("time", steps))
+        evaluating = _evaluations(job, seconds / 5)
+        facts += evaluating.facts(total, hours)
+        numbers["evaluations"] = evaluating.numbers()
     peak = memory.resident()
     facts += [("memory then", gigabytes(peak))] if peak else []
-    return facts, {"speed": {**measured._asdict(), "hours": hours, "threads": torch.get_num_threads()}}
+    return facts, {"speed": {**measured._asdict(), "hours": hours, "threads": torch.get_num_threads()}, **numbers}
+
+
+def _evaluations(job: TrainJob, seconds: float) -> Evaluations:
+    """Measure some seconds of evaluating; return what the evaluations of a run will take."""
+    cfg, total = job.config, job.plan.total_steps
+    episodes, every = cfg["eval"]["episodes"], cfg["eval"]["every_steps"]
+    num_envs = min(cfg["eval"]["num_envs"], episodes)
+    mode = Evaluate(rng.generator(cfg["seed"], "doctor"), cfg["eval"]["epsilon"])
+    with contextlib.closing(environments(cfg["env"], num_envs, cfg["seed"], "doctor")) as envs:
+
+        def play(stopped: Callable[[], bool]) -> list[int]:
+            return [episode.length for episode in evaluate(job.loop.agent, envs, num_envs, mode, stopped).episodes]
+
+        measured = evaluations.measure(play, seconds)
+    number = -(-total // every) if every else 1  # the last one at the end
+    return Evaluations(number, episodes, -(-episodes // num_envs), *measured, preflight.time_limit(cfg["env"]))
 
 
 def _in_words(measured: Speed) -> str:

@@ -6,6 +6,7 @@ import gymnasium as gym
 import torch
 from torch import nn
 
+from rl_runner.build import checks
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.loops.rollout import RolloutLoop
@@ -82,7 +83,10 @@ def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> Facts:
         facts.append(("network", f"{_describe(network)}, {sum(p.numel() for p in network.parameters()):,} parameters"))
     if isinstance(loop, ReplayLoop):
         storage = loop.replay.storage
-        facts.append(("replay", f"{cfg['replay']['capacity']:,} rows, {_gigabytes(storage.nbytes)}"))
+        capacity, written = cfg["replay"]["capacity"], checks.rows_written(cfg)
+        used = f", of which this run writes {_gigabytes(storage.nbytes * written // capacity)}"
+        size = f"{capacity:,} rows, {_gigabytes(storage.nbytes)}{used if written < capacity else ''}"
+        facts.append(("replay", size))
     if isinstance(loop, RolloutLoop):
         whole = f"{loop.episodes:,} whole episode{'s' if loop.episodes > 1 else ''}"
         steps = f"{loop.steps:,} step{'s' if loop.steps > 1 else ''} of each environment" if loop.steps else whole

@@ -21,15 +21,18 @@ from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.evaluation import Evaluation, evaluate
+from rl_runner.exact.gradient import PolicyGradient
 from rl_runner.exact.measure import Exact
 from rl_runner.extras import package
+from rl_runner.loops.rollout import RolloutLoop
+from rl_runner.policies import PolicyLearner
 from rl_runner.run.checkpoint import Checkpoints, Damaged, about
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.loggers import Logger, Sender
 from rl_runner.run.plan import Plan
 from rl_runner.schedules import Every
 from rl_runner.screen.video import ffmpeg
-from rl_runner.types import Agent, Evaluate, HasOutputs, State, UserError, ValueAgent
+from rl_runner.types import Agent, Evaluate, HasOutputs, Loop, State, UserError, ValueAgent
 
 
 def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
@@ -68,7 +71,7 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
     learner = learner_of(cfg, envs, device)
     begins = [] if resumed else init_from(learner.agent, cfg)
     agent, loop = learner.agent, learner.loop()
-    exact, no_exact = _exact(cfg, agent, envs, device)
+    exact, no_exact = _exact(cfg, agent, loop, envs, device)
 
     def evaluation(step: int, stopped: Callable[[], bool]) -> Evaluation | None:
         num_envs = min(cfg["eval"]["num_envs"], cfg["eval"]["episodes"])
@@ -220,16 +223,25 @@ def _sender(cfg: State, run: RunDirectory) -> Sender | None:
 
 
 def _exact(
-    cfg: State, agent: Agent, envs: EpisodicVectorEnv, device: torch.device
+    cfg: State, agent: Agent, loop: Loop, envs: EpisodicVectorEnv, device: torch.device
 ) -> tuple[Exact | None, list[tuple[str, str]]]:
-    """Return the exact measures of an agent with action values, and where they are of no use the reason."""
-    if not isinstance(agent, ValueAgent):
+    """Return the exact measures of an agent with action values, and where they are of no use the reason.
+
+    A loop that trains a policy by its gradient is given the exact gradient to compare with.
+    """
+    if not isinstance(agent, ValueAgent | PolicyLearner):
         return None, []
     try:
         mdp = envs.backend.mdp()
         if mdp is None:
             return None, []
-        return Exact(mdp, agent, cfg["agent"]["gamma"], int(components.states(envs).start), device), []
+        first_state = int(components.states(envs).start)
+        if isinstance(agent, ValueAgent):
+            return Exact(mdp, agent, cfg["agent"]["gamma"], first_state, device), []
+        if isinstance(loop, RolloutLoop):
+            loop.gradient = PolicyGradient(mdp, agent.network, agent.distribution, agent.discount, first_state)
+            loop.measure_every = Every(cfg["log"]["every_steps"])
+        return None, []
     except UserError as e:  # also where gamma leaves no optimal values to compare with
         return None, [("exact measures", f"none, {e}")]
 

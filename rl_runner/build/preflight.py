@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from rl_runner import memory
+from rl_runner.build import checks
 from rl_runner.doctor import planned
 from rl_runner.doctor.finding import Finding
 from rl_runner.doctor.planned import Plan
@@ -33,7 +34,7 @@ def plan(cfg: State, loop: Loop, run: Path, resumed: bool) -> Plan:
         resumed: the run goes on.
     """
     saved = bool(cfg["checkpoint"]["replay"])
-    whole, on_host = _replay_bytes(loop, cfg["total_steps"])
+    whole, on_host = _replay_bytes(loop, cfg)
     return Plan(
         cfg=cfg,
         resumed=resumed,
@@ -63,6 +64,13 @@ def check(cfg: State, loop: Loop, run: Path, resumed: bool) -> list[Finding]:
     return planned.findings(plan(cfg, loop, run, resumed))
 
 
+def time_limit(env: State) -> int | None:
+    """Return the time limit of an episode of an environment in steps; None: it has none, or it is not known."""
+    spec = gym.registry.get(str(env.get("id")).rpartition(":")[2])
+    own = (env.get("kwargs") or {}).get("max_episode_steps", spec and spec.max_episode_steps)
+    return None if env.get("wrappers") else env.get("max_steps") or own
+
+
 def agent_bytes(agent: Agent) -> int:
     """Return the bytes of an agent in a checkpoint, with the moments that an optimizer has after its first step."""
     optimizer = getattr(agent, "optimizer", None)
@@ -82,13 +90,13 @@ def _weights(agent: Agent) -> int:
     return sum(p.nbytes for p in network.parameters()) if isinstance(network, nn.Module) else 0
 
 
-def _replay_bytes(loop: Loop, total_steps: int) -> tuple[int, int]:
+def _replay_bytes(loop: Loop, cfg: State) -> tuple[int, int]:
     """Return the bytes of the rows that a run writes: all of them, and what is on the host if it is not saved."""
     if not isinstance(loop, ReplayLoop):
         return 0, 0
     storage = loop.replay.storage
     elsewhere = storage.frames.nbytes if isinstance(storage.frames, DeviceFrames) else 0
-    share = min(1.0, 1.1 * total_steps / (storage.rows * storage.num_envs))  # an episode of L steps takes L + 1 rows
+    share = checks.rows_written(cfg) / cfg["replay"]["capacity"]
     return int(share * storage.nbytes), int(share * (storage.nbytes - elsewhere))
 
 

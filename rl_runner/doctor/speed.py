@@ -62,10 +62,10 @@ def measure(loop: Loop, seconds: float, random_steps: int = 0) -> Speed:
     deadline = time.perf_counter() + PATIENCE * seconds
     for _ in range(WARM_UP):
         _cycle(loop, deadline)
-    began, clock = _now(), loop.clock
+    began, clock = now(), loop.clock
     stopped = began
     while stopped - began < seconds and not loop.done and _cycle(loop, began + PATIENCE * seconds):
-        stopped = _now()
+        stopped = now()
     took, updates = stopped - began, loop.clock.updates - clock.updates
     if not updates or took <= 0:
         return Speed(None, 0.0, before, took)
@@ -77,12 +77,12 @@ def _fill(loop: ReplayLoop, seconds: float, random_steps: int) -> float | None:
     """Fill the replay memory as far as sampling needs it, then begin with learning; return the steps per second."""
     starts, storage = loop.learning_starts, loop.replay.storage
     least = max(FILLED, 2 * loop.batch_size, loop.envs.num_envs * (storage.stack + loop.replay.n_step + 2))
-    began, deadline = _now(), time.perf_counter() + PATIENCE * seconds
-    while loop.replay.added < min(starts, least) or (loop.replay.added < starts and _now() < began + seconds / 5):
+    began, deadline = now(), time.perf_counter() + PATIENCE * seconds
+    while loop.replay.added < min(starts, least) or (loop.replay.added < starts and now() < began + seconds / 5):
         loop.step()
         if time.perf_counter() > deadline:
             break
-    took = _now() - began
+    took = now() - began
     rate = loop.clock.steps / took if loop.clock.steps and took > 0 else None
     loop.learning_starts = 0
     loop.clock = loop.clock.plus(steps=max(0, max(starts, random_steps) - loop.clock.steps))  # schedules, too
@@ -99,7 +99,7 @@ def _cycle(loop: Loop, deadline: float) -> bool:
     return True
 
 
-def _now() -> float:
+def now() -> float:
     """Return the time at which all work is done that was begun so far, also that of a GPU."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()

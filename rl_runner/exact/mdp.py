@@ -158,6 +158,21 @@ def policy_values(mdp: MDP, policy: Floats, gamma: float) -> Floats:
     return np.select([gains & losses, gains, losses], [np.nan, np.inf, -np.inf], default=values)
 
 
+def occupancy(mdp: MDP, policy: Floats, gamma: float) -> Floats:
+    """Return how often a policy (S, A) visits each state (S,) in an episode without a time limit, on average.
+
+    A visit after t steps counts gamma^t. With gamma = 1 and a policy whose episodes need not end, all are nan.
+    """
+    seen = reachable(mdp)
+    chain = _chain(mdp, policy)[np.ix_(seen, seen)]
+    visits = np.zeros(len(mdp.start))
+    try:
+        visits[seen] = np.linalg.solve(np.eye(len(chain)) - gamma * chain.T, mdp.start[seen])
+    except np.linalg.LinAlgError:  # singular
+        visits[:] = np.nan
+    return visits
+
+
 def _chain(mdp: MDP, policy: Floats) -> Floats:
     """Return the transition probabilities (S, S) of a policy; a row sums to 1 minus the probability of the end."""
     chain = np.zeros((len(policy), len(policy)))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.exact.gradient import PolicyGradient
 from rl_runner.meter import Meter, grouped
 from rl_runner.rng import generator_state, load_generator_state, load_torch_state, torch_state
+from rl_runner.schedules import Every
 from rl_runner.types import Array, BoolArray, Carry, Clock, Rollout, RolloutAgent, State, Train, Transition, UserError
+
+COSINE = "policy_gradient_cosine"
 
 
 class RolloutLoop:
@@ -22,6 +28,10 @@ class RolloutLoop:
         steps: of each environment in a rollout; None: rollouts are whole episodes.
         episodes: in a rollout, if `steps` is None; then there is one environment.
         reward_clip: learn from rewards clipped to [-x, x]; None: as they are.
+
+    Attributes:
+        gradient: the exact gradient to compare the agent's with, where the dynamics are known.
+        measure_every: how often this is done: in the first gradient step after each multiple of the period.
     """
 
     done = False  # there is always more to learn
@@ -41,6 +51,8 @@ class RolloutLoop:
         self.steps, self.episodes, self.reward_clip = steps, episodes, reward_clip
         self.clock, self.meter = Clock(), Meter()
         self.rollout: list[Transition] = []  # since the agent learned last
+        self.gradient: PolicyGradient | None = None
+        self.measure_every = Every(0)
         self.obs: Array = envs.reset()  # (N, *O)
         self.carry: Carry | None = None
 
@@ -64,10 +76,20 @@ class RolloutLoop:
         return bool(self.envs.finished) and sum(tr.ended[0] for tr in self.rollout) >= self.episodes
 
     def _learn(self) -> None:
+        before = replace(self.clock, steps=self.clock.steps - len(self.rollout) * self.envs.num_envs)
+        if self.gradient is not None and self.measure_every.crossings(before, self.clock):
+            self.agent.watch = self._compare  # type: ignore[attr-defined]
         rollout, self.rollout = joined(self.rollout, self.reward_clip), []
         for metrics in self.agent.learn(rollout, self.clock.steps):  # learn
             self.meter.add(metrics)
             self.clock = self.clock.plus(updates=1)
+
+    def _compare(self, policy_loss: Tensor) -> None:
+        """Add the cosine between the agent's gradient and the exact one to the means."""
+        assert self.gradient is not None
+        cosine = self.gradient.cosine(policy_loss)
+        if cosine is not None:
+            self.meter.add({COSINE: cosine})
 
     def scalars(self) -> dict[str, float]:
         """Return what happened since the last call: means over the updates, and how the agent explores.
@@ -78,9 +100,10 @@ class RolloutLoop:
         learned = {**self.meter.drain(), "updates": self.clock.updates}
         if optimizer := getattr(self.agent, "optimizer", None):  # an agent of the user's own may have none
             learned["lr"] = float(optimizer.param_groups[0]["lr"])
+        exact = {COSINE: learned.pop(COSINE)} if COSINE in learned else {}
         if not math.isfinite(learned.get("loss", 0.0)):
             raise UserError("optimizer.lr: the network has diverged (the loss is not finite); use a smaller one")
-        return grouped(learn=learned, explore=self.agent.metrics(self.clock.steps))
+        return grouped(learn=learned, explore=self.agent.metrics(self.clock.steps), exact=exact)
 
     def state_dict(self) -> State:
         """Return everything that a step changes, the unfinished rollout included."""

@@ -5,6 +5,9 @@ Both hold the same numbers at the same positions and are saved alike: a resumed 
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from rl_runner.compute import on_device
 from rl_runner.types import Array, BoolArray, IntArray
 
 BLOCK = 1000  # rows
+NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Python names it from 3.13 on; the number is Linux's
 
 
 class HostFrames:
@@ -27,7 +31,7 @@ class HostFrames:
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-        self._array: Array = np.zeros(shape, dtype)
+        self._array = _zeros(shape, dtype)
         self.shape, self.dtype, self.nbytes = shape, self._array.dtype, self._array.nbytes
 
     def put(self, row: IntArray, env: IntArray, frames: Array) -> None:
@@ -99,3 +103,24 @@ class DeviceFrames:
 
     def _moved(self, array: npt.NDArray[Any]) -> Tensor:
         return on_device(array, self._tensor.device)
+
+
+def _zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Return zeros that take memory only where they are written.
+
+    Linux refuses an array that is larger than the whole memory, even so. Then it is asked not to reserve the memory.
+
+    Raises:
+        MemoryError: it is still refused.
+    """
+    try:
+        return np.zeros(shape, dtype)
+    except MemoryError:
+        if sys.platform != "linux":
+            raise
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
+    except OSError as e:
+        raise MemoryError(str(e)) from e
+    return np.frombuffer(pages, dtype).reshape(shape)

@@ -52,7 +52,7 @@ class RowStorage:
         device: of the frames; everything else is small and stays on the host.
 
     Raises:
-        UserError: the capacity is so small that there may be no row at which a window can start.
+        UserError: the capacity is so small that there may be no row at which a window can start, or far too large.
     """
 
     def __init__(
@@ -70,8 +70,24 @@ class RowStorage:
         self.num_envs, self.stack = num_envs, stack
         if self.rows < stack + 1:  # a stack of frames, and the row after it
             raise UserError(f"replay.capacity: must be at least {num_envs * (stack + 1)} here, got {capacity}")
-        shape = (self.rows, num_envs)
-        frame_shape = obs_shape[1:] if stack > 1 else obs_shape
+        try:
+            self._allocate(obs_shape, obs_dtype, action_shape, action_dtype, device)
+        except (MemoryError, OverflowError, ValueError) as e:
+            raise UserError(f"replay.capacity: {capacity:,} rows are more than can be addressed; use fewer") from e
+        self.action_mask: BoolArray | None = None  # (rows, N, A) allowed actions of each row; None: all
+        self.written = np.zeros(num_envs, dtype=np.int64)  # rows ever written to each ring
+        self.episode_over = np.ones(num_envs, dtype=np.bool_)  # the newest row is final: a first row comes next
+
+    def _allocate(
+        self,
+        obs_shape: tuple[int, ...],
+        obs_dtype: npt.DTypeLike,
+        action_shape: tuple[int, ...],
+        action_dtype: npt.DTypeLike,
+        device: torch.device | None,
+    ) -> None:
+        shape = (self.rows, self.num_envs)
+        frame_shape = obs_shape[1:] if self.stack > 1 else obs_shape
         self.frames: HostFrames | DeviceFrames = (
             HostFrames(shape + frame_shape, obs_dtype)
             if device is None or device.type == "cpu"
@@ -82,9 +98,6 @@ class RowStorage:
         self.has_action = np.zeros(shape, dtype=np.bool_)
         self.terminal = np.zeros(shape, dtype=np.bool_)
         self.age = np.zeros(shape, dtype=np.int32)  # steps since the episode's first row
-        self.action_mask: BoolArray | None = None  # (rows, N, A) allowed actions of each row; None: all
-        self.written = np.zeros(num_envs, dtype=np.int64)  # rows ever written to each ring
-        self.episode_over = np.ones(num_envs, dtype=np.bool_)  # the newest row is final: a first row comes next
 
     @property
     def id_bound(self) -> int:

@@ -15,6 +15,7 @@ from rl_runner.build import saved
 from rl_runner.commands.train import TrainJob
 from rl_runner.launch import tuned
 from rl_runner.run.directory import RunDirectory
+from rl_runner.schedules import Every
 from rl_runner.types import UserError
 
 
@@ -99,3 +100,12 @@ def test_where_there_are_no_exact_measures_the_reason_is_said(workdir: Path) -> 
     without_a_table = built("env=cartpole")
     assert without_a_table.exact is None
     assert "exact measures" not in dict(without_a_table.facts)
+    gradient = built("env=frozenlake", "agent=reinforce", "agent.returns=to_go", "log.every_steps=7")
+    assert gradient.exact is None
+    assert gradient.loop.gradient.gamma == 1.0
+    assert gradient.loop.measure_every == Every(7)
+    no_gradient = built("env=cartpole", "agent=reinforce")
+    assert no_gradient.loop.gradient is None
+    fickle = built("env=gym", "env.id=Taxi-v4", "++env.kwargs.fickle_passenger=true", "agent=ppo")
+    assert fickle.loop.gradient is None
+    assert re.match(said, dict(fickle.facts)["exact measures"])

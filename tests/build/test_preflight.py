@@ -34,6 +34,21 @@ def test_memory_and_what_the_environment_is_registered_with(workdir: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("env", "limit"),
+    [
+        ({"id": "CartPole-v1"}, 500),
+        ({"id": "CartPole-v1", "max_steps": 90}, 90),
+        ({"id": "CartPole-v1", "kwargs": {"max_episode_steps": 70}}, 70),
+        ({"id": "CliffWalking-v1"}, None),
+        ({"id": "CartPole-v1", "wrappers": [{}]}, None),
+        ({"game": "pong"}, None),
+    ],
+)
+def test_the_time_limit_where_it_is_known(env: Any, limit: int | None) -> None:
+    assert preflight.time_limit(env) == limit
+
+
+@pytest.mark.parametrize(
     ("state", "finite"),
     [
         ({"a": torch.ones(2), "b": [torch.tensor([1.0, torch.inf])]}, False),

@@ -39,7 +39,23 @@ def test_what_is_measured(workdir: Path) -> None:
     assert measured["updates_per_s"] == pytest.approx(measured["steps_per_s"])
     assert measured["before_per_s"] > 0
     assert measured["hours"] > 0
+    evaluations = found["evaluations"]
+    assert (evaluations["episodes"], evaluations["rounds"], evaluations["limit"]) == (20, 4, 500)  # 5 environments
+    assert 8 <= evaluations["length"] < 500
+    assert evaluations["hours"] == pytest.approx(
+        evaluations["number"] * 4 * evaluations["length"] / evaluations["steps_per_s"] / 3600
+    )
     assert files() == set()
+
+
+@pytest.mark.parametrize("every", [0, 15, 20, 100])
+def test_evaluations_are_as_many_as_a_run_makes(every: int, workdir: Path) -> None:
+    words = ["env=cartpole", *SHORT, f"eval.every_steps={every}", "exploration.steps=20", "num_threads=1"]
+    found = json.loads(rlrun("doctor", *words, "--seconds", "0.05", "--json").out)
+    assert rlrun("train", *words, "hydra.run.dir=run").code == 0
+    with Path("run/metrics.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert found["evaluations"]["number"] == sum(name == "eval/return_mean" for _, name, _ in rows)
 
 
 def test_train_refuses_what_cannot_learn(workdir: Path) -> None:

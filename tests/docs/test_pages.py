@@ -143,6 +143,8 @@ def test_configuration_lists_every_option_tuned_file_and_key_of_a_command() -> N
         "agent=ppo env=cartpole rollout_steps=8",
         "agent=a2c env=cartpole rollout_steps=8",
         "agent=reinforce env=cartpole",
+        "agent=ppo env=frozenlake rollout_steps=8 log.every_steps=32",
+        "agent=q_learning env=frozenlake",
         "agent=sac env=pendulum learning_starts=10 batch_size=8",
         "agent=td3 env=pendulum learning_starts=10 batch_size=8",
         "agent=rainbow env=cartpole learning_starts=10 batch_size=8 learn_every_steps=8 updates_per_learn=1",
@@ -153,7 +155,7 @@ def test_every_metric_that_a_run_logs_is_explained(words: str, workdir: Path) ->
     with (only_run() / "metrics.csv").open(encoding="utf-8") as file:
         logged = {row["name"] for row in csv.DictReader(file)}
     explained = set(re.findall(r"`([a-z]+/[a-z0-9_]+)`", prose(DOCS / "metrics.md")))
-    assert {name for name in logged if name.startswith(("learn/", "explore/"))} - explained == set()
+    assert {name for name in logged if name.startswith(("learn/", "explore/", "exact/"))} - explained == set()
 
 
 def test_the_code_to_copy_trains_and_is_resumed(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from rl_runner.exact.mdp import (
     expected_return,
     greedy,
     masked,
+    occupancy,
     optimal_values,
     policy_values,
     reachable,
@@ -156,6 +157,25 @@ def test_without_discount_what_never_ends_is_infinite_undefined_or_what_was_earn
     assert math.isnan(values[4])
     assert values[6] == pytest.approx(-2.0)
     assert at_start(mdp, values) == 5.0  # an infinite value elsewhere counts for nothing
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_visits_times_rewards_are_the_value_at_the_start(seed):
+    table, policy = random_table(seed), random_policy(seed)
+    start = np.random.default_rng(seed).dirichlet(np.ones(5))
+    mdp = from_table(table, start)
+    rewards = (policy * [[backup(table, s, a, [0.0] * 5, 1.0) for a in table[s]] for s in table]).sum(axis=1)
+    assert occupancy(mdp, policy, 0.9) @ rewards == pytest.approx(start @ values_of(table, policy, 0.9, 400))
+
+
+def test_visits_by_hand():
+    # 0 tries until it leaves for 1, where the episode ends; 2 is never seen, and never left
+    mdp = from_table(
+        {0: {0: [(0.75, 0, 0, False), (0.25, 1, 0, False)]}, 1: {0: [(1.0, 0, 0, True)]}, 2: {0: [(1.0, 2, 0, False)]}}
+    )
+    np.testing.assert_allclose(occupancy(mdp, np.ones((3, 1)), 1.0), [4, 1, 0])
+    np.testing.assert_allclose(occupancy(mdp, np.ones((3, 1)), 0.5), [1.6, 0.2, 0])
+    assert np.isnan(occupancy(from_table({0: {0: [(1.0, 0, 0, False)]}}), np.ones((1, 1)), 1.0)).all()
 
 
 def test_a_policy_against_the_wall():

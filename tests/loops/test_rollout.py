@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rl_runner import rng
 from rl_runner.agents.a2c import A2C
 from rl_runner.loops.rollout import RolloutLoop, joined
+from rl_runner.schedules import Every
 from rl_runner.types import Transition, UserError
 from tests.agents.rollouts import SGD, TWO, Table
 
@@ -139,3 +141,53 @@ def test_an_environment_that_is_lost_between_two_rollouts_begins_a_new_scaled_re
     loop.load_state_dict(loop.state_dict())
     scale(np.full((1, 2), 10.0), np.zeros((1, 2), dtype=bool))
     assert scale.running.tolist() == [15.0, 10.0]
+
+
+class Cosines:
+    """Stands in for the exact gradient: the cosines that it returns, one for each update that is measured."""
+
+    def __init__(self, *cosines: float | None) -> None:
+        self.cosines, self.asked = list(cosines), []
+
+    def cosine(self, policy_loss: Any) -> Any:
+        self.asked.append(policy_loss)
+        cosine = self.cosines.pop(0)
+        return None if cosine is None else torch.tensor(cosine)
+
+
+class Watched(Recorder):
+    """Shows the number of steps as the loss of its policy."""
+
+    watch: Any = None
+
+    def learn(self, rollout: Any, step: int) -> Any:
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch(step)
+        yield {}
+
+    def metrics(self, step: int) -> Any:
+        return {}
+
+
+@pytest.mark.parametrize(("period", "asked"), [(0, []), (10, [12, 20]), (7, [8, 16, 24]), (1, [4, 8, 12, 16, 20, 24])])
+def test_one_gradient_after_each_multiple_of_the_period_is_compared(period: int, asked: list[int]):
+    """Two environments, rollouts of two steps."""
+    both = Watched(2)
+    loop = RolloutLoop(both, both, rng.generator(0, "actor"), steps=2)
+    loop.gradient, loop.measure_every = Cosines(*[0.5] * 6), Every(period)
+    for _ in range(12):
+        loop.step()
+    assert loop.gradient.asked == asked
+
+
+def test_cosines_are_averaged_between_rows_and_left_out_where_there_is_none():
+    both = Watched(1)
+    loop = RolloutLoop(both, both, rng.generator(0, "actor"), steps=1)
+    loop.gradient, loop.measure_every = Cosines(0.5, None, 0.25, None), Every(1)
+    for _ in range(3):
+        loop.step()
+    name = "exact/policy_gradient_cosine"
+    assert loop.scalars() == {"learn/updates": 3, name: 0.375}
+    loop.step()
+    assert name not in loop.scalars()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_runner import memory
 from rl_runner.replay.frames import DeviceFrames, HostFrames
 from rl_runner.replay.storage import RowStorage
+from rl_runner.types import UserError
 from tests.replay.oracle import World, random_script
 from tests.replay.test_storage import storage_for
 
@@ -85,3 +89,23 @@ def test_both_say_alike_what_they_hold(device):
     assert host.shape == there.shape == shape
     assert host.dtype == there.dtype == np.uint8
     assert not there.first(10).any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_frames_beyond_the_memory_take_only_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the machine's memory, which Linux refuses by default unless it is asked not to reserve it."""
+    rows = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 10**6
+    frames = HostFrames((rows, 1, 1000, 1000), np.uint8)
+    before = memory.resident()
+    one = np.array([rows - 1]), np.array([0])
+    frames.put(*one, np.full((1, 1000, 1000), 7, np.uint8))
+    assert (frames.take(*one) == 7).all()
+    assert not frames.take(one[0] - 1, one[1]).any()
+    assert frames.nbytes == rows * 10**6
+    assert memory.resident() - before < 50e6
+
+
+def test_frames_that_cannot_be_addressed_are_refused() -> None:
+    for capacity in (10**12, 10**25):
+        with pytest.raises(UserError, match=rf"^replay.capacity: {capacity:,} rows are more than can be addressed"):
+            RowStorage(capacity, 1, (1000, 1000), np.uint8)
