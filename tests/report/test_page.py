@@ -1,11 +1,14 @@
 """The HTML page: it needs nothing else, its numbers are those of the comparison, and words cannot become markup.
 
-What a browser makes of it was looked at by hand: light, dark, 1400 and 390 pixels wide, by pointer, finger and keys.
+What a browser makes of it is tested where there is one; its looks, by day and by night, are for the eye.
 """
 
 import itertools
 import json
 import re
+import shutil
+import subprocess
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,25 @@ SIGHT = {
     "other": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
 }
 TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or ""
+ERRORS = "<script>const errors = []; addEventListener('error', event => errors.push(event.message));</script>"
+PROBE = """<script>{
+  const tips = [], page = document.documentElement;
+  const see = plot => tips.push(plot.querySelector(".tip").getBoundingClientRect().toJSON());
+  for (const plot of document.querySelectorAll(".plot")) {
+    const {left, width} = plot.getBoundingClientRect();
+    for (const share of [0, 0.5, 1]) {
+      plot.dispatchEvent(new PointerEvent("pointermove", {clientX: left + share * width}));
+      see(plot);
+    }
+    plot.dispatchEvent(new PointerEvent("pointerleave", {pointerType: "mouse"}));
+    plot.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
+    see(plot);
+  }
+  const words = document.querySelector(".tip").innerText, widths = [page.scrollWidth, page.clientWidth];
+  parent.document.body.dataset.seen = JSON.stringify({tips, words, errors, widths});
+}</script>"""
 
 
 @pytest.fixture
@@ -194,6 +216,32 @@ def test_published_scores_are_text_from_the_left(tmp_path: Path) -> None:
     text = page.page(compare([str(tmp_path)]), references=True)
     assert '<th class="text">not comparable, because</th>' in text
     assert '<td class="text">490&nbsp;±&nbsp;6</td><td class="text">PPO, CleanRL docs</td>' in text
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium")
+@pytest.mark.parametrize("width", [390, 1400])
+def test_in_a_browser_nothing_leaves_the_window(tmp_path: Path, width: int) -> None:
+    for i in range(12):
+        a_run(
+            tmp_path / f"{i}",
+            {100: 1.0, 200: 2345.0},
+            {"agent.name": "a_name_that_is_as_long_as_no_other" * 2 + str(i)},
+        )
+    text = page.page(compare([str(tmp_path)], threshold=5), references=True)
+    text = text.replace("<head>", f"<head>{ERRORS}").replace("</body>", f"{PROBE}</body>")
+    (tmp_path / "a.html").write_text(
+        f'<body><iframe width="{width}" height="800" srcdoc="{escape(text)}"></iframe></body>'
+    )
+    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    ran = subprocess.run(
+        [*command, "--dump-dom", f"file://{tmp_path}/a.html"], capture_output=True, text=True, timeout=120
+    )
+    seen = json.loads(unescape(re.findall(r'data-seen="([^"]*)"', ran.stdout)[0]))
+    needed, there_is = seen["widths"]
+    assert (seen["errors"], needed) == ([], there_is)
+    assert len(seen["tips"]) == 8
+    assert all(0 <= tip["left"] < tip["right"] <= there_is for tip in seen["tips"])
+    assert seen["words"].startswith("steps: 100")
 
 
 @pytest.mark.parametrize(
