@@ -81,7 +81,8 @@ class Page:
         ticks = ticks_between(y0, y1)
         y0, y1 = min(y0, ticks[0]), max(y1, ticks[-1])
         shapes = [_grid((tick - y0) / (y1 - y0)) for tick in ticks]
-        shapes += [_shape(curve, self._pens[curve.label], (x0, x1, y0, y1)) for curve in lines]
+        drawn = [_shapes(curve, self._pens[curve.label], (x0, x1, y0, y1)) for curve in lines]
+        shapes += [band for band, _ in drawn] + [line for _, line in drawn]  # no band covers a line
         words = [_tick("x", "left", (t - x0) / (x1 - x0), t) for t in ticks_between(x0, x1)]
         words += [_tick("y", "bottom", (t - y0) / (y1 - y0), t) for t in ticks]
         main = [curve for curve in lines if curve.run is None]
@@ -201,8 +202,8 @@ def _range(values: Sequence[Any]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _shape(curve: Curve, pen: tuple[str, str], frame: tuple[float, float, float, float]) -> str:
-    """Return a curve as SVG: its line and, where it says something, its band."""
+def _shapes(curve: Curve, pen: tuple[str, str], frame: tuple[float, float, float, float]) -> tuple[str, str]:
+    """Return a curve as SVG: its band, where it says something, and its line."""
     (x0, x1, y0, y1), (colour, kind) = frame, pen
 
     def points(xs: Any, ys: Any) -> str:
@@ -213,11 +214,11 @@ def _shape(curve: Curve, pen: tuple[str, str], frame: tuple[float, float, float,
     if len(curve.x) == 1:
         line, kind = f"{line}h0", "dot"  # a line without length is drawn as a dot
     if curve.run is not None:
-        return f'<path class="each {kind}" style="stroke:{colour}" d="M{line}"/>'
+        return "", f'<path class="each {kind}" style="stroke:{colour}" d="M{line}"/>'
     least = stats.LEAST_RUNS if curve.kind == "profile" else stats.BAND_RUNS
     around = np.append(curve.x, curve.x[::-1]), np.append(curve.low, curve.high[::-1])
     band = f'<path class="band" style="fill:{colour}" d="M{points(*around)}Z"/>' if curve.runs >= least else ""
-    return f'{band}<path class="{kind}" style="stroke:{colour}" d="M{line}"/>'
+    return band, f'<path class="{kind}" style="stroke:{colour}" d="M{line}"/>'
 
 
 def _grid(share: float) -> str:

@@ -133,6 +133,12 @@ def test_a_curve_stands_where_its_numbers_are(text: str) -> None:
     assert [float(number) for number in last] == [1000, pytest.approx(1000 - 10 * height, abs=0.1)]
 
 
+def test_no_band_covers_a_line(text: str) -> None:
+    for figure in text.split("<figure>")[1:]:
+        assert figure.count('class="band"') == 2
+        assert figure.rindex('class="band"') < figure.index('class="solid"')
+
+
 def test_the_axes_are_named(text: str) -> None:
     names = re.findall(r'<p class="axis(?: below)?">([^<]*)<', text)
     assert names == ["mean return", "steps", "share of seeds", "return"]
