@@ -49,8 +49,10 @@ def show(console: Console, comparison: Comparison, references: bool = False) -> 
 
 
 def explained(block: Block) -> Iterator[str]:
-    """Yield what the columns that depend on the first group mean."""
+    """Yield what the columns of thresholds and of the first group mean."""
     first = block.rows[0].label
+    if aim := block.rows[0].reached:
+        yield f"reached: runs with an evaluation of {aim.threshold:g} or more; median steps and minutes over all runs"
     if any(row.better for row in block.rows):
         yield f"P(better): a run of the group scores higher than one of {first}, a tie counts half"
     if any(row.detectable is not None for row in block.rows):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -15,66 +16,86 @@ from typing import Any
 import numpy as np
 
 from rl_runner.report import comparison as tables
-from rl_runner.report import stats
+from rl_runner.report import groups, stats
 from rl_runner.report.compare import Block, Comparison, Profiles
 from rl_runner.report.curves import Curve
 from rl_runner.report.tables import Column
 from rl_runner.version import __version__
 
 TEMPLATE = Path(__file__).with_name("page.html")
-COLOURS = 8
+COLOURS = 8  # of the template
+PENS = [(f"var(--c{i})", line) for line in ("solid", "dashed", "dotted") for i in range(COLOURS)]  # told apart
+SHADE = 0.17  # opacity of a band
+WRAPS = re.compile(r"(?<=,) (?![^\[]*\])| (?=\[)")  # where a cell of numbers may end a line
 SIDE = 1000  # of the square that an SVG draws in
 STEPS = (1, 2, 2.5, 5, 10)  # between ticks, times a power of ten
 LINES = {
     "eval": f"mean return of evaluations while training; shade: 95 % bootstrap interval of the mean over seeds from "
     f"{stats.BAND_RUNS} seeds on, below that a thin line for each",
-    "profile": "share of seeds that score more than this at the end; shade: 95 % bootstrap interval",
+    "profile": "share of seeds whose score at the end is higher than the one below; shade: 95 % bootstrap interval",
 }
 
 
 class Page:
-    """Collects the parts of a page; the charts' numbers go into one block of data."""
+    """Collects the parts of a page; the charts' numbers go into one block of data.
 
-    def __init__(self) -> None:
+    Args:
+        labels: of all groups; each has the same colour and kind of line everywhere.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
         self.body: list[str] = []
         self.charts: list[dict[str, Any]] = []
+        self._pens = {label: PENS[i % len(PENS)] for i, label in enumerate(dict.fromkeys(labels))}
 
     def words(self, text: str, kind: str = "", tag: str = "p") -> None:
         """Add a line of text."""
-        self.body.append(f'<{tag} class="{kind}">{escape(text)}</{tag}>' if kind else f"<{tag}>{escape(text)}</{tag}>")
+        self.body.append(_element(tag, text, kind))
 
-    def table(self, keys: Sequence[Column], numbers: Sequence[Column], coloured: bool = True) -> None:
-        """Add a table, with the colours of its rows."""
-        columns = [*keys, *numbers]
-        rows = ["<tr>" + "".join(f"<th>{escape(column.heading)}</th>" for column in columns) + "</tr>"]
+    def table(self, texts: Sequence[Column], numbers: Sequence[Column]) -> None:
+        """Add a table: columns of text, then columns of numbers. A group's label gets its colour before it."""
+        columns = [*texts, *numbers]
+        kinds = ["text"] * len(texts) + [""] * len(numbers)
+        heads = [_element("th", column.heading, kind) for column, kind in zip(columns, kinds, strict=True)]
+        rows = [f"<tr>{''.join(heads)}</tr>"]
         for i in range(len(columns[0].cells)):
-            cells = [escape(column.cells[i]) for column in columns]
-            if coloured:
-                cells[0] = f'<span class="key" style="background:var(--c{i % COLOURS})"></span>{cells[0]}'
-            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+            words = [self._text_cell(column.cells[i]) for column in texts]
+            rows.append(f"<tr>{''.join(words)}{''.join(_number_cell(c.cells[i]) for c in numbers)}</tr>")
         self.body.append(f'<div class="scroll"><table>{"".join(rows)}</table></div>')
 
-    def chart(self, title: str, unit: str, curves: Sequence[Curve], labels: Sequence[str], caption: str) -> str:
-        """Return a chart, whose numbers are added to the data of the page."""
+    def _text_cell(self, text: str) -> str:
+        if text not in self._pens:
+            return _element("td", text, "text")
+        colour, line = self._pens[text]
+        key = f'<span class="key" style="border-top-style:{line};border-top-color:{colour}"></span>'
+        return f'<td class="text"><div class="named">{key}{_element("span", text)}</div></td>'
+
+    def chart(self, title: str, x: str, y: str, curves: Sequence[Curve], caption: str) -> str:
+        """Return a chart, whose numbers are added to the data of the page; `x` and `y` name its axes."""
         lines = [curve for curve in curves if len(curve.x)]
         if not lines:
             return ""
         x0, x1 = _range([curve.x for curve in lines])
-        x0 = 0.0 if unit == "steps" else x0
+        x0 = 0.0 if x == "steps" else x0
         y0, y1 = _range([side for curve in lines for side in (curve.low, curve.high)])
         ticks = ticks_between(y0, y1)
         y0, y1 = min(y0, ticks[0]), max(y1, ticks[-1])
-        colours = {label: i % COLOURS for i, label in enumerate(labels)}
         shapes = [_grid((tick - y0) / (y1 - y0)) for tick in ticks]
-        for curve in lines:
-            shapes.append(_shape(curve, colours[curve.label], (x0, x1, y0, y1)))
+        drawn = [_shapes(curve, self._pens[curve.label], (x0, x1, y0, y1)) for curve in lines]
+        shapes += [band for band, _ in drawn] + [line for _, line in drawn]  # no band covers a line
         words = [_tick("x", "left", (t - x0) / (x1 - x0), t) for t in ticks_between(x0, x1)]
         words += [_tick("y", "bottom", (t - y0) / (y1 - y0), t) for t in ticks]
         main = [curve for curve in lines if curve.run is None]
-        self.charts.append({"x0": x0, "x1": x1, "unit": unit, "lines": [_numbers(c, colours[c.label]) for c in main]})
-        svg = f'<svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img">{"".join(shapes)}</svg>'
-        plot = f'<div class="plot">{svg}{"".join(words)}</div>'
-        return f"<figure><h3>{escape(title)}</h3>{plot}<figcaption>{escape(caption)}</figcaption></figure>"
+        self.charts.append({"x0": x0, "x1": x1, "x": x, "lines": [_numbers(c, self._pens[c.label]) for c in main]})
+        shade = f"--shade:{min(SHADE, 1 / len(main)):.2g}"
+        size = f'viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none"'
+        svg = f'<svg {size} role="img" aria-label="{escape(title)}" style="{shade}">{"".join(shapes)}</svg>'
+        plot = [
+            _element("p", y, "axis"),
+            f'<div class="plot">{svg}{"".join(words)}</div>',
+            _element("p", x, "axis below"),
+        ]
+        return f"<figure>{_element('h3', title)}{''.join(plot)}{_element('figcaption', caption)}</figure>"
 
     def text(self, title: str) -> str:
         """Return the whole page."""
@@ -92,7 +113,7 @@ def page(comparison: Comparison, references: bool = False) -> str:
         comparison: what is shown.
         references: add published scores.
     """
-    made = Page()
+    made = Page([row.label for block in comparison.blocks for row in block.rows])
     title = f"Comparison: {', '.join(block.environment for block in comparison.blocks)}"
     made.words(title, tag="h1")
     made.words(f"groups by {', '.join(comparison.grouping.keys) or 'nothing: one group'}", "dim")
@@ -106,7 +127,7 @@ def page(comparison: Comparison, references: bool = False) -> str:
         made.body.append(f'<div class="charts">{_profile(made, overall.profile, "human-normalised score")}</div>')
     if comparison.grouping.along:
         made.words(f"The groups also differ in {', '.join(comparison.grouping.along)}.", "dim")
-    for line in tables.CAPTION.splitlines():
+    for line in re.split(r"\n| {2,}", tables.CAPTION):
         made.words(line, "dim")
     made.words(f"rlrun {__version__}", "dim")
     return made.text(title)
@@ -115,13 +136,13 @@ def page(comparison: Comparison, references: bool = False) -> str:
 def _add_block(made: Page, block: Block, references: bool) -> None:
     made.words(block.environment, tag="h2")
     made.table(*tables.columns(block.rows))
+    made.words(f"protocol of all: {protocol(block)}", "dim")
     made.words(f"last: {block.source}; the agent at the end of each run", "dim")
     made.words(f"best (chosen): {block.chosen}", "dim")
     for line in tables.explained(block):
         made.words(line, "dim")
     curves = [curve for row in block.rows for curve in row.curves]
-    labels = [row.label for row in block.rows]
-    drawn = made.chart("Learning curves", "steps", curves, labels, LINES["eval"])
+    drawn = made.chart("Learning curves", "steps", "mean return", curves, LINES["eval"])
     made.body.append(f'<div class="charts">{drawn}{_profile(made, block.profile, "return")}</div>')
     found = list(tables.references(block)) if references else []
     if found:
@@ -129,12 +150,38 @@ def _add_block(made: Page, block: Block, references: bool) -> None:
         rows = [[score, source, protocol, differs or "-"] for score, source, protocol, differs in found]
         headings = ("score", "agent, source", "protocol", "not comparable, because")
         columns = [Column(h, list(cells)) for h, cells in zip(headings, zip(*rows, strict=True), strict=True)]
-        made.table(columns, [], coloured=False)
+        made.table(columns, [])
 
 
 def _profile(made: Page, profiles: Profiles, unit: str) -> str:
-    labels = [curve.label for curve in profiles.curves]
-    return made.chart("Performance profiles", unit, profiles.curves, labels, LINES["profile"])
+    return made.chart("Performance profiles", unit, "share of seeds", profiles.curves, LINES["profile"])
+
+
+def protocol(block: Block) -> str:
+    """Return how all runs of an environment were trained and measured, as far as they agree."""
+    run = block.rows[0].runs[0]
+    left_out = {*block.protocol, *(("stop.window",) if run.config.get("stop.return") is None else ())}
+    keys = [key for key in run.config if groups.is_protocol(key) and key not in left_out and _is_set(run.config[key])]
+    values = [run.config[key] for key in keys]
+    texts = [f"{v:_}" if type(v) is int else groups.value(run, key) for key, v in zip(keys, values, strict=True)]
+    return " ".join(f"{key}={text}" for key, text in zip(keys, texts, strict=True))
+
+
+def _is_set(value: Any) -> bool:
+    return value is not None and value != []
+
+
+# Elements.
+
+
+def _element(tag: str, text: str, kind: str = "") -> str:
+    start = f'<{tag} class="{kind}">' if kind else f"<{tag}>"
+    return f"{start}{re.sub(' (?=[%±])|(?<=±) ', '&nbsp;', escape(text))}</{tag}>"
+
+
+def _number_cell(text: str) -> str:
+    """Return a cell of numbers; a line ends before an interval, never in one."""
+    return f"<td>{' '.join(part.replace(' ', '&nbsp;') for part in WRAPS.split(escape(text)))}</td>"
 
 
 # Charts.
@@ -155,21 +202,23 @@ def _range(values: Sequence[Any]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _shape(curve: Curve, colour: int, frame: tuple[float, float, float, float]) -> str:
-    """Return a curve as SVG: its line and, where it says something, its band."""
-    x0, x1, y0, y1 = frame
+def _shapes(curve: Curve, pen: tuple[str, str], frame: tuple[float, float, float, float]) -> tuple[str, str]:
+    """Return a curve as SVG: its band, where it says something, and its line."""
+    (x0, x1, y0, y1), (colour, kind) = frame, pen
 
     def points(xs: Any, ys: Any) -> str:
         at = zip((xs - x0) / (x1 - x0) * SIDE, (1 - (ys - y0) / (y1 - y0)) * SIDE, strict=True)
         return "L".join(f"{x:.1f},{y:.1f}" for x, y in at)
 
     line = points(curve.x, curve.mean)
+    if len(curve.x) == 1:
+        line, kind = f"{line}h0", "dot"  # a line without length is drawn as a dot
     if curve.run is not None:
-        return f'<path class="each" style="stroke:var(--c{colour})" d="M{line}"/>'
+        return "", f'<path class="each {kind}" style="stroke:{colour}" d="M{line}"/>'
     least = stats.LEAST_RUNS if curve.kind == "profile" else stats.BAND_RUNS
     around = np.append(curve.x, curve.x[::-1]), np.append(curve.low, curve.high[::-1])
-    band = f'<path class="band" style="fill:var(--c{colour})" d="M{points(*around)}Z"/>' if curve.runs >= least else ""
-    return f'{band}<path style="stroke:var(--c{colour})" d="M{line}"/>'
+    band = f'<path class="band" style="fill:{colour}" d="M{points(*around)}Z"/>' if curve.runs >= least else ""
+    return band, f'<path class="{kind}" style="stroke:{colour}" d="M{line}"/>'
 
 
 def _grid(share: float) -> str:
@@ -190,8 +239,7 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-def _numbers(curve: Curve, colour: int) -> dict[str, Any]:
-    rounded = [
-        [float(f"{v:.6g}") for v in point] for point in zip(curve.x, curve.mean, curve.low, curve.high, strict=True)
-    ]
-    return {"label": curve.label, "colour": colour, "points": rounded}
+def _numbers(curve: Curve, pen: tuple[str, str]) -> dict[str, Any]:
+    sides = zip(curve.mean, curve.low, curve.high, strict=True)
+    points = [[float(f"{x:.10g}"), *(float(f"{v:.6g}") for v in ys)] for x, ys in zip(curve.x, sides, strict=True)]
+    return {"label": curve.label, "colour": pen[0], "line": pen[1], "points": points}

@@ -22,8 +22,8 @@ from rl_runner.report.stats import BAND_RUNS, mean_and_band
 
 MAX_CURVES = 8  # configurations in one picture; more could not be told apart
 AXIS = {"steps": "Steps", "frames": "Emulator frames", "minutes": "Minutes"}
-# Told apart by the colour-blind too.
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#222222", "#8c564b"]
+# Told apart by the colour-blind too, and on white; those of page.html.
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a22d6", "#222222", "#821767", "#6f4c2a"]
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
@@ -112,38 +112,34 @@ def compare(
     """
     names = list(scores)
     height = 1.9 + sum(0.16 + 0.17 * len(_wrapped(name).splitlines()) for name in names)
-    legend = 0.17 * sum(len(_wrapped(name).splitlines()) for name in names)
-    size = (10.4, max(4.2, height, 3.2 + legend)) if curves else (7.2, max(3.0, height))
+    size = (10.4, max(4.2, height)) if curves else (7.2, max(3.0, height))
     below = -0.6 / (size[1] - 1.5)  # where legends stand, in heights of the axes
     with picture(path, *size, columns=(5, 4) if curves else (1,), title=title) as (*left, right):
         for axes in left:
-            draw_curves(axes, curves, names, heading, below)
+            draw_curves(axes, curves, names, below)
         for row, name in enumerate(names):
             draw_scores(right, row, scores[name], COLOURS[row] if curves else COLOURS[0])
-        right.set(title=measured, xlabel="Return", ylabel=None if curves else heading)
+        right.set(title=measured, xlabel="Return", ylabel=textwrap.fill(heading, round(8 * size[1])))
         right.set_yticks(range(len(names)), labels=[_wrapped(name) for name in names])
-        for i, label in enumerate(right.get_yticklabels()):
-            label.set_color(COLOURS[i] if curves else "#333333")
-            label.set_parse_math(False)  # a $ is a $
+        right.tick_params(axis="y", length=16 if curves else 0, width=2.5)  # ticks are the key to the curves
+        for i, tick in enumerate(right.yaxis.get_major_ticks()):
+            tick.tick1line.set_markeredgecolor(COLOURS[i] if curves else "none")
+            tick.label1.set(parse_math=False, color="#333333")  # a $ is a $
         right.set_ylim(len(names) - 0.5, -0.5)  # the first on top
         right.grid(visible=True, axis="x")
-        right.tick_params(length=0, axis="y")
         right.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         right.legend(handles=_score_handles(scores), ncols=3, loc="upper right", bbox_to_anchor=(1, below), **LEGEND)
 
 
-def draw_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str], heading: str, below: float) -> None:
-    """Draw the learning curves of configurations, and a legend of their names below."""
+def draw_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str], below: float) -> None:
+    """Draw the learning curves of configurations, and below them what their shades and thin lines mean."""
     for curve in curves:
         draw_curve(axes, curve, COLOURS[names.index(curve.label)], EVAL, shade=min(0.16, 0.5 / len(names)))
     axes.set(title="Evaluations while training", ylabel="Return")
     draw_axis(axes, "steps", max(c.x[-1] for c in curves))
-    handles = [Line2D([], [], color=COLOURS[i], label=_wrapped(name)) for i, name in enumerate(names)]
+    meaning = shade_means(curves).strip(" ()").replace("; ", "\n") or "one run"
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, below), **LEGEND}
-    columns = 2 if max(map(len, names)) < 20 else 1
-    legend = axes.legend(handles=handles, title=heading + shade_means(curves), ncols=columns, **place)
-    for text in (*legend.get_texts(), legend.get_title()):
-        text.set_parse_math(False)
+    axes.legend(handles=[Line2D([], [], color="#777777", marker="o", markersize=3.5, label=meaning)], **place)
 
 
 def draw_scores(axes: Axes, row: int, values: Sequence[float], colour: str) -> None:
@@ -234,7 +230,7 @@ def shade_means(curves: Sequence[Curve]) -> str:
     many = sorted({c.runs for c in main if c.runs >= BAND_RUNS})
     if many:
         meanings.append(f"mean of {' or '.join(map(str, many))} runs, shade: its 95 % CI")
-    return f" ({', '.join(meanings)})" if meanings else ""
+    return f" ({'; '.join(meanings)})" if meanings else ""
 
 
 def bars(path: Path, values: Mapping[str, float], xlabel: str, title: str) -> None:
@@ -242,9 +238,9 @@ def bars(path: Path, values: Mapping[str, float], xlabel: str, title: str) -> No
     names = sorted(values, key=lambda name: values[name])
     with picture(path, 7.2, 1.3 + 0.35 * len(names), title=title) as (axes,):
         axes.barh(range(len(names)), [values[name] for name in names], color=COLOURS[0], height=0.6)
-        axes.set_yticks(range(len(names)), labels=[_wrapped(name) for name in names])
+        axes.set_yticks(range(len(names)), labels=[textwrap.fill(name, 40) for name in names])
         for row, name in enumerate(names):
             axes.annotate(f"{values[name]:.2f}", (values[name], row), (4, 0), textcoords="offset points", va="center")
-        axes.set(xlabel=xlabel, xlim=(0, max(1e-9, *values.values()) * 1.12))
+        axes.set(xlabel=xlabel, xlim=(0, max(1e-9, *values.values()) * 1.25))
         axes.grid(visible=False, axis="y")
         axes.tick_params(length=0, axis="y")
