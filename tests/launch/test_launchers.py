@@ -21,7 +21,7 @@ def sweep(launcher: str, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> list
     monkeypatch.setenv("PYTHONPATH", ":".join([*sys.path, str(workdir)]))  # for processes that begin from nothing
     options = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
     if launcher == "ray":
-        options = ["+hydra.launcher.ray.init.num_cpus=1", "+hydra.launcher.ray.init.include_dashboard=false"]
+        options = ["hydra.launcher.ray.init.num_cpus=1", "+hydra.launcher.ray.init.include_dashboard=false"]
     return ["train", "-m", f"hydra/launcher={launcher}", *options, "hydra.sweep.dir=sw"]
 
 
