@@ -15,7 +15,6 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
-from rl_runner import extras
 from rl_runner.launch import launchers
 from rl_runner.types import UserError
 
@@ -29,7 +28,7 @@ def adapted(dead: JobReturn) -> Iterator[launchers.Stop]:
     Args:
         dead: stands for the result of a job that could not be run.
     """
-    ray = extras.package("ray", "ray", "hydra/launcher=ray")
+    import ray
     from hydra_plugins.hydra_ray_launcher import _core
 
     start_ray = _core.start_ray
@@ -53,8 +52,9 @@ def adapted(dead: JobReturn) -> Iterator[launchers.Stop]:
         def get(job: Any) -> Any:
             try:
                 return ray.get(job)
-            except ray.exceptions.RayTaskError as e:  # outside of the job's own code, which notes how it failed
-                print(f"rlrun: job {begun.index(job)}: {e.cause}", file=sys.stderr)
+            except ray.exceptions.RayTaskError as e:  # before the job's own code, which notes how it failed
+                line = str(e.cause).rstrip().rpartition("\n")[2]  # Ray puts whole tracebacks into its messages
+                print(f"rlrun: job {begun.index(job)}: could not begin: {line}", file=sys.stderr)
             except ray.exceptions.RayError:
                 launchers.say_died(begun.index(job), LOGS)
             return dead

@@ -59,8 +59,8 @@ RAY = {
     "_target_": "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
     "ray": {
         "init": {
-            "address": None,  # of a cluster; null: of the one that was started on this machine, if any; local: none
-            "num_cpus": None,  # how many jobs at the same time on this machine, without a cluster; null: one per core
+            "address": None,  # auto: a cluster there must be; HOST:PORT; local: this machine alone; null: auto or local
+            "num_cpus": None,  # of this machine, without a cluster; null: all
             "num_gpus": None,  # likewise; null: all
             "object_store_memory": None,  # no job needs it, and a cluster that runs already refuses any value
             "log_to_driver": False,  # whether to show the output of all jobs; each has its train.log
