@@ -6,9 +6,8 @@ import functools
 import importlib
 import os
 import sys
-from pathlib import Path
 
-from rl_runner import catalogue, launch, streams
+from rl_runner import catalogue, streams
 from rl_runner.cli import evaluations, help, hints
 from rl_runner.cli.completion import complete
 from rl_runner.cli.failures import failure
@@ -68,14 +67,13 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
     from hydra.core.plugins import Plugins
 
     from rl_runner.cli import composing
-    from rl_runner.launch import sweep, tuned
+    from rl_runner.launch import launchers, sweep, tuned
     from rl_runner.launch.task import Task
 
-    plugins = str(Path(launch.__file__).parent / "plugins")  # Hydra finds launcher and sweeper there
-    if plugins not in sys.path:
-        sys.path.append(plugins)
+    if launchers.PLUGINS not in sys.path:
+        sys.path.append(launchers.PLUGINS)
         # The processes of a launcher, wherever it starts them, unpickle what Hydra knows of it.
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), plugins]))
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), launchers.PLUGINS]))
         # Hydra looks there once a process; it may have done so before, for a program that composed.
         ours = importlib.import_module("hydra_plugins.rlrun")
         for plugin in (ours.RlrunProcesses, ours.RlrunOptuna):

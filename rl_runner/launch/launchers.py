@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -22,11 +23,13 @@ BROKEN = (
     "the process of a job died, and joblib has ended the others; the same command with hydra.sweep.dir={} runs what is "
     "missing; with hydra/launcher=processes the others continue"
 )
-QUIET = ("processes", "slurm", "submitit_local", "submitit_slurm")  # whose jobs write to files, not to the terminal
+# Whose jobs write to files, not to the terminal.
+QUIET = ("processes", "ray", "slurm", "submitit_local", "submitit_slurm")
 NO_CLUSTER = (
     "hydra/launcher: there is no srun here, so no Slurm: give the command on a cluster's login node; "
     "hydra/launcher=processes uses this machine"
 )
+PLUGINS = str(Path(__file__).parent / "plugins")  # where Hydra finds the launcher and the sweeper of this package
 NO_VALUE = math.nan  # of a job that failed, as sweepers take it
 received: list[int] = []  # signals that stop this command: no further job starts
 
@@ -60,7 +63,9 @@ def adapted(launcher: str) -> Iterator[Stop]:
         with _submitit(launcher == "submitit_local", dead) as stop:
             yield stop
     elif launcher == "ray":
-        with _ray(dead) as stop:
+        from rl_runner.launch import on_ray
+
+        with on_ray.adapted(dead) as stop:
             yield stop
     else:
         yield lambda number: False
@@ -86,7 +91,8 @@ def say_died(job: int, log: object) -> None:
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
+    """Give an attribute another value for a while."""
     old = getattr(owner, name)
     setattr(owner, name, new)
     try:
@@ -128,47 +134,5 @@ def _submitit(local: bool, dead: JobReturn) -> Iterator[Stop]:
                 _send(int(job.job_id), signal.SIGTERM)  # which it passes on; SIGINT would give the job one second
         return bool(begun)
 
-    with _replaced(submitit.AutoExecutor, "map_array", map_array):
-        yield stop
-
-
-@contextlib.contextmanager
-def _ray(dead: JobReturn) -> Iterator[Stop]:
-    import ray
-    from hydra_plugins.hydra_ray_launcher import _core
-
-    launch, start_ray = _core.launch_job_on_ray, _core.start_ray
-    begun: list[Any] = []
-
-    def start(config: Any) -> None:
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        start_ray(config)  # which handles SIGTERM by ending this process
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-    def launch_and_note(*arguments: Any) -> Any:
-        begun.append(launch(*arguments))
-        return begun[-1]
-
-    class Ray:
-        """What the launcher uses of it."""
-
-        @staticmethod
-        def get(job: Any) -> Any:
-            try:
-                return ray.get(job)
-            except ray.exceptions.RayError:
-                say_died(begun.index(job), "/tmp/ray/session_latest/logs")
-                return dead
-
-    def stop(number: int) -> bool:
-        for job in begun:
-            ray.cancel(job)
-        return bool(begun)
-
-    with (
-        _replaced(_core, "start_ray", start),
-        _replaced(_core, "launch_job_on_ray", launch_and_note),
-        _replaced(_core, "ray", Ray),
-    ):
+    with replaced(submitit.AutoExecutor, "map_array", map_array):
         yield stop

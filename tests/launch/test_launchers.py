@@ -21,7 +21,7 @@ def sweep(launcher: str, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> list
     monkeypatch.setenv("PYTHONPATH", ":".join([*sys.path, str(workdir)]))  # for processes that begin from nothing
     options = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
     if launcher == "ray":
-        options = ["+hydra.launcher.ray.init.num_cpus=1", "+hydra.launcher.ray.init.include_dashboard=false"]
+        options = ["hydra.launcher.ray.init.num_cpus=1", "+hydra.launcher.ray.init.include_dashboard=false"]
     return ["train", "-m", f"hydra/launcher={launcher}", *options, "hydra.sweep.dir=sw"]
 
 
@@ -57,8 +57,13 @@ def test_joblib_ends_with_a_dead_job_and_the_command_goes_on(workdir: Path, monk
     hint = done.err.splitlines()[-1]
     assert hint.startswith("rlrun: the process of a job died, and joblib has ended the others; the same command with")
     assert rlrun(*command, "seed=1,2", *words).code == 0
-    assert any("at step 20" in log.read_text() for log in Path("sw").glob("*/train.log"))
     assert [state(run) for run in sorted(Path("sw").glob("*_*"))] == ["finished", "finished"]
+    resumed = [log.parent for log in Path("sw").glob("*/train.log") if "at step 20" in log.read_text()]
+    assert resumed
+    for run in resumed:  # as if nothing had happened
+        whole = Path(f"whole{run.name[0]}")
+        assert rlrun("train", f"seed={run.name[-1]}", *words, f"hydra.run.dir={whole}").code == 0
+        assert curves(run) == curves(whole)
 
 
 def test_submitit_goes_on_without_a_dead_job(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Where Hydra looks for launchers and sweepers: in this package alone, which is shared with all who bring some."""
 
+import importlib
+import importlib.util
 from dataclasses import dataclass, field
 
 from hydra.core.config_store import ConfigStore
@@ -52,5 +54,27 @@ SLURM = {
     "signal_delay_s": 180,  # seconds before the time limit at which the run saves and stops
 }
 
+# hydra/launcher=ray: its own, with keys that also suit a cluster that runs already.
+RAY = {
+    "_target_": "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
+    "ray": {
+        "init": {
+            "address": None,  # auto: a cluster there must be; HOST:PORT; local: this machine alone; null: auto or local
+            "num_cpus": None,  # of this machine, without a cluster; null: all
+            "num_gpus": None,  # likewise; null: all
+            "object_store_memory": None,  # no job needs it, and a cluster that runs already refuses any value
+            "log_to_driver": False,  # whether to show the output of all jobs; each has its train.log
+        },
+        "remote": {
+            "num_cpus": 1,  # of a job
+            "num_gpus": 0,  # of a job; 0.5: two share a GPU
+            "max_retries": 3,  # how often a job whose process or machine died goes on by itself; -1: always
+        },
+    },
+}
+
 ConfigStore.instance().store(group="hydra/launcher", name="slurm", node=SLURM, provider="rlrun")
+if importlib.util.find_spec("hydra_plugins.hydra_ray_launcher"):
+    importlib.import_module("hydra_plugins.hydra_ray_launcher._config")  # stores its own; of two the later one counts
+    ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RAY, provider="rlrun")
 ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=OptunaConf, provider="rlrun")
