@@ -12,7 +12,7 @@ import gymnasium as gym
 
 from rl_runner import catalogue
 
-PACKAGES = {  # well-known packages, by how their ids begin; importing the module, or calling the function, registers them
+PACKAGES = {  # well-known packages, by how their ids begin; importing the module or calling its function registers them
     r"(MiniGrid|BabyAI)-": "minigrid",
     r"MiniWorld-": "miniworld",
     r"(highway|merge|roundabout|parking|intersection|racetrack|exit|two-way|u-turn|lane-keeping)-": "highway_env",
