@@ -227,7 +227,11 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "device=cuda:77"], "device: 'cuda:77' is not here; there is cpu"),
         (["train", "device=tpu"], "device: 'tpu' is not here; there is cpu"),
         (["train", "device=meta"], "device: 'meta' is not here; there is cpu"),
-        (["train", "env=pong", "replay.capacity=10_000_000_000"], r"replay.capacity: .* 17\d\d\d.\d\d GB, but .* GB"),
+        (["train", "env=pong", "replay.capacity=10_000_000_000"], "replay.capacity: .* more than can be addressed"),
+        (
+            ["train", "env=pong", "replay.capacity=10_000_000_000", "total_steps=10_000_000_000"],
+            r"replay.capacity: .* 17\d\d\d.\d\d GB, but .* GB",
+        ),
         (
             ["train", "env=gym", "env.id=CartPole-v2"],
             "env.id: 'CartPole-v2' is not .*; the newest version is CartPole-v1",
