@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from rl_runner.report import results
 from rl_runner.report.runs import Run
 from rl_runner.types import UserError
 
@@ -96,7 +97,8 @@ def differing(runs: Sequence[Run]) -> list[str]:
 def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
     """Group runs by what differs between their configurations.
 
-    Keys that differ together are named once: only those are kept that tell more runs apart, best-known ones first.
+    Keys that differ together are named once: only those are kept that tell more runs apart, best-known ones first. Runs
+    of one sweep are named by what was swept, if that makes the same groups.
 
     Args:
         runs: of one environment or several.
@@ -113,7 +115,10 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
     within = [key for key in differ if any(len({value(run, key) for run in part}) > 1 for part in parts)]
     if mixed := [key for key in within if is_protocol(key)]:
         raise UserError(f"--by {','.join(by)}: groups would mix {_values(runs, mixed[0])}; add {mixed[0]} to --by")
-    groups = [Group(label(part[0], keys), environment(part[0].config), part) for part in parts]
+    labels = [label(part[0], keys) for part in parts]
+    if not by and (typed := _as_typed(parts)):
+        labels, keys = typed
+    groups = [Group(name, environment(part[0].config), part) for name, part in zip(labels, parts, strict=True)]
     along = [key for key in differ if key not in keys and key not in within]
     return Grouping(sorted(groups, key=lambda g: g.environment), keys, along, within)
 
@@ -126,6 +131,22 @@ def telling(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
         if len(_partition(runs, [*found, key])) > len(_partition(runs, found)):
             found.append(key)
     return found
+
+
+def _as_typed(parts: Sequence[Sequence[Run]]) -> tuple[list[str], list[str]] | None:
+    """Return the names of groups in one environment by what their sweep was told, and the keys that were swept.
+
+    None if there is more than one sweep or environment, or what was told makes other groups.
+    """
+    runs = [run for part in parts for run in part]
+    if len({run.path.parent for run in runs}) != 1 or len({environment(run.config) for run in runs}) != 1:
+        return None
+    told, swept = results.told(runs[0].path.parent)
+    names = [{told.get(run.path, "") for run in part} for part in parts]
+    labels = ["".join(sorted(name)) for name in names if len(name) == 1]
+    if len(set(labels)) != len(parts) or "" in labels:
+        return None
+    return labels, swept
 
 
 def label(run: Run, keys: Sequence[str]) -> str:

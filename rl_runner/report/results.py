@@ -69,9 +69,13 @@ def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
         directory: the sweep's.
         planned: the overrides of all its jobs, so that those that never began are seen too.
     """
-    found: dict[frozenset[str], dict[str, Job]] = {}
     begun = [_job(run, note) for run, note in notes.of_sweep(directory) if note]
-    for job in [*(Job(overrides, NEVER_BEGAN) for overrides in planned), *begun]:
+    return _rows([*(Job(overrides, NEVER_BEGAN) for overrides in planned), *begun])
+
+
+def _rows(jobs: Sequence[Job]) -> list[Row]:
+    found: dict[frozenset[str], dict[str, Job]] = {}
+    for job in jobs:
         seeds = found.setdefault(frozenset(job.configuration), {})
         if job.seed not in seeds or job.evaluations is not None or seeds[job.seed].evaluations is None:
             seeds[job.seed] = job
@@ -96,12 +100,12 @@ def names(rows: Sequence[Row]) -> list[str]:
     return short if len(set(short)) == len(rows) else [row.label for row in rows]
 
 
-def jobs(directory: Path) -> dict[Path, tuple[str, str]]:
-    """Return the name of the configuration, and the state, of each job that began in a sweep."""
-    rows = summarise(directory)
+def told(directory: Path) -> tuple[dict[Path, str], list[str]]:
+    """Return the name of the configuration of each job that began in a sweep, and the keys that were swept."""
+    begun = {run: Job(note.overrides, note.state) for run, note in notes.of_sweep(directory) if note}
+    rows = _rows(list(begun.values()))
     name = dict(zip([frozenset(row.overrides) for row in rows], names(rows), strict=True))
-    begun = [(run, _job(run, note)) for run, note in notes.of_sweep(directory) if note]
-    return {run: (name[frozenset(job.configuration)], job.state) for run, job in begun}
+    return {run: name[frozenset(job.configuration)] for run, job in begun.items()}, swept(rows)
 
 
 def _job(run: Path, note: notes.Note) -> Job:

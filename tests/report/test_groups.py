@@ -1,5 +1,6 @@
 """Groups: what differs between configurations, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,49 @@ def test_keys_that_differ_together_are_named_once(tmp_path: Path) -> None:
     assert {g.label: [run.seed for run in g.runs] for g in found.groups} == {"dqn": ["0", "1"], "ppo": ["0", "1"]}
     assert found.keys == ["agent.name"]
     assert sorted(found.along) == ["agent.clip", "optimizer.lr"]
+
+
+def in_a_sweep(tmp_path: Path, *jobs: tuple[str, dict[str, object]]) -> groups.Grouping:
+    for i, (words, change) in enumerate(jobs):
+        note = {"overrides": words.split(), "state": "finished"}
+        (a_run(tmp_path / f"{i}", {300: 1.0}, change) / "job.json").write_text(json.dumps(note))
+    return groups.group([runs.read(path) for path in runs.find([str(tmp_path)])])
+
+
+RAINBOW: dict[str, object] = {"agent.name": "rainbow", "agent.n_step": 3}
+
+
+def test_runs_of_a_sweep_are_named_by_what_was_swept(tmp_path: Path) -> None:
+    found = in_a_sweep(
+        tmp_path,
+        ("seed=0 ablation=dqn lr=1", {}),
+        ("seed=1 ablation=dqn lr=1", {"seed": 1}),
+        ("seed=0 ablation=all lr=1", RAINBOW),
+    )
+    assert {g.label: [run.seed for run in g.runs] for g in found.groups} == {"dqn": ["0", "1"], "all": ["0"]}
+    assert found.keys == ["ablation"]
+    assert found.along == ["agent.name", "agent.n_step"]
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [("ablation=dqn", {}), ("ablation=dqn_again", {"seed": 1}), ("ablation=all", RAINBOW)],  # one group, two names
+        [("ablation=dqn", {}), ("ablation=dqn", RAINBOW)],  # two groups, one name
+        [("ablation=dqn env=a", {}), ("ablation=all env=b", {**PONG, **RAINBOW})],  # two environments
+    ],
+)
+def test_what_was_swept_names_no_groups_that_it_does_not_make(
+    jobs: list[tuple[str, dict[str, object]]], tmp_path: Path
+) -> None:
+    assert "ablation" not in in_a_sweep(tmp_path, *jobs).keys
+
+
+def test_runs_of_two_sweeps_are_named_by_their_configurations(tmp_path: Path) -> None:
+    for name, change in (("one", {}), ("two", RAINBOW)):
+        in_a_sweep(tmp_path / name, (f"ablation={name}", change))
+    found = groups.group([runs.read(path) for path in runs.find([str(tmp_path)])])
+    assert found.keys == ["agent.name"]
 
 
 def test_two_keys_make_four_groups(tmp_path: Path) -> None:
