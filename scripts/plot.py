@@ -81,10 +81,16 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
+@functools.cache
+def jobs_of(sweep: Path) -> dict[Path, tuple[str, str]]:
+    """Return the name of the configuration, and the state, of each job that began in a sweep."""
+    names, _ = results.told(sweep)
+    return {run: (names[run], note.state) for run, note in notes.of_sweep(sweep) if note}
+
+
 def labelled(paths: Sequence[Path], names: Sequence[str] | None) -> list[tuple[str, Path]]:
     """Return the label and the directory of each run. Files between them, as `*` finds in a sweep, are left out."""
     runs: list[tuple[str, Path]] = []
-    jobs_of = functools.cache(results.jobs)
     for path in [path for path in paths if path.is_dir()] or paths:
         if (path / NOTE).is_file():
             runs.append((jobs_of(path.parent).get(path, (path.parent.name, ""))[0], path))
