@@ -1,7 +1,9 @@
 """Statistics over runs, against SciPy, naive loops and numbers worked by hand."""
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from rl_runner.report import stats
 
 X = [np.array([3.0, 1.0, 2.0, 2.0]), np.array([0.0, 10.0, 4.0])]
 Y = [np.array([2.0, 0.5]), np.array([4.0, 4.0, -1.0, 20.0])]
+RLIABLE = json.loads((Path(__file__).parent / "rliable" / "numbers.json").read_text())
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 30])
@@ -46,6 +49,35 @@ def test_the_profile_counts_runs_above_a_threshold() -> None:
     naive = [sum(sum(v > t for v in s) / len(s) for s in X) / 2 for t in thresholds]
     np.testing.assert_allclose(stats.profile(X, thresholds), naive)
     assert stats.profile(X, thresholds)[0] == 1
+
+
+def of_environments(name: str) -> stats.Strata:
+    return list(np.array(RLIABLE["scores"][name]).T)
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_scores_and_intervals_are_those_of_rliable(name: str) -> None:
+    scores = of_environments(name)
+    for i, statistic in enumerate((stats.mean, stats.median, stats.iqm)):
+        assert statistic(scores) == pytest.approx(RLIABLE["mean, median, iqm"][name][i], abs=1e-12)
+        interval = stats.bootstrap(statistic, scores, 50_000)
+        np.testing.assert_allclose(interval, RLIABLE["their intervals"][name][i], atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_profiles_and_bands_are_those_of_rliable(name: str) -> None:
+    scores, thresholds = of_environments(name), np.array(RLIABLE["thresholds"])
+    np.testing.assert_allclose(stats.profile(scores, thresholds), RLIABLE["profiles"][name], atol=1e-12)
+    bands = stats.bootstrap(lambda drawn: stats.profile(drawn, thresholds), scores, 50_000)
+    np.testing.assert_allclose(np.transpose(bands), RLIABLE["their bands"][name], atol=0.01)
+
+
+def test_the_probability_of_improvement_is_that_of_rliable() -> None:
+    x, y = of_environments("x"), of_environments("y")
+    point, low, high = RLIABLE["improvement"]
+    assert stats.improvement(x, y) == pytest.approx(point, abs=1e-12)
+    both = stats.bootstrap(lambda drawn: stats.improvement(drawn[:4], drawn[4:]), [*x, *y], 50_000)
+    np.testing.assert_allclose(both, (low, high), atol=0.01)
 
 
 def test_the_bootstrap_of_three_runs_against_all_its_resamples() -> None:
