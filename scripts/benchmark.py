@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import os
 import resource
 import subprocess
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ from rich.table import Table
 from rl_runner import compute
 from rl_runner.build import jobs as build
 from rl_runner.build import saved
+from rl_runner.build.environments import environments
 from rl_runner.launch import tuned
 from rl_runner.replay.samplers import Prioritized, Uniform
-from rl_runner.types import Transition
+from rl_runner.types import Sampler, Transition
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ["stable-baselines3==2.9.2", "tianshou==2.0.1", "ale-py==0.12.1", "opencv-python-headless"]
@@ -86,7 +88,7 @@ def pong(words: list[str], steps: int, device: str = "cpu") -> Any:
     """Build Pong's training loop and take steps without learning; it learns afterwards."""
     compute.keep_freed_memory()
     cfg = saved.plain(tuned.compose(words))
-    envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
+    envs = environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
     loop: Any = build.learner_of(cfg, envs, torch.device(device)).loop()
     loop.learning_starts = 2**62
     while loop.replay.added < steps:
@@ -210,7 +212,7 @@ def scaling(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         times: dict[str, list[float]] = {name: [] for name in variants}
         for _ in range(1 + arguments.rounds):
             for name, (loop, steps) in variants.items():
-                times[name].append(timed(lambda loop=loop, steps=steps: take(loop, steps)) / steps)
+                times[name].append(timed(functools.partial(take, loop, steps)) / steps)
         for name, seconds in times.items():
             middle = float(np.median(seconds[1:]))
             rows.append({"variant": key, "value": name, "steps/s": f"{1 / middle:.0f}"})
@@ -260,21 +262,27 @@ def memory(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return [{"variant": name, "GB": f"{nbytes / 1e9:.2f}"} for name, nbytes in taken.items()]
 
 
+def draw(sampler: Sampler, size: int, rng: np.random.Generator) -> object:
+    """Draw a batch and return its weights."""
+    return sampler.weight(sampler.sample(size, 0, rng), 0)
+
+
 def replay(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Time samplers alone, full with a million rows."""
     rows, rng = 1_000_000, np.random.default_rng(0)
-    samplers = {"uniform": Uniform(), "prioritized": Prioritized(rows)}
+    prioritized = Prioritized(rows)
+    samplers: dict[str, Sampler] = {"uniform": Uniform(), "prioritized": prioritized}
     variants: dict[str, Callable[[], object]] = {}
     for name, sampler in samplers.items():
         sampler.add(np.arange(rows))
         sampler.update(np.arange(rows), torch.rand(rows))
         ids, priority = rng.integers(rows, size=arguments.batch_size), torch.rand(arguments.batch_size)
         variants |= {
-            f"{name}: sample": lambda s=sampler: s.weight(s.sample(arguments.batch_size, 0, rng), 0),
-            f"{name}: update": lambda s=sampler, i=ids, p=priority: s.update(i, p),
-            f"{name}: add": lambda s=sampler, i=ids[:1]: s.add(i),
+            f"{name}: sample": functools.partial(draw, sampler, arguments.batch_size, rng),
+            f"{name}: update": functools.partial(sampler.update, ids, priority),
+            f"{name}: add": functools.partial(sampler.add, ids[:1]),
         }
-    print(f"prioritized adds {samplers['prioritized'].nbytes / 1e6:.1f} MB at {rows:,} rows")
+    print(f"prioritized adds {prioritized.nbytes / 1e6:.1f} MB at {rows:,} rows")
     return in_turns(variants, 20 * arguments.rounds)
 
 
@@ -334,7 +342,7 @@ def trainer(python: str, library: str, task: str, device: str) -> Iterator[Calla
             process.kill()
 
 
-def in_turns(variants: dict[str, Callable[[], object]], rounds: int, warm_ups: int = 3) -> list[dict[str, Any]]:
+def in_turns(variants: Mapping[str, Callable[[], object]], rounds: int, warm_ups: int = 3) -> list[dict[str, Any]]:
     """Time all variants, one call each a round; return medians, and ratios to the first within the rounds."""
     for call in variants.values():
         for _ in range(warm_ups):

@@ -14,6 +14,7 @@ import argparse
 import csv
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,18 +44,23 @@ def main() -> None:
     torch.set_num_threads(1)
     cfg = saved.plain(tuned.compose(["agent=reinforce", "env=cartpole", "num_threads=1"]))
     with tempfile.TemporaryDirectory() as run:
-        loop = jobs.train_job(cfg, RunDirectory(Path(run))).loop
+        loop: Any = jobs.train_job(cfg, RunDirectory(Path(run))).loop
     while loop.clock.steps < given.steps or loop.rollout:
         loop.step()
     agent = loop.agent
     rollouts: list[Rollout] = []
-    agent.learn = lambda rollout, step: rollouts.append(rollout) or ()
+
+    def keep(rollout: Rollout, step: int) -> tuple[()]:
+        rollouts.append(rollout)
+        return ()
+
+    agent.learn = keep
     while len(rollouts) < given.episodes:
         loop.step()
     half = len(rollouts) // 2
     fit(agent, rollouts[:half])
     rollouts = rollouts[half:]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for returns, baseline in VARIANTS:
         variance, noise = measure(agent, rollouts, returns, baseline)
         rows.append({"returns": returns, "baseline": baseline, "variance": variance, "noise_to_signal": noise})
@@ -91,7 +97,7 @@ def measure(agent: REINFORCE, rollouts: list[Rollout], returns: str, baseline: s
     gradients = []
     for rollout, credit in zip(rollouts, credits, strict=True):
         log_prob, _, value = agent.evaluate(agent.rows(rollout))
-        subtracted = {"none": 0.0, "mean": mean, "value": value.detach()}[baseline]
+        subtracted = {"none": torch.zeros(()), "mean": mean, "value": value.detach()}[baseline]
         loss = -(log_prob * (credit - subtracted)).sum()
         gradients.append(torch.cat([g.ravel() for g in torch.autograd.grad(loss, policy)]))
     all_of_them = torch.stack(gradients).double()

@@ -59,11 +59,12 @@ def rlrun(task: str, name: str, device: str) -> Iterator[None]:
     from rl_runner import compute
     from rl_runner.build import jobs as build
     from rl_runner.build import saved
+    from rl_runner.build.environments import environments
     from rl_runner.launch import tuned
 
     cfg = saved.plain(tuned.compose([*RECIPE[task], *OURS[name]]))
     compute.keep_freed_memory()
-    envs = build.environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
+    envs = environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
     compute.set_threads(cfg["num_threads"], envs.observation_space)
     loop = build.learner_of(cfg, envs, torch.device(device)).loop()
     while True:

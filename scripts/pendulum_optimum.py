@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -59,7 +60,8 @@ def tables() -> list[Array]:
 
 def main(file: Path) -> None:
     """Play the episodes of an evaluation by the tables."""
-    env, costs, torques, returns = gym.make("Pendulum-v1"), tables(), np.linspace(-2, 2, 81), []
+    env: Any = gym.make("Pendulum-v1")
+    costs, torques, returns = tables(), np.linspace(-2, 2, 81), list[float]()
     for row in json.loads(file.read_text(encoding="utf-8"))["per_episode"]:
         env.reset(seed=row["seed"])
         returns.append(0.0)

@@ -33,7 +33,7 @@ def die(message: str) -> NoReturn:
 try:
     from rl_runner.report import curves, pictures, results
     from rl_runner.run import notes
-    from rl_runner.run.files import NOTE
+    from rl_runner.run.files import NOTE, TABLE
 except ImportError as e:
     die(f"needs rlrun and matplotlib: pip install 'rlrun[plot]' ({e})")
 
@@ -94,7 +94,7 @@ def labelled(paths: Sequence[Path], names: Sequence[str] | None) -> list[tuple[s
     for path in [path for path in paths if path.is_dir()] or paths:
         if (path / NOTE).is_file():
             runs.append((jobs_of(path.parent).get(path, (path.parent.name, ""))[0], path))
-        elif not (path / curves.TABLE).exists() and (jobs := jobs_of(path)):
+        elif not (path / TABLE).exists() and (jobs := jobs_of(path)):
             finished = [(label, run) for run, (label, state) in jobs.items() if state == notes.FINISHED]
             if len(finished) < len(jobs):
                 print(
