@@ -66,6 +66,7 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
     if isinstance(e, MissingConfigException) and e.missing_cfg_file:
         group, _, option = e.missing_cfg_file.rpartition("/")
         if package := PLUGINS.get(f"{group}={option}"):
+            option = option.replace("submitit_slurm", "slurm")  # which includes it
             return f"{group}={option} is not installed: pip install {package}"
         return hints.unknown_choice(group, option, list(e.options or []))
     if isinstance(e, OverrideParseException):

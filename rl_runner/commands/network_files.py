@@ -91,7 +91,10 @@ def write_onnx(agent: HasOutputs, obs: Array, path: Path) -> None:
 
 def write_weights(network: nn.Module, path: Path) -> None:
     """Write the parameters and buffers of a network as safetensors, by their names in its `state_dict`."""
+    path.touch()  # with the permissions of other new files, where safetensors gives them to the owner alone
+    permissions = path.stat().st_mode
     package("safetensors.torch", "export", "export").save_model(network, str(path), metadata={"format": "pt"})
+    path.chmod(permissions)
 
 
 def check_onnx(path: Path, agent: HasOutputs, obs: Array) -> Checked | None:

@@ -153,8 +153,11 @@ def starved_replay(run: Trained) -> Iterator[Finding]:
         return
     rows = min(updates[0], capacity)
     if rows < MEMORY * batch:
-        why = f"transitions for batches of {batch:,}: after {updates[1]:,.0f} updates each was learned from many times"
-        yield Finding("replay", rows, why, f"use replay.capacity={MEMORY * batch:,} or more", step=updates[0])
+        many = f"after {updates[1]:,.0f} updates each was learned from many times"
+        why = f"is the number of its transitions, few for batches of {batch:,}: {many}"
+        larger = f"replay.capacity={MEMORY * batch:,}"
+        right = larger if capacity < MEMORY * batch else f"more total_steps, or learning_starts={MEMORY * batch:,}"
+        yield Finding("replay", rows, why, f"use {right} or more", step=updates[0])
 
 
 def dead_units(run: Trained) -> Iterator[Finding]:

@@ -6,11 +6,12 @@ A job that fails or dies does not affect the others. When this process is stoppe
 from __future__ import annotations
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from rl_runner.run import notes
 
 
 class Processes(Launcher):
-    """Runs the jobs of a sweep in processes of their own.
+    """Runs the jobs of a sweep in processes of their own, which share the CPU cores and take the GPUs in turn.
 
     Args:
         n_jobs: how many run at the same time; -1: as many as there are CPU cores.
@@ -57,7 +58,10 @@ class Processes(Launcher):
                     returned[number] = launchers.returned(last_return(run))
                     continue
                 print(f"job {number}: {', '.join(told)}; output: {log}", flush=True)
-                running.append(Job(number, log, self.context, self._configuration(number, overrides), self.task))
+                place = min(set(range(self.n_jobs)) - {job.place for job in running})
+                config = self._configuration(number, overrides)
+                with _environment(share(place, self.n_jobs, str(config.get("device")), os.environ, gpus())):
+                    running.append(Job(number, place, log, self.context, config, self.task))
             wait([thing for job in running for thing in (job.answer, job.process.sentinel)])
             for job in [job for job in running if job.ended()]:
                 running.remove(job)
@@ -76,14 +80,17 @@ class Job:
 
     Args:
         number: the number of the job.
+        place: among those that run at the same time, from 0 on.
         log: file that all output is appended to.
         context: Hydra's.
         config: the job's configuration.
         task: runs the job.
     """
 
-    def __init__(self, number: int, log: Path, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
-        self.number, self.log = number, log
+    def __init__(
+        self, number: int, place: int, log: Path, context: HydraContext, config: DictConfig, task: TaskFunction
+    ) -> None:
+        self.number, self.place, self.log = number, place, log
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads, held or not
         self.answer, theirs = spawn.Pipe(duplex=False)
         self.process = spawn.Process(target=_run_job, args=(str(log), context, config, task, theirs))
@@ -103,6 +110,47 @@ class Job:
             result = None
         self.process.join()
         return result
+
+
+def share(place: int, jobs: int, device: str, told: Mapping[str, str], gpus: int) -> dict[str, str]:
+    """Return the environment variables that give a job its share of the CPU cores and one GPU.
+
+    Args:
+        place: of the job among those that run at the same time, from 0 on.
+        jobs: how many may run at the same time.
+        device: that the job was told; cuda:1 and others with a number are left alone.
+        told: the environment variables that the user has set; OMP_NUM_THREADS is left alone.
+        gpus: how many the machine has.
+    """
+    found = {}
+    if "OMP_NUM_THREADS" not in told:
+        found["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    names = told["CUDA_VISIBLE_DEVICES"].split(",") if "CUDA_VISIBLE_DEVICES" in told else list(map(str, range(gpus)))
+    if device in ("auto", "cuda") and gpus > 1:
+        found["CUDA_VISIBLE_DEVICES"] = names[place % gpus]
+    return found
+
+
+def gpus() -> int:
+    """Return how many GPUs torch sees here."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while: a process that is started meanwhile has them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _run_job(log: str, context: HydraContext, config: DictConfig, task: TaskFunction, answer: Any) -> None:

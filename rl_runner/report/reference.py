@@ -58,6 +58,8 @@ def differences(score: Published, config: dict[str, Any]) -> list[str]:
         found.append(f"{stated}, here {config.get('env.sticky'):g}")
     if re.search(r"\btrain|last 100 training", said):
         found.append("training returns, here evaluations")
+    elif not re.search(r"\beval|greedy|episode|\btrack|\bbest|games", said):
+        found.append("training or evaluation not stated")
     if "best" in said.split(", ")[-1] or "best of" in said or re.search(r"\bbest\b", score.agent):
         found.append("best chosen, here the agent at the end")
     epsilon = re.search(r"eval eps ([\d.]+)", said)

@@ -137,7 +137,7 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
             cells: list[str] = []
             for name in MEASURES:
                 mean, half = mean_and_ci(row.measured(name)) if seeds else (math.nan, math.nan)
-                cells += [f"{mean:.10g}" if seeds else "", f"{half:.10g}" if seeds > 1 else ""]
+                cells += [f"{mean:.10g}" if seeds else "", f"{half:.10g}" if seeds >= LEAST_RUNS else ""]
             table.writerow([row.label, " ".join(row.overrides), seeds, len(row.jobs) - seeds, *cells])
 
 

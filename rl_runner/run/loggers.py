@@ -106,6 +106,8 @@ class MLflow:
 
     def start(self, run: Path, config: Mapping[str, object], tags: Sequence[str], id: str | None) -> str:
         """See `Logger`."""
+        if self._uri and ("://" not in self._uri or self._uri.startswith("file:")):
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # or MLflow 3 refuses a directory
         self._client = client = self._mlflow.MlflowClient(tracking_uri=self._uri)
         if id is None:
             known = client.get_experiment_by_name(self._experiment)

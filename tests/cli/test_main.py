@@ -469,6 +469,11 @@ def test_a_plugin_that_is_not_installed(missing: str, package: str) -> None:
     assert line == f"hydra/{missing.replace('/', '=')} is not installed: pip install {package}"
 
 
+def test_the_launcher_that_slurm_includes_goes_by_the_word_that_is_typed() -> None:
+    line = failures.explain(VERBS["train"], [], MissingConfigException("", "hydra/launcher/submitit_slurm", ["basic"]))
+    assert line == "hydra/launcher=slurm is not installed: pip install 'rlrun[slurm]'"
+
+
 def test_a_sweep_of_evaluations_has_no_table(trained: Path, workdir: Path) -> None:
     done = rlrun("eval", str(trained), "-m", "seed=1,2", "episodes=1")
     assert done.code == 0, done

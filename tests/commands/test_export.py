@@ -58,6 +58,7 @@ def test_the_directory(trained: Path) -> None:
     assert "on 64 observations, in batches of 1, 3 and 32: |Δq| ≤ " in done.out
     assert done.out.endswith("push it:  hf upload YOUR_NAME/dqn-CartPole-v1 new/exported .\n")
     out = Path("new/exported")
+    assert len({(out / name).stat().st_mode for name in ("model.onnx", "model.safetensors", "README.md")}) == 1
     session = ort.InferenceSession(str(out / "model.onnx"))
     obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     q, action = session.run(["q", "action"], {"obs": obs})

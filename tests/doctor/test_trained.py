@@ -61,7 +61,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
         {"exploration": {"_target_": "rl_runner.exploration.Greedy"}},
         "exploration: Greedy at step 10,000 with a network without noisy layers",
     ),
-    ({"replay": {"capacity": 300}}, "replay: 300 at step 10,000 transitions for batches of 32"),
+    ({"replay": {"capacity": 300}}, "replay: 300 at step 10,000 is the number of its transitions, few"),
     ({"seen": played(dead=96)}, "dead units in torso.1: 0.96 at step 10,000 of its 100 units are 0"),
     (
         {"seen": played(values=8.0)},
@@ -83,6 +83,14 @@ def test_what_is_no_fault() -> None:
     assert findings(seen=played(values=7.4)) == []
     assert findings(seen=played(values=-5.0)) == []  # too low is no over-estimation
     assert findings(seen=played(values=50.0, returns=5.0)._replace(values=np.empty(0), returns=np.empty(0))) == []
+
+
+def test_a_short_run_needs_no_larger_replay_memory() -> None:
+    short = {"learn/updates": [(300, 100.0)]}
+    (found,) = findings(short, steps=300)
+    assert found.endswith("use more total_steps, or learning_starts=320 or more")
+    (found,) = findings(short, steps=300, replay={"capacity": 300})
+    assert found.endswith("use replay.capacity=320 or more")
 
 
 def test_weights_that_are_not_finite() -> None:

@@ -1,8 +1,12 @@
 """hydra/launcher=processes: a dead job is one failed job, a signal stops all, and nothing is lost."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
+import pytest
+
+from rl_runner.launch import processes
 from tests.commandline import rlrun
 from tests.traps import curves, set_trap, state
 
@@ -45,3 +49,41 @@ def test_a_signal_stops_all_jobs_saved(workdir: Path) -> None:
     stopped = [note.parent for note in begun if (note.parent / "checkpoints/latest").exists()]
     assert {state(run) for run in stopped} == {"were interrupted"}
     assert all("stopped and saved" in (run / "train.log").read_text() for run in stopped)
+
+
+@pytest.mark.parametrize(
+    ("place", "jobs", "device", "told", "gpus", "found"),
+    [
+        (0, 3, "auto", {}, 0, {"OMP_NUM_THREADS": "2"}),
+        (0, 9, "cpu", {}, 2, {"OMP_NUM_THREADS": "1"}),
+        (2, 8, "auto", {}, 2, {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0"}),
+        (1, 8, "cuda", {"OMP_NUM_THREADS": "3"}, 2, {"CUDA_VISIBLE_DEVICES": "1"}),
+        (1, 8, "auto", {"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "5,7"}, 2, {"CUDA_VISIBLE_DEVICES": "7"}),
+        (1, 8, "cuda:1", {"OMP_NUM_THREADS": "3"}, 2, {}),
+    ],
+)
+def test_the_share_of_a_job(
+    place: int,
+    jobs: int,
+    device: str,
+    told: dict[str, str],
+    gpus: int,
+    found: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert processes.share(place, jobs, device, told, gpus) == found
+
+
+def test_jobs_share_the_cores_and_take_the_gpus_in_turn(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = set_trap(workdir, "nothing")
+    names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+    with open("trapped.py", "a") as file:
+        file.write(f'open(f"{{os.getpid()}}.seen", "w").write(" ".join(map(os.environ.get, {names})))\n')
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(processes, "gpus", lambda: 2)
+    assert rlrun(*SWEEP, "seed=1,2", *words, "device=auto").code == 0
+    assert sorted(file.read_text() for file in Path().glob("*.seen")) == ["4 0", "4 1"]
+    assert not set(names) & set(os.environ)

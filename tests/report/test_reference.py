@@ -21,10 +21,11 @@ def test_other_versions_of_an_environment_are_found() -> None:
 @pytest.mark.parametrize(
     ("protocol", "frames", "changes", "differs"),
     [
-        ("no sticky", "40000000", {}, []),
-        ("no sticky", "40000000", {"env.sticky": 0.25}, ["sticky 0, here 0.25"]),
+        ("no sticky, greedy", "40000000", {}, []),
+        ("no sticky", "40000000", {}, ["training or evaluation not stated"]),
+        ("no sticky, greedy", "40000000", {"env.sticky": 0.25}, ["sticky 0, here 0.25"]),
         ("sticky 0.25, train return", "40000000", {}, ["sticky 0.25, here 0", "training returns, here evaluations"]),
-        ("", "40000000", {}, ["stickiness not stated, here 0"]),
+        ("", "40000000", {}, ["stickiness not stated, here 0", "training or evaluation not stated"]),
         (
             "no sticky, eval eps 0.05",
             "10000000",
@@ -32,7 +33,7 @@ def test_other_versions_of_an_environment_are_found() -> None:
             ["eval epsilon 0.05, here 0", "10,000,000 frames, here 40,000,000"],
         ),
         ("no sticky, best", "40000000", {}, ["best chosen, here the agent at the end"]),
-        ("no sticky", "", {}, ["budget not stated"]),
+        ("no sticky, greedy", "", {}, ["budget not stated"]),
     ],
 )
 def test_protocols(protocol: str, frames: str, changes: dict[str, object], differs: list[str]) -> None:

@@ -186,6 +186,7 @@ def test_two_seeds_have_no_interval(tmp_path: Path, capsys: pytest.CaptureFixtur
         a_job(tmp_path / f"{seed}", f"network=mlp seed={seed}", {100: value})
     sweep.report(tmp_path)
     assert "5.000 ± -" in capsys.readouterr().out
+    assert (table(tmp_path)[0]["last_mean"], table(tmp_path)[0]["last_ci95"]) == ("5", "")
 
 
 def test_lengths_that_differ_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

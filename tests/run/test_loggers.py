@@ -215,7 +215,8 @@ def test_wandb_offline(tmp_path: Path) -> None:
 
 def test_mlflow_file_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")  # so that it is as before when the test ends
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
     uri = str(tmp_path / "store")
     for resumed in (False, True):
         made = Sender(MLflow(tracking_uri=uri), tmp_path)
