@@ -147,7 +147,12 @@ PLAIN = {
             summary="list runs: state, steps, returns, what differs, disk; rlrun runs rm RUN removes some",
             usage="[DIR ...] [options]   or   rm RUN [RUN ...] [--yes]   DIR: default outputs",
             options=(
-                Option("--where", "only runs with this value; may be repeated", metavar="KEY=VALUE", action="append"),
+                Option(
+                    "--where",
+                    "only runs with this value; also steps, last, best, and <, <=, >, >= for =; may be repeated",
+                    metavar="KEY=VALUE",
+                    action="append",
+                ),
                 Option(
                     "--state",
                     "only those in these states, such as finished or pruned",

@@ -6,6 +6,8 @@ import datetime
 import fnmatch
 import json
 import math
+import operator
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -30,26 +32,21 @@ class Entry(NamedTuple):
     changed: float  # when it last wrote, in seconds since 1970
     disk: int  # bytes
 
-    @property
-    def last(self) -> float:
-        """The mean return of its last evaluation; NaN: none."""
-        values = self.run.evaluations.values
-        return float(values[-1]) if len(values) else math.nan
 
-    @property
-    def best(self) -> float:
-        """The mean return of its best evaluation; NaN: none."""
-        values = self.run.evaluations.values
-        return float(values.max()) if len(values) else math.nan
-
-
+NUMBERS: dict[str, Callable[[Run], float]] = {
+    "steps": lambda run: run.step,
+    "last": lambda run: run.last,
+    "best": lambda run: run.best,
+}
+CONDITION = re.compile(r"([^<>=]+)(<=|>=|<|>|=)(.*)", re.DOTALL)
+COMPARED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 SORTED: dict[str, Callable[[Entry], Any]] = {
     "age": lambda entry: -entry.changed,
     "run": lambda entry: str(entry.run.path),
     "state": lambda entry: entry.run.state,
     "steps": lambda entry: entry.run.step,
-    "last": lambda entry: entry.last,
-    "best": lambda entry: entry.best,
+    "last": lambda entry: entry.run.last,
+    "best": lambda entry: entry.run.best,
     "disk": lambda entry: entry.disk,
 }
 
@@ -59,7 +56,8 @@ def listed(names: Sequence[str], where: Sequence[str], states: Sequence[str], so
 
     Args:
         names: the places.
-        where: key=value, all of which must hold; a value may be a pattern.
+        where: conditions that must all hold: a key of the configuration or one of NUMBERS, then =, <, <=, > or >=, then
+            a value. After =, it may be a pattern.
         states: of which a run has one; none: any.
         sort: one of SORTED or a key; with a "-" before it, descending.
 
@@ -95,13 +93,19 @@ def _read(path: Any) -> Run | None:
 
 
 def _holds(run: Run, condition: str, known: Sequence[str]) -> bool:
-    key, equals, value = condition.partition("=")
-    if not equals:
-        raise UserError(f"--where: must be key=value, got {condition!r}")
-    if key not in known:
-        raise UserError(f"--where: {groups.unknown_key(key, known)}")
-    own = run.config.get(key)
-    return any(_same(one, value) for one in (own if isinstance(own, list) else [own]))
+    if not (found := CONDITION.fullmatch(condition)):
+        raise UserError(f"--where: must be KEY=VALUE, or <, <=, > or >= in place of =, got {condition!r}")
+    key, sign, value = found.groups()
+    if key not in NUMBERS and key not in known:
+        raise UserError(f"--where: {groups.unknown_key(key, [*NUMBERS, *known])}")
+    own = NUMBERS[key](run) if key in NUMBERS else run.config.get(key)
+    if sign == "=":
+        return any(_same(one, value) for one in (own if isinstance(own, list) else [own]))
+    try:
+        bound = float(value.replace("_", ""))
+    except ValueError:
+        raise UserError(f"--where: {condition}: {value!r} is no number") from None
+    return isinstance(own, (int, float)) and bool(COMPARED[sign](own, bound))
 
 
 def _same(own: Any, value: str) -> bool:
@@ -142,7 +146,7 @@ class _Ordered:
 def record(entry: Entry) -> State:
     """Return an entry as plain data."""
     run, evaluations = entry.run, entry.run.evaluations
-    numbers = {"last_return": entry.last, "best_return": entry.best}
+    numbers = {"last_return": entry.run.last, "best_return": entry.run.best}
     return {
         "run": str(run.path),
         "state": run.state,
@@ -174,8 +178,8 @@ def _columns(entries: Sequence[Entry]) -> list[Column]:
     columns = {
         "state": [entry.run.state for entry in entries],
         "steps": [f"{entry.run.step:,}" for entry in entries],
-        "last": [_number(entry.last) for entry in entries],
-        "best": [_number(entry.best) for entry in entries],
+        "last": [_number(entry.run.last) for entry in entries],
+        "best": [_number(entry.run.best) for entry in entries],
         "differs": [_few(entry.differs) for entry in entries],
         "disk": [size(entry.disk) for entry in entries],
         "age": [age(now - entry.changed) for entry in entries],

@@ -54,6 +54,18 @@ class Run(NamedTuple):
         return Series(logged.steps[finite], logged.values[finite])
 
     @property
+    def last(self) -> float:
+        """The mean return of its last evaluation; NaN: none."""
+        values = self.evaluations.values
+        return float(values[-1]) if len(values) else math.nan
+
+    @property
+    def best(self) -> float:
+        """The mean return of its best evaluation; NaN: none."""
+        values = self.evaluations.values
+        return float(values.max()) if len(values) else math.nan
+
+    @property
     def step(self) -> int:
         """The last step that it logged; 0 if there is none."""
         return max((points[-1][0] for points in self.table.values()), default=0)

@@ -313,7 +313,7 @@ def test_a_sweep(workdir: Path) -> None:
     assert (row["seeds"], row["seeds_missing"]) == ("2", "0")
     assert row["configuration"] == " ".join(["env=cartpole", "network=mlp", *SHORT])
     assert float(row["last_mean"]) == sum(returns) / 2
-    assert float(row["last_ci95"]) == pytest.approx(12.706205 * abs(returns[0] - returns[1]) / 2)
+    assert row["last_ci95"] == ""  # of two seeds
     assert f"{sweep.relative_to(workdir)}: 2 of 2 runs finished\n" in done.out
     done = rlrun("eval", str(sweep / "1_seed=2"), "episodes=1")  # its name holds a "="
     assert done.code == 0, done

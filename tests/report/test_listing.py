@@ -38,6 +38,13 @@ def names(outputs: str, where: tuple[str, ...] = (), states: tuple[str, ...] = (
         (["agent.double=false", "seed=1"], "b"),
         (["stop.return=null"], "abc"),
         (["seed=5"], ""),
+        (["last>=3"], "ab"),
+        (["last>3"], "b"),
+        (["best=5"], "a"),
+        (["steps<=1_00"], "bc"),
+        (["last<100"], "ab"),  # c was never evaluated
+        (["optimizer.lr<0.001"], "b"),
+        (["agent.name>1"], ""),
     ],
 )
 def test_where(outputs: str, where: list[str], found: str) -> None:
@@ -71,7 +78,8 @@ def test_states(outputs: str) -> None:
     ("words", "says"),
     [
         ({"where": ("lr=1",)}, "--where: no run has a key 'lr'; did you mean optimizer.lr?"),
-        ({"where": ("seed",)}, "--where: must be key=value, got 'seed'"),
+        ({"where": ("seed",)}, "--where: must be KEY=VALUE, or <, <=, > or >= in place of =, got 'seed'"),
+        ({"where": ("last>high",)}, "--where: last>high: 'high' is no number"),
         (
             {"states": ("done",)},
             "--state: there is no 'done'; there is running, finished, pruned, interrupted, failed, killed",
