@@ -1,6 +1,8 @@
 """hydra/sweeper=optuna: whole searches of tiny runs."""
 
 import csv
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from rl_runner.launch import launchers, tuned
 from rl_runner.report.curves import last_return
 from tests.commandline import refused, rlrun
-from tests.traps import state
+from tests.traps import curves, set_trap, state
 
 TINY = ["agent=q_learning", "env=frozenlake", "total_steps=200", "eval.every_steps=50", "eval.episodes=1"]
 SEARCH = ["train", "-m", "hydra/sweeper=optuna", "hydra.sweep.dir=sw", *TINY, "num_threads=1"]
@@ -123,3 +125,24 @@ def test_a_signal_leaves_the_trial_to_the_next_start(workdir: Path, monkeypatch:
     done = rlrun(*SEARCH, *words)
     assert (done.code, done.err) == (0, ""), done
     assert [row["state"] for row in table()] == ["finished", "finished"]
+
+
+def test_of_two_workers_one_is_killed_and_the_trials_are_those_of_a_search_that_was_not(workdir: Path) -> None:
+    pytest.importorskip("optuna")
+    words = ["hydra.sweeper.sampler=grid", "optimizer.lr=choice(1e-4,1e-3,1e-2,1e-1)", *set_trap(workdir, "kill")]
+    command = ["train", "-m", "hydra/sweeper=optuna", *words]
+    workers = [
+        subprocess.Popen([sys.executable, "-m", "rl_runner", *command, "hydra.sweep.dir=sw"], stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert sorted(worker.wait(timeout=120) for worker in workers) == [-signal.SIGKILL, 0]
+    assert Path("sprung").exists()
+    done = rlrun(*command, "hydra.sweep.dir=sw")  # takes up what the other worker left, if anything
+    assert (done.code, done.err) == (0, ""), done
+    assert [row["state"] for row in table()] == ["finished"] * 4
+
+    assert rlrun(*command, "hydra.sweep.dir=alone").code == 0
+    rates = {row["optimizer.lr"] for row in table()}
+    assert len(rates) == 4
+    ours, theirs = (sorted(map(curves, Path(name).glob("trial_*"))) for name in ("sw", "alone"))
+    assert ours == theirs
