@@ -2,8 +2,10 @@
 
 import contextlib
 import csv
+import io
 import itertools
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,17 +19,24 @@ from rl_runner.run import notes
 PLOT = Path(__file__).parents[1] / "scripts" / "plot.py"
 
 
-def plot(*args: object, fails: bool = False, **env: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(PLOT), *map(str, args)],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == (2 if fails else 0), done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr if fails else done.stdout
+def run_script(*args: object) -> tuple[int, str, str]:
+    """Run the script in this process, and return its exit code, its output and its errors."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(PLOT), *map(str, args)])
+        try:
+            runpy.run_path(str(PLOT), run_name="__main__")
+            code: object = 0
+        except SystemExit as e:
+            code = e.code
+    assert isinstance(code, int)
+    return code, out.getvalue(), err.getvalue()
+
+
+def plot(*args: object, fails: bool = False) -> str:
+    code, out, err = run_script(*args)
+    assert code == (2 if fails else 0), out + err
+    return err if fails else out
 
 
 def a_run(
@@ -136,8 +145,8 @@ def test_evaluations_at_different_steps_are_left_out(tmp_path: Path) -> None:
     one = a_run(tmp_path / "dqn" / "s0", {100: 0.0, 200: 1.0}, {100: (1.0, 0.0)})
     two = a_run(tmp_path / "dqn" / "s1", {100: 0.0, 200: 1.0}, {150: (1.0, 0.0)})
     out = tmp_path / "curve.png"
-    done = subprocess.run([sys.executable, PLOT, one, two, "--out", out], capture_output=True, text=True, timeout=60)
-    assert done.stderr == "plot: dqn: its runs were evaluated at different steps; evaluations are left out\n"
+    _, _, err = run_script(one, two, "--out", out)
+    assert err == "plot: dqn: its runs were evaluated at different steps; evaluations are left out\n"
     assert set(numbers(out)) == {("dqn", "train")}
 
 
@@ -226,6 +235,9 @@ def test_mistakes_are_named(tmp_path: Path, options: list[str], message: str) ->
 
 def test_without_matplotlib_the_cure_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')\n")
-    said = plot("run", "--out", "a.png", fails=True, PYTHONPATH=str(tmp_path))
-    assert said.count("\n") == 1
-    assert "pip install 'rlrun[plot]'" in said
+    command = [sys.executable, PLOT, "run", "--out", "a.png"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'rlrun[plot]'" in done.stderr
