@@ -122,13 +122,17 @@ class Categorical:
         The probability of a return between two fixed ones is divided in proportion to nearness. A return beyond the
         ends counts as the end.
         """
-        returns = self.returns(reward.device)
-        moved = (reward[:, None] + discount[:, None] * returns).clamp(self.low, self.high)  # (B, M)
-        position = (moved - self.low) / self.spacing  # (B, M) in atoms, 0 to M - 1
-        atoms = torch.arange(self.outputs_per_action, device=reward.device)
-        distance = position[:, None, :] - atoms[:, None]  # (B, to, from)
-        nearness = distance.abs_().neg_().add_(1).clamp_(min=0)  # in place: this is most of the memory of an update
-        shared = (nearness @ probability[:, :, None]).squeeze(-1)
+        moved = (reward[:, None] + discount[:, None] * self.returns(reward.device)).clamp_(
+            self.low, self.high
+        )  # (B, M)
+        position = (moved.clamp_(self.low, self.high) - self.low) / self.spacing  # in atoms, 0 to M - 1
+        below = position.floor()
+        above_share = (position - below) * probability
+        atom, last = below.long(), self.outputs_per_action - 1
+        shared = torch.zeros_like(probability).scatter_add_(1, atom, probability - above_share)
+        shared.scatter_add_(
+            1, (atom + 1).clamp_(max=last), above_share
+        )  # beyond the last atom there is nothing to share
         return shared / shared.sum(dim=1, keepdim=True)  # the sum is 1 up to rounding
 
 

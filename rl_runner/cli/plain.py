@@ -149,7 +149,7 @@ PLAIN = {
             options=(
                 Option(
                     "--where",
-                    "only runs with this value; also steps, last, best, and <, <=, >, >= for =; may be repeated",
+                    "only runs with this value; also steps, last, best; also <, <=, >, >=; may be repeated",
                     metavar="KEY=VALUE",
                     action="append",
                 ),
