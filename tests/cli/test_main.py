@@ -469,6 +469,24 @@ def test_a_plugin_that_is_not_installed(missing: str, package: str) -> None:
     assert line == f"hydra/{missing.replace('/', '=')} is not installed: pip install {package}"
 
 
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("jobli", "did you mean joblib?"),
+        ("submitit_locl", "did you mean submitit_local?"),
+        ("Ray", "did you mean ray?"),
+        (
+            "foo",
+            "there is basic, joblib, submitit_local (pip install 'rlrun[slurm]'), submitit_slurm (pip install "
+            "'rlrun[slurm]'), ray (pip install 'rlrun[ray]'), ray_aws (pip install 'rlrun[ray]')",
+        ),
+    ],
+)
+def test_an_unknown_launcher_is_told_with_those_that_can_be_installed(typed: str, says: str) -> None:
+    error = MissingConfigException("", f"hydra/launcher/{typed}", ["basic", "joblib"])
+    assert failures.explain(VERBS["train"], [], error) == f"hydra/launcher: there is no {typed!r}; {says}"
+
+
 def test_the_launcher_that_slurm_includes_goes_by_the_word_that_is_typed() -> None:
     line = failures.explain(VERBS["train"], [], MissingConfigException("", "hydra/launcher/submitit_slurm", ["basic"]))
     assert line == "hydra/launcher=slurm is not installed: pip install 'rlrun[slurm]'"
