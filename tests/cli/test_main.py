@@ -348,6 +348,24 @@ def test_a_failing_job_leaves_the_others_alone(workdir: Path) -> None:
     assert "env=frozenlake network=nature_cnn: 1 of 1 seeds failed, not in the numbers: default\n" in done.out
 
 
+def test_the_same_sweep_again_reruns_failed_jobs(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["train", "-m", "seed=1,2", "hydra.sweep.dir=sw", *SHORT]
+    real = train.train
+
+    def failing(job: train.TrainJob, **how: Any) -> TrainResult:
+        if job.config["seed"] == 2:
+            raise RuntimeError("out of luck")
+        return real(job, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train", failing)
+        assert rlrun(*command).code == 1
+    done = rlrun(*command)
+    assert (done.code, done.err) == (0, "")
+    assert "sw/0_seed=1: finished already, nothing to do" in done.out
+    assert json.loads((workdir / "sw/1_seed=2/job.json").read_text())["state"] == "finished"
+
+
 def test_a_sweep_shows_the_traceback_of_a_bug(workdir: Path) -> None:
     (workdir / "broken_pkg2.py").write_text("class Net:\n    def __init__(self, space):\n        1 / 0\n")
     done = rlrun("train", "-m", "network/torso._target_=broken_pkg2.Net,rl_runner.networks.torsos.MLP", *SHORT)
