@@ -1,6 +1,7 @@
 """Which signals a run handles."""
 
 import signal
+import threading
 
 import pytest
 
@@ -21,5 +22,13 @@ def test_those_that_nobody_handles_and_those_of_a_sweep(monkeypatch):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
     signal.signal(signal.SIGUSR1, lambda *_: None)  # a cluster's
     assert signals.unhandled() == [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2]
-    monkeypatch.setattr(signals, "of_sweep", {signal.SIGUSR1})
+    monkeypatch.setattr(signals, "of_command", {signal.SIGUSR1})
     assert signals.unhandled() == [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
+
+
+def test_outside_the_main_thread_there_are_none():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(signals.unhandled()))
+    thread.start()
+    thread.join()
+    assert found == [[]]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from rl_runner.build import checks
+from rl_runner.doctor.finding import gigabytes
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.loops.rollout import RolloutLoop
@@ -68,10 +69,6 @@ def _tuned(cfg: State) -> Facts:
     return [("tuned", f"{file}{', without ' if unused else ''}{', '.join(unused)}")]
 
 
-def _gigabytes(n: int) -> str:
-    return f"{n / 1e9:.2f} GB" if n >= 1e8 else f"{n / 1e6:.1f} MB"
-
-
 def _protocol(backend: Backend) -> str:
     return "  ".join(f"{k}={v}" for k, v in backend.protocol.items())
 
@@ -84,8 +81,8 @@ def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> Facts:
     if isinstance(loop, ReplayLoop):
         storage = loop.replay.storage
         capacity, written = cfg["replay"]["capacity"], checks.rows_written(cfg)
-        used = f", of which this run writes {_gigabytes(storage.nbytes * written // capacity)}"
-        size = f"{capacity:,} rows, {_gigabytes(storage.nbytes)}{used if written < capacity else ''}"
+        used = f", of which this run writes {gigabytes(storage.nbytes * written // capacity)}"
+        size = f"{capacity:,} rows, {gigabytes(storage.nbytes)}{used if written < capacity else ''}"
         facts.append(("replay", size))
     if isinstance(loop, RolloutLoop):
         whole = f"{loop.episodes:,} whole episode{'s' if loop.episodes > 1 else ''}"

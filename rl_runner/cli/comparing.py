@@ -28,7 +28,7 @@ def compare(options: argparse.Namespace) -> None:
         raise UserError(f"--plot: must end in {', '.join(comparison.PICTURES)}, got {options.plot!r}")
     by = [key for key in (options.by or "").split(",") if key]
     found = comparing.compare(options.names, by, options.threshold, options.resamples)
-    comparison.show(make_console(), found, options.reference)
+    comparison.show(make_console(), found, options.reference, options.csv, options.html)
     if options.csv:
         _written("--csv", Path(options.csv), lambda path: comparison.write(path, found))
     if options.plot:

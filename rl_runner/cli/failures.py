@@ -68,7 +68,8 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
         if package := PLUGINS.get(f"{group}={option}"):
             option = option.replace("submitit_slurm", "slurm")  # which includes it
             return f"{group}={option} is not installed: pip install {package}"
-        return hints.unknown_choice(group, option, list(e.options or []))
+        plugins = {name.removeprefix(f"{group}="): pip for name, pip in PLUGINS.items() if name.startswith(f"{group}=")}
+        return hints.unknown_choice(group, option, list(e.options or []), plugins)
     if isinstance(e, OverrideParseException):
         return f"{e.override!r} cannot be read: {text}"
     if several := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):

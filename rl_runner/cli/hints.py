@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rl_runner import catalogue
@@ -191,8 +191,17 @@ def meant_key(key: str, known: Sequence[str], fuzzy: bool = True) -> str | None:
     return _near(key, known) if fuzzy and not (group and inside) else None
 
 
-def unknown_choice(group: str, option: str, options: Sequence[str]) -> str:
-    """Return what is wrong with an option that a group does not have."""
+def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Mapping[str, str] | None = None) -> str:
+    """Return what is wrong with an option that a group does not have.
+
+    Args:
+        group: the group.
+        option: what was typed.
+        options: those that there are.
+        plugins: those of packages that may not be installed, each with its package.
+    """
+    further = {name: package for name, package in (plugins or {}).items() if name not in options}
+    options = [*options, *further]
     wrong = f"{group}: there is no {option!r}"
     lower = option.lower().replace("-", "_")
     if group.partition("/")[0] == "env":
@@ -205,13 +214,14 @@ def unknown_choice(group: str, option: str, options: Sequence[str]) -> str:
         return f"{wrong}; did you mean network/torso={lower}?"
     if group == "optimizer" and (name := _in_torch(lower)):
         return f"{wrong}; did you mean optimizer._target_=torch.optim.{name}?"
-    return f"{wrong}; {did_you_mean(lower, options)}"
+    listed = [f"{name} (pip install {further[name]})" if name in further else name for name in options]
+    return f"{wrong}; {did_you_mean(lower, options, listed)}"
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return the known word that was probably meant, or all of them."""
+def did_you_mean(word: str, known: Sequence[str], listed: Sequence[str] | None = None) -> str:
+    """Return the known word that was probably meant, or all of them, as in `listed` if that is given."""
     near = _near(word, known)
-    return f"did you mean {near}?" if near else f"there is {', '.join(known)}"
+    return f"did you mean {near}?" if near else f"there is {', '.join(listed or known)}"
 
 
 def _near(word: str, known: Sequence[str]) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,12 +248,9 @@ def _signals() -> Iterator[list[int]]:
     """Note the signals that ask a run to stop, instead of dying of them; a second SIGINT interrupts at once.
 
     SIGHUP, which nohup ignores, and SIGUSR1 and SIGUSR2, the warnings of a cluster before it ends a job, keep a handler
-    that they have, unless it is the one of a sweep. Outside the main thread Python allows no signal handlers.
+    that they have, unless it is the command's own.
     """
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
 
     def note(number: int, _: object) -> None:
         if received and number == signal.SIGINT:

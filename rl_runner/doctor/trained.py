@@ -126,8 +126,7 @@ def exploration_never_fell(run: Trained) -> Iterator[Finding]:
     if curve is None or start is None or end is None or steps is None or start <= end or steps <= total:
         return
     step, value = run.table[curve][-1]
-    last = start + (end - start) * total / steps
-    why = f"ends at {last:.3g} instead of {end:g}, because exploration.steps={steps:,} is beyond total_steps={total:,}"
+    why = f"does not fall to {end:g} in this run: the schedule gets there at step {steps:,}, the run ends at {total:,}"
     yield Finding(curve, value, why, f"use exploration.steps of at most {total:,}", step=step)
 
 

@@ -89,7 +89,7 @@ def _planned(config: Any) -> list[list[str]]:
 def _passing_on_signals(stop: Callable[[int], bool]) -> Iterator[None]:
     """Forward a signal to the processes of jobs, which save and end; the launcher waits for them.
 
-    Without such processes the sweep ends at once, unless a job in this process handles the signal itself.
+    Without such processes the command ends at once, unless a run in this process handles the signal itself.
 
     Args:
         stop: sends a signal to the processes of jobs; returns whether there are any.
@@ -103,11 +103,11 @@ def _passing_on_signals(stop: Callable[[int], bool]) -> Iterator[None]:
 
     numbers = [n for n in signals.unhandled() if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, pass_on) for number in numbers}
-    signals.of_sweep.update(numbers)
+    signals.of_command.update(numbers)
     try:
         yield
     finally:
-        signals.of_sweep.clear()
+        signals.of_command.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -126,32 +126,41 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
     global _open
     _sweeps.clear()
     launchers.received.clear()
-    status, refused = 0, None
     with contextlib.ExitStack() as _open:
-        try:
-            start()
-        except KeyboardInterrupt:
-            status = 130
-        except SystemExit as e:
-            if not _sweeps:
-                raise
-            status = e.code if isinstance(e.code, int) else 1
-        except Exception as e:
-            refused = _refused(task, e)  # Hydra's, the sweeper's or the launcher's own
-        finally:
-            hide_table()
+        if task.noted and not multirun:
+            _open.enter_context(_passing_on_signals(lambda number: False))
+        status, refused = _started(start, task)
         if _sweeps and not (_sweeps[0].directory / JOURNAL).is_file():  # a search has shown its own
             from rl_runner.report import sweep
 
             sweep.report(*_sweeps[0])
     if launchers.received:
         status = 128 + launchers.received[0]
+        if not multirun:
+            print("rlrun: stopped outside of training; there was nothing to save", file=sys.stderr)
     stopped = refused is not None or status != 0
     failures = _failures(task, _sweeps[0] if _sweeps else None, stopped)
     if failures and refused:
         refused = refused._replace(trace=None)  # what a sweeper makes of jobs that failed
     said = _say(failures, refused, multirun or bool(_sweeps))
     return status or said
+
+
+def _started(start: Callable[[], object], task: Task) -> tuple[int, Failure | None]:
+    """Start Hydra; return the exit status of what stopped it, and why it ran no job or stopped, if it failed itself."""
+    try:
+        start()
+    except KeyboardInterrupt:
+        return 130, None
+    except SystemExit as e:
+        if not _sweeps and not launchers.received:
+            raise
+        return e.code if isinstance(e.code, int) else 1, None
+    except Exception as e:
+        return 0, _refused(task, e)  # Hydra's, the sweeper's or the launcher's own
+    finally:
+        hide_table()
+    return 0, None
 
 
 def _refused(task: Task, e: Exception) -> Failure:

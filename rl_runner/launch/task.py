@@ -70,6 +70,11 @@ class Task:
         except Exception as e:
             self.failed.append((overrides(), self.explain(e)))
             return launchers.NO_VALUE
+        except SystemExit:
+            if not in_sweep():
+                with contextlib.suppress(OSError):
+                    os.removedirs(shortest(Path(HydraConfig.get().runtime.output_dir)))  # Hydra has made it
+            raise
 
     def _elsewhere(self, cfg: Any) -> float | None:
         """Run a job in a launcher's process; once that is being stopped, no further job starts in it."""

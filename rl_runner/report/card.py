@@ -125,10 +125,12 @@ class Card:
         score = self.results["score"]
         if score is None:
             return "not evaluated"
+        of = " (standard deviation)" if score["episodes"] > 1 else ""
+        text = f"{_spread(score, '±')}{of} over {_episodes(score)}"
         if self.results["score_of"] == "training":
-            return f"{_spread(score, '±')} over {_episodes(score)}, measured while training"
+            return f"{text}, measured while training"
         low, high = score["return"]["ci95"]
-        return f"{_spread(score, '±')} over {_episodes(score)}, 95 % CI of the mean {low:.2f} to {high:.2f}"
+        return f"{text}, 95 % CI of the mean {low:.2f} to {high:.2f}"
 
     def _evaluation(self) -> str:
         results = self.results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,44 +18,73 @@ from rl_runner.report.tables import Column, print_fitted
 EXPENDABLE = ("area", "best", "IQM", "P(better)", "detectable")  # columns that a narrow terminal does without
 MANY = 8  # keys in one line
 PICTURES = (".png", ".svg", ".pdf")
-CAPTION = f"""\
-[low, high]: 95 % bootstrap interval over seeds ({stats.LEAST_RUNS} or more); of few seeds it is too narrow
-IQM: mean of the middle half of the seeds     area: mean of a run's evaluations, how fast it learned"""
+INTERVALS = (
+    f"[low, high]: 95 % bootstrap interval over seeds ({stats.LEAST_RUNS} or more); of few seeds it is too narrow"
+)
+MEASURES = {  # columns, and what they mean
+    "IQM": "IQM: mean of the middle half of the seeds",
+    "area": "area: mean of a run's evaluations, how fast it learned",
+}
+BETTER = "P(better): a run of the group scores higher than one of {}, a tie counts half"
 
 
 # The terminal.
 
 
-def show(console: Console, comparison: Comparison, references: bool = False) -> None:
-    """Print all tables, and what a reader must know of them."""
+def show(
+    console: Console, comparison: Comparison, references: bool = False, csv: str | None = None, html: str | None = None
+) -> None:
+    """Print all tables, and what a reader must know of them.
+
+    Args:
+        console: where to.
+        comparison: what is shown.
+        references: add published scores.
+        csv: a file that is to hold all numbers.
+        html: a page that is to hold them.
+    """
+    elsewhere = " or ".join(filter(None, (csv, html))) or "--csv or --html"
+    headings: set[str] = set()  # of all tables
     for block in comparison.blocks:
         _say(console, f"\n{block.environment}, by {', '.join(comparison.grouping.keys) or 'nothing: one group'}")
-        print_fitted(console, *columns(block.rows), EXPENDABLE, "--csv or --html")
+        shown = print_fitted(console, *columns(block.rows), EXPENDABLE, elsewhere)
+        headings |= shown
         _say(console, f"last: {block.source}; the agent at the end of each run", "dim")
-        _say(console, f"best (chosen): {block.chosen}", "dim")
-        for line in explained(block):
+        for line in explained(block, shown):
             _say(console, line, "dim")
         if references:
             _show_references(console, block)
-    if comparison.overall:
-        _say(console, f"\nhuman-normalised, over {', '.join(comparison.overall.games)}")
-        print_fitted(console, *overall_columns(comparison.overall), EXPENDABLE, "--csv or --html")
+    if overall := comparison.overall:
+        _say(console, f"\nhuman-normalised, over {', '.join(overall.games)}")
+        shown = print_fitted(console, *overall_columns(overall), EXPENDABLE, elsewhere)
+        headings |= shown
+        if "P(better)" in shown and any(row.better for row in overall.rows):
+            _say(console, BETTER.format(overall.rows[0].label), "dim")
     for note in comparison.notes:
         _say(console, note, "red")
     if along := comparison.grouping.along:
-        more = f" and {len(along) - MANY} more keys (--html lists them)" if len(along) > MANY else ""
+        more = f" and {len(along) - MANY} more keys ({html or '--html'} lists them)" if len(along) > MANY else ""
         _say(console, f"the groups also differ in {', '.join(along[:MANY])}{more}", "dim")
-    _say(console, CAPTION, "dim")
+    _say(console, INTERVALS, "dim")
+    if measures := [meaning for name, meaning in MEASURES.items() if name in headings]:
+        _say(console, "     ".join(measures), "dim")
 
 
-def explained(block: Block) -> Iterator[str]:
-    """Yield what the columns of thresholds and of the first group mean."""
+def explained(block: Block, shown: Container[str] = EXPENDABLE) -> Iterator[str]:
+    """Yield what the columns of the best agents, of thresholds and of the first group mean.
+
+    Args:
+        block: the table.
+        shown: headings of the columns that are shown.
+    """
     first = block.rows[0].label
+    if "best" in shown:
+        yield f"best (chosen): {block.chosen}"
     if aim := block.rows[0].reached:
         yield f"reached: runs with an evaluation of {aim.threshold:g} or more; median steps and minutes over all runs"
-    if any(row.better for row in block.rows):
-        yield f"P(better): a run of the group scores higher than one of {first}, a tie counts half"
-    if any(row.detectable is not None for row in block.rows):
+    if "P(better)" in shown and any(row.better for row in block.rows):
+        yield BETTER.format(first)
+    if "detectable" in shown and any(row.detectable is not None for row in block.rows):
         yield (
             f"detectable: the difference from {first} that a t-test would find in {stats.POWER:.0%} of such experiments"
         )

@@ -127,7 +127,7 @@ def page(comparison: Comparison, references: bool = False) -> str:
         made.body.append(f'<div class="charts">{_profile(made, overall.profile, "human-normalised score")}</div>')
     if comparison.grouping.along:
         made.words(f"The groups also differ in {', '.join(comparison.grouping.along)}.", "dim")
-    for line in re.split(r"\n| {2,}", tables.CAPTION):
+    for line in (tables.INTERVALS, *tables.MEASURES.values()):
         made.words(line, "dim")
     made.words(f"rlrun {__version__}", "dim")
     return made.text(title)
@@ -138,7 +138,6 @@ def _add_block(made: Page, block: Block, references: bool) -> None:
     made.table(*tables.columns(block.rows))
     made.words(f"protocol of all: {protocol(block)}", "dim")
     made.words(f"last: {block.source}; the agent at the end of each run", "dim")
-    made.words(f"best (chosen): {block.chosen}", "dim")
     for line in tables.explained(block):
         made.words(line, "dim")
     curves = [curve for row in block.rows for curve in row.curves]

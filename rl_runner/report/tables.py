@@ -24,8 +24,10 @@ class Column(NamedTuple):
 
 def print_fitted(
     console: Console, keys: Sequence[Column], numbers: Sequence[Column], expendable: Sequence[str], elsewhere: str
-) -> None:
+) -> set[str]:
     """Print the table that fits, and where the columns left out of it are; where none fits, lines instead.
+
+    Returns the headings of the columns that are shown.
 
     Args:
         console: where to.
@@ -38,11 +40,12 @@ def print_fitted(
     if table is None:
         for line in stacked(keys, numbers):
             console.print(line, markup=False)
-        return
+        return {column.heading for column in numbers}
     console.print(table)
     if left_out:
         line = f"too narrow here for {', '.join(left_out)}: see {elsewhere}"
         console.print(line, markup=False, soft_wrap=not console.is_terminal)
+    return {column.heading for column in numbers} - set(left_out)
 
 
 def fitted(
@@ -56,8 +59,9 @@ def fitted(
         width: in characters.
         expendable: headings of columns that may be left out, the first one first.
     """
+    expendable = [heading for heading in expendable if any(column.heading == heading for column in numbers)]
     for count in range(len(expendable) + 1):
-        left_out = list(expendable[:count])
+        left_out = expendable[:count]
         kept = [column for column in numbers if column.heading not in left_out]
         for first in (keys, _shortened(keys)):
             if 1 + sum(column.width for column in (*first, *kept)) <= width:

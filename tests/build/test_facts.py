@@ -32,6 +32,19 @@ def test_a_network() -> None:
 
 
 @pytest.mark.parametrize(
+    ("capacity", "total", "says"),
+    [
+        (500, 200, "500 rows, 17.0 kB, of which this run writes 7.6 kB"),
+        (500, 5, "500 rows, 17.0 kB, of which this run writes 0.3 kB"),
+        (500, 1_000, "500 rows, 17.0 kB"),
+    ],
+)
+def test_a_small_replay_memory_is_not_said_to_be_nothing(capacity: int, total: int, says: str) -> None:
+    said = block("env=cartpole", f"replay.capacity={capacity}", f"total_steps={total}")
+    assert said["replay"] == says
+
+
+@pytest.mark.parametrize(
     ("words", "agent", "rollout"),
     [
         (["agent=ppo", "env=cartpole"], "PPO", "32 steps of each environment"),

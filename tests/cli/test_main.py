@@ -348,6 +348,24 @@ def test_a_failing_job_leaves_the_others_alone(workdir: Path) -> None:
     assert "env=frozenlake network=nature_cnn: 1 of 1 seeds failed, not in the numbers: default\n" in done.out
 
 
+def test_the_same_sweep_again_reruns_failed_jobs(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["train", "-m", "seed=1,2", "hydra.sweep.dir=sw", *SHORT]
+    real = train.train
+
+    def failing(job: train.TrainJob, **how: Any) -> TrainResult:
+        if job.config["seed"] == 2:
+            raise RuntimeError("out of luck")
+        return real(job, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train", failing)
+        assert rlrun(*command).code == 1
+    done = rlrun(*command)
+    assert (done.code, done.err) == (0, "")
+    assert "sw/0_seed=1: finished already, nothing to do" in done.out
+    assert json.loads((workdir / "sw/1_seed=2/job.json").read_text())["state"] == "finished"
+
+
 def test_a_sweep_shows_the_traceback_of_a_bug(workdir: Path) -> None:
     (workdir / "broken_pkg2.py").write_text("class Net:\n    def __init__(self, space):\n        1 / 0\n")
     done = rlrun("train", "-m", "network/torso._target_=broken_pkg2.Net,rl_runner.networks.torsos.MLP", *SHORT)
@@ -467,6 +485,24 @@ def test_a_broken_note_does_not_hide_the_table(workdir: Path) -> None:
 def test_a_plugin_that_is_not_installed(missing: str, package: str) -> None:
     line = failures.explain(VERBS["train"], [], MissingConfigException("", f"hydra/{missing}", ["basic"]))
     assert line == f"hydra/{missing.replace('/', '=')} is not installed: pip install {package}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("jobli", "did you mean joblib?"),
+        ("submitit_locl", "did you mean submitit_local?"),
+        ("Ray", "did you mean ray?"),
+        (
+            "foo",
+            "there is basic, joblib, submitit_local (pip install 'rlrun[slurm]'), submitit_slurm (pip install "
+            "'rlrun[slurm]'), ray (pip install 'rlrun[ray]'), ray_aws (pip install 'rlrun[ray]')",
+        ),
+    ],
+)
+def test_an_unknown_launcher_is_told_with_those_that_can_be_installed(typed: str, says: str) -> None:
+    error = MissingConfigException("", f"hydra/launcher/{typed}", ["basic", "joblib"])
+    assert failures.explain(VERBS["train"], [], error) == f"hydra/launcher: there is no {typed!r}; {says}"
 
 
 def test_the_launcher_that_slurm_includes_goes_by_the_word_that_is_typed() -> None:

@@ -57,10 +57,12 @@ def test_mistakes_are_named_in_one_line(words: list[str], says: str, outputs: Pa
         assert says in refused(*words)
 
 
-def test_compare_writes_what_is_asked_for(outputs: Path) -> None:
+def test_compare_writes_what_is_asked_for(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
     done = rlrun("compare", "outputs", "--csv", "new/a.csv", "--html", "a.html", "--plot", "a.svg")
     assert done.code == 0, done.err
     assert done.out.endswith("written to new/a.csv\nwritten to a.svg\nwritten to a.html\n")
+    assert ": see new/a.csv or a.html\n" in done.out
     assert Path("new/a.csv").read_text().count("\n") == 2
     assert Path("a.svg").read_text().startswith("<?xml")
 

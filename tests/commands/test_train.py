@@ -20,7 +20,7 @@ from rl_runner.cli import main as cli
 from rl_runner.cli.words import quote
 from rl_runner.commands import train
 from rl_runner.run.checkpoint import Checkpoints, load
-from tests.commandline import SHORT, Done, only_run, refused, rlrun
+from tests.commandline import SHORT, Done, files, only_run, refused, rlrun
 
 
 def test_what_is_said(workdir: Path) -> None:
@@ -389,6 +389,29 @@ def test_each_signal_saves(number: int, workdir: Path, handlers: None) -> None:
     assert (done.code, done.err) == (128 + number, "")
     assert done.out.splitlines()[-1] == "stopped and saved; resume with:  rlrun train resume=outputs/a"
     assert (workdir / "outputs/a/checkpoints/step_000000020").is_dir()
+
+
+@pytest.mark.parametrize("place", ["rl_runner.cli.verbs.train", "rl_runner.build.runs.train_job"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_first_step_leaves_no_directory(
+    place: str, number: int, workdir: Path, handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, lambda *_: signal.raise_signal(signal.Signals(number)))
+    done = rlrun("train", *SHORT)
+    said = "rlrun: stopped outside of training; there was nothing to save\n"
+    assert (done.code, done.out, done.err) == (128 + number, "", said)
+    assert list(workdir.iterdir()) == []
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_a_signal_before_the_first_step_of_a_resumed_run_leaves_it_alone(
+    trained: Path, handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files()
+    monkeypatch.setattr("rl_runner.build.runs.train_job", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    done = rlrun("train", f"resume={trained}")
+    assert (done.code, done.err.count("\n")) == (143, 1)
+    assert files() == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])

@@ -5,6 +5,7 @@ import functools
 import re
 import runpy
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,13 @@ def test_every_command_line_composes(words: tuple[str, ...], workdir: Path) -> N
     (workdir / "my_pkg.py").write_text("def MyNet(space, width=64): ...")  # which keys it takes is looked up
     done = rlrun("train", *words, "--cfg", "job")
     assert done.code == 0, done.err
+
+
+def test_all_optional_packages_that_tests_need_are_in_the_command_that_installs_them() -> None:
+    extras = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (command,) = re.findall(r"`\.venv/bin/pip install -e '\.\[(.*)\]'`", README.read_text(encoding="utf-8"))
+    with_dev = {"dev", "video", "plot", "sweep"}  # scripts/test installs them, or, the last one, another name for one
+    assert set(command.split(",")) == extras.keys() - with_dev
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

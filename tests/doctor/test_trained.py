@@ -54,7 +54,8 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"table": {"learn/q_max": [(1, 10.6)]}, "reward_clip": 1.0}, "learn/q_max: 10.6 at step 1 is beyond the largest"),
     (
         {"table": {"explore/epsilon": [(9_000, 0.9)]}, "exploration": {**EPSILON, "steps": 100_000}},
-        "explore/epsilon: 0.9 at step 9,000 ends at 0.905 instead of 0.05",
+        "explore/epsilon: 0.9 at step 9,000 does not fall to 0.05 in this run: the schedule gets there at step "
+        "100,000, the run ends at 10,000; use exploration.steps of at most 10,000",
     ),
     ({"table": {"explore/epsilon": [(10_000, 0.0)]}}, "explore/epsilon: 0 at step 10,000 and never above"),
     (

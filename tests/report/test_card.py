@@ -50,7 +50,8 @@ def test_what_hubs_read() -> None:
 
 def test_the_text() -> None:
     text = card("eval").text()
-    assert "| mean return | 214.80 ± 27.25 over 5 episodes, 95 % CI of the mean 180.96 to 248.64 |" in text
+    said = "214.80 ± 27.25 (standard deviation) over 5 episodes, 95 % CI of the mean 180.96 to 248.64"
+    assert f"| mean return | {said} |" in text
     assert "| 7 | 5 | 214.80 | 27.25 | 180.96 to 248.64 | 184.00 | 253.00 | sticky 0.25 |" in text
     assert "obs = np.zeros((1, 4, 84, 84), dtype=np.uint8)" in text
     assert "| output `action` | int64 | (B,) |" in text
@@ -61,7 +62,9 @@ def test_the_text() -> None:
     assert "replay.mp4" not in without
 
 
-@pytest.mark.parametrize(("episodes", "shown"), [(5, "214.80 ± 27.25 over 5 episodes"), (1, "214.80 over 1 episode")])
+@pytest.mark.parametrize(
+    ("episodes", "shown"), [(5, "214.80 ± 27.25 (standard deviation) over 5 episodes"), (1, "214.80 over 1 episode")]
+)
 def test_a_score_of_training_is_called_so(episodes: int, shown: str) -> None:
     text = card("training", episodes).text()
     assert f"| mean return | {shown}, measured while training |" in text

@@ -22,9 +22,9 @@ def found(tmp_path: Path) -> Comparison:
     return compare([str(tmp_path)], threshold=20)
 
 
-def shown(found: Comparison, width: int = 200, references: bool = False) -> str:
+def shown(found: Comparison, width: int = 200, references: bool = False, **files: str) -> str:
     text = io.StringIO()
-    comparison.show(Console(file=text, width=width, highlight=False), found, references)
+    comparison.show(Console(file=text, width=width, highlight=False), found, references, **files)
     return text.getvalue()
 
 
@@ -40,8 +40,30 @@ def test_the_table(found: Comparison) -> None:
 
 
 def test_a_narrow_terminal_leaves_out_columns_and_says_so(found: Comparison) -> None:
-    assert "too narrow here for area, best" in shown(found, 100)
+    assert "too narrow here for area, best: see --csv or --html\n" in shown(found, 132)
+    assert "too narrow here for area, best: see a.csv\n" in shown(found, 132, csv="a.csv")
+    assert "too narrow here for area, best: see a.csv or a.html\n" in shown(found, 132, csv="a.csv", html="a.html")
     assert "seeds 3" in shown(found, 20)
+
+
+@pytest.mark.parametrize(
+    ("width", "explained"),
+    [
+        (200, ["IQM", "area", "best (chosen)", "P(better)", "detectable"]),
+        (132, ["IQM", "P(better)", "detectable"]),
+        (80, []),
+        (20, ["IQM", "area", "best (chosen)", "P(better)", "detectable"]),  # lines with all numbers
+    ],
+)
+def test_only_columns_that_are_shown_are_explained(found: Comparison, width: int, explained: list[str]) -> None:
+    text = shown(found, width).replace("detectable: see", "")
+    every = ("IQM", "area", "best (chosen)", "P(better)", "detectable")
+    assert [name for name in every if f"{name}: " in text] == explained
+
+
+def test_only_columns_that_there_are_can_be_left_out(tmp_path: Path) -> None:
+    a_run(tmp_path / "dqn", {300: 1.0})
+    assert "too narrow here for area, best, IQM: see" in shown(compare([str(tmp_path)]), 32)
 
 
 def test_the_csv_file(found: Comparison, tmp_path: Path) -> None:
