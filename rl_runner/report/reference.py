@@ -56,16 +56,18 @@ def differences(score: Published, config: dict[str, Any]) -> list[str]:
     if atari and (sticky := _sticky(said)) != float(config.get("env.sticky") or 0):
         stated = "stickiness not stated" if sticky is None else f"sticky {sticky:g}"
         found.append(f"{stated}, here {config.get('env.sticky'):g}")
-    if re.search(r"\btrain|last 100 training", said):
+    if training := re.search(r"\btrain|last 100 training", said):
         found.append("training returns, here evaluations")
     elif not re.search(r"\beval|greedy|episode|\btrack|\bbest|games", said):
         found.append("training or evaluation not stated")
     if "best" in said.split(", ")[-1] or "best of" in said or re.search(r"\bbest\b", score.agent):
         found.append("best chosen, here the agent at the end")
-    epsilon = re.search(r"eval eps ([\d.]+)", said)
+    epsilon = 0.0 if "greedy" in said else float(e[1]) if (e := re.search(r"eval eps ([\d.]+)", said)) else None
     own = float(config.get("eval.epsilon") or 0)
-    if (epsilon and float(epsilon[1]) != own) or ("greedy" in said and own):
-        found.append(f"eval epsilon {epsilon[1] if epsilon else 0}, here {own:g}")
+    if epsilon is not None and epsilon != own:
+        found.append(f"eval epsilon {epsilon:g}, here {own:g}")
+    if epsilon is None and own and not training:
+        found.append(f"eval epsilon not stated, here {own:g}")
     return [*found, *_budget(score, config)]
 
 

@@ -90,7 +90,10 @@ def test_published_scores_with_what_is_not_comparable(tmp_path: Path) -> None:
     a_run(tmp_path / "pong", {300: 1.0}, {**PONG, "env.sticky": 0.25, "eval.epsilon": 0.01})
     text = shown(compare([str(tmp_path)]), references=True)
     assert "20.6  DQN, RL Zoo benchmark; no sticky, 40,000,000 frames" in text
-    assert "NOT COMPARABLE: sticky 0, here 0.25; training or evaluation not stated; 40,000,000" in text
+    assert (
+        "NOT COMPARABLE: sticky 0, here 0.25; training or evaluation not stated; eval epsilon not stated, here 0.01; 40"
+        in text
+    )
 
 
 @pytest.mark.parametrize(

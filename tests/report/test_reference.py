@@ -34,6 +34,10 @@ def test_other_versions_of_an_environment_are_found() -> None:
         ),
         ("no sticky, best", "40000000", {}, ["best chosen, here the agent at the end"]),
         ("no sticky, greedy", "", {}, ["budget not stated"]),
+        ("no sticky, 10 eval episodes", "40000000", {}, []),
+        ("no sticky, 10 eval episodes", "40000000", {"eval.epsilon": 0.01}, ["eval epsilon not stated, here 0.01"]),
+        ("no sticky, train", "40000000", {"eval.epsilon": 0.01}, ["training returns, here evaluations"]),
+        ("no sticky, greedy", "40000000", {"eval.epsilon": 0.01}, ["eval epsilon 0, here 0.01"]),
     ],
 )
 def test_protocols(protocol: str, frames: str, changes: dict[str, object], differs: list[str]) -> None:
