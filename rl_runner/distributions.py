@@ -87,8 +87,9 @@ class Categorical:
 
     def entropy(self, parameters: Tensor) -> Tensor:
         """Return the entropies (B,) in nats."""
-        each = [logits.log_softmax(dim=1) for logits in parameters.split(self.sizes, dim=1)]
-        return -torch.stack([(log_p.exp() * log_p).sum(dim=1) for log_p in each]).sum(dim=0)
+        if not self.joint:
+            return _entropy(parameters)
+        return torch.stack([_entropy(logits) for logits in parameters.split(self.sizes, dim=1)]).sum(dim=0)
 
 
 class Gaussian:
@@ -137,3 +138,9 @@ class Gaussian:
 def mask_on(mask: BoolArray | None, device: torch.device) -> Tensor | None:
     """Return a mask of allowed actions on a device."""
     return None if mask is None else torch.from_numpy(mask).to(device)
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """Return the entropies (B,) of softmax distributions with logits (B, A)."""
+    log_p = logits.log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)

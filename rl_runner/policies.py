@@ -79,12 +79,12 @@ class PolicyLearner:
 
         In evaluation a share `epsilon` of the actions is drawn instead, as part of some protocols.
         """
-        self.network.train(isinstance(mode, Train))  # for torsos of the user's own, with dropout for example
-        parameters = self.network.policy(on_device(obs, self.device))
-        self.network.train()
-        parameters = self.distribution.masked(parameters, mask_on(action_mask, self.device))
+        obs_tensor, allowed = on_device(obs, self.device), mask_on(action_mask, self.device)
         if isinstance(mode, Train):
-            return self._draw(parameters, mode.rng), carry
+            return self._draw(self.distribution.masked(self.network.policy(obs_tensor), allowed), mode.rng), carry
+        self.network.eval()  # for torsos of the user's own, with dropout for example
+        parameters = self.distribution.masked(self.network.policy(obs_tensor), allowed)
+        self.network.train()
         action: Array = self.distribution.mode(parameters).cpu().numpy()
         if mode.epsilon > 0:
             drawn, chosen = self._draw(parameters, mode.rng), mode.rng.random(len(obs)) < mode.epsilon

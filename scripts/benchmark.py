@@ -47,6 +47,11 @@ from rl_runner.types import Sampler, Transition
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ["stable-baselines3==2.9.2", "tianshou==2.0.1", "ale-py==0.12.1", "opencv-python-headless"]
+OURS_ON_CPU = {  # beside the recipe as it is
+    "pong": ["rlrun_batch", "rlrun_bf16"],
+    "cartpole": ["rlrun_compiled"],
+    "ppo_cartpole": ["rlrun_compiled"],
+}
 VARIANTS = {  # name: what is added to DQN
     "dqn": ["ablation=dqn"],
     "double": ["ablation=dqn_double"],
@@ -292,8 +297,10 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as directory:
         theirs = arguments.peers_python or environment_of_peers(Path(directory))
         for task, steps in ({"pong": GPU_TURN} if device != "cpu" else TURN).items():
+            if task not in (arguments.tasks or TURN):
+                continue
             with ExitStack() as stack:
-                ours = {"pong": ["rlrun_batch", "rlrun_bf16"], "cartpole": ["rlrun_compiled"]}.get(task, [])
+                ours = list(OURS_ON_CPU.get(task, []))
                 ours += ["rlrun_compiled", *ON_GPU] if device != "cpu" else []
                 libraries = {"rlrun": sys.executable, "sb3": theirs}
                 libraries |= {"tianshou": theirs} if task in ("pong", "cartpole") else {}
@@ -393,6 +400,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="default: cpu")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "benchmarks", help="default: outputs/benchmarks")
     parser.add_argument("--only", nargs="+", help="of peers: these alone")
+    parser.add_argument("--tasks", nargs="+", choices=TURN, help="of peers: these alone, on a CPU")
     parser.add_argument("--words", nargs="+", default=[], help="of profile: overrides of the recipe")
     parser.add_argument("--peers-python", help="of an environment that has the peers already")
     arguments = parser.parse_args()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rl_runner.compiled import compiled_function
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
 from rl_runner.optim import clip_norm, named_state, resume_named_state, set_lr
@@ -96,7 +97,7 @@ class DQN:
         self.clip_grad_value, self.clip_grad_norm = clip_grad_value, clip_grad_norm
         self.exploration, self.normalizer = exploration, getattr(network, "normalizer", None)
         self.device = next(network.parameters()).device
-        self._loss = _compiled(self._plain_loss, self.device) if compiled else self._plain_loss
+        self._loss = _compiled_loss(self._plain_loss, self.device) if compiled else self._plain_loss
         graphs = compiled and self.device.type == "cuda"  # a CPU is about as quick without
         self._action_values = _compiled_values(self._plain_values) if graphs else self._plain_values
 
@@ -247,28 +248,15 @@ def gather_actions(values: Tensor, action: Tensor) -> Tensor:
     return values.gather(1, index).squeeze(1)  # a GPU takes less time for its gradient than for that of an index
 
 
-def _compiled(loss: Callable[[Batch], Loss], device: torch.device) -> Callable[[Batch], Loss]:
-    """Return the loss, compiled.
-
-    Raises:
-        UserError: nothing can be compiled here.
-    """
-    from torch._inductor import config  # takes a second
-
-    config.fallback_random = True  # noise from torch's own streams, which are saved and put back
-    torch.compiler.reset()  # of an earlier run in this process, which may have had other shapes and parts
-    try:
-        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
-    except Exception as e:  # whatever a missing compiler, header or Triton makes it raise
-        why = str(e).strip().splitlines()[0]
-        raise UserError(f"agent.compiled: torch.compile does not work here ({why}); false needs no compiler") from e
+def _compiled_loss(loss: Callable[[Batch], Loss], device: torch.device) -> Callable[[Batch], Loss]:
+    """Return the loss, compiled."""
     no_ids: Any = None  # rows of the host's replay: nothing for a compiler
 
     def of_tensors(*tensors: Any) -> Loss:
         *first, action_mask, next_action_mask = tensors
         return loss(Batch._make([*first, no_ids, action_mask, next_action_mask]))
 
-    quick = torch.compile(of_tensors, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
+    quick = compiled_function(of_tensors, device)
 
     def of_batch(batch: Batch) -> Loss:
         loss, metrics, priority = quick(*batch[:6], batch.action_mask, batch.next_action_mask)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rl_runner.policies import PolicyLearner, standardized
+from rl_runner.compiled import compiled_function
+from rl_runner.policies import PolicyLearner, Rows, standardized
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Distribution, Rollout, UserError
+
+
+class Old(NamedTuple):
+    """What a rollout's rows had before the first epoch, (B,) each."""
+
+    log_prob: Tensor
+    value: Tensor
+    advantage: Tensor
+    target: Tensor  # of the value
 
 
 class PPO(PolicyLearner):
@@ -35,6 +46,7 @@ class PPO(PolicyLearner):
         normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
+        compiled: run the loss and its gradient through torch.compile, on a GPU as CUDA graphs. Equal to rounding.
 
     Raises:
         UserError: a value out of range.
@@ -60,6 +72,7 @@ class PPO(PolicyLearner):
         normalize_rewards: bool = False,
         clip_grad_norm: float | None = 0.5,
         lr_schedule: LinearSchedule | None = None,
+        compiled: bool = False,
     ) -> None:
         if not 0.0 <= lam <= 1.0:
             raise UserError(f"agent.lam: must be in [0, 1], got {lam}")
@@ -76,36 +89,42 @@ class PPO(PolicyLearner):
         self.clip = LinearSchedule(clip, clip if clip_end is None else clip_end, clip_steps)
         self.clip_value, self.value_coef, self.entropy_coef = clip_value, value_coef, entropy_coef
         self.target_kl, self.normalize_advantages = target_kl, normalize_advantages
+        self._loss = compiled_function(self._plain_loss, self.device) if compiled else self._plain_loss
 
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
         """Do all epochs on a rollout; return the metrics of each gradient step."""
         self.anneal(step)
-        clip, rows = self.clip(step), self.rows(rollout)
+        rows, clip = self.rows(rollout), torch.tensor(self.clip(step), device=self.device)
         with torch.no_grad():
             old_log_prob, _, old_value = self.evaluate(rows)
         advantage, target = self.advantages(rollout, old_value, self.lam)
+        old = Old(old_log_prob, old_value, advantage, target)
         for index in self._batches(len(old_value)):
-            log_prob, entropy, value = self.evaluate(rows.of(index))
-            log_ratio = log_prob - old_log_prob[index]
-            better = standardized(advantage[index]) if self.normalize_advantages else advantage[index]
-            losses = policy_losses(log_ratio, better, clip)
-            value_loss = value_losses(value, old_value[index], target[index], self.clip_value).mean()
-            policy_loss, mean_entropy = losses.mean(), entropy.mean()
-            loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * mean_entropy
-            with torch.no_grad():
-                ratio = log_ratio.exp()
-                kl = (ratio - 1 - log_ratio).mean()  # Schulman's low-variance estimate
-                clipped = ((ratio - 1).abs() > clip).float().mean()
-            if self.target_kl is not None and float(kl) > 1.5 * self.target_kl:
+            loss_of = self._loss if self.watch is None else self._plain_loss  # a compiled loss has one gradient
+            loss, policy_loss, metrics = loss_of(rows.of(index), Old(*(x[index] for x in old)), clip)
+            if self.target_kl is not None and float(metrics["kl"]) > 1.5 * self.target_kl:
                 break
             self.show(policy_loss)
-            norm = self.step(loss)
-            yield {
-                **{"loss": loss.detach(), "policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()},
-                **{"entropy": mean_entropy.detach(), "kl": kl, "clipped": clipped, "grad_norm": norm},
-                "value_mean": value.detach().mean(),
-            }
+            metrics = {name: metric.clone() for name, metric in metrics.items()}  # a CUDA graph writes over them
+            yield {**metrics, "grad_norm": self.step(loss)}
         self.update_normalizer(rows)
+
+    def _plain_loss(self, rows: Rows, old: Old, clip: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the loss of a batch, the policy's part of it, and the metrics."""
+        log_prob, entropy, value = self.evaluate(rows)
+        log_ratio = log_prob - old.log_prob
+        advantage = standardized(old.advantage) if self.normalize_advantages else old.advantage
+        policy_loss, mean_entropy = policy_losses(log_ratio, advantage, clip).mean(), entropy.mean()
+        value_loss = value_losses(value, old.value, old.target, self.clip_value).mean()
+        loss = policy_loss + self.value_coef * value_loss - self.entropy_coef * mean_entropy
+        with torch.no_grad():
+            ratio = log_ratio.exp()
+            metrics = {"loss": loss.detach(), "policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
+            metrics["entropy"] = mean_entropy.detach()
+            metrics["kl"] = (ratio - 1 - log_ratio).mean()  # Schulman's low-variance estimate
+            metrics["clipped"] = ((ratio - 1).abs() > clip).float().mean()
+            metrics["value_mean"] = value.detach().mean()
+        return loss, policy_loss, metrics
 
     def _batches(self, rows: int) -> Iterator[Tensor]:
         """Return the rows of each gradient step, shuffled anew in each epoch."""
@@ -113,7 +132,7 @@ class PPO(PolicyLearner):
             yield from torch.randperm(rows, device=self.device).split(self.batch_size)
 
 
-def policy_losses(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+def policy_losses(log_ratio: Tensor, advantage: Tensor, clip: Tensor) -> Tensor:
     """Return -min(ratio A, clipped ratio A), (B,) (equation 7)."""
     ratio = log_ratio.exp()
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)

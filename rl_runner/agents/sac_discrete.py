@@ -79,9 +79,11 @@ class SACDiscrete(SoftLearner):
         tensor, evaluating = on_device(obs, self.device), isinstance(mode, Evaluate)
         if self.network.normalizer is not None and not evaluating:
             self.network.normalizer.update(tensor)
-        self.network.train(not evaluating)
+        if evaluating:
+            self.network.eval()
         logits = self.network.actor(self.network.normalized(tensor))
-        self.network.train()
+        if evaluating:
+            self.network.train()
         allowed = mask_on(action_mask, self.device)
         best: Array = self.policy.mode(self.policy.masked(logits, allowed)).cpu().numpy()
         if isinstance(mode, Evaluate):

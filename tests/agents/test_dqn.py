@@ -2,7 +2,6 @@
 
 import copy
 import math
-import shutil
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ from rl_runner.sync import Hard, NoTarget, Soft
 from rl_runner.types import Batch, Clock, UserError
 from rl_runner.values import Categorical, ImplicitQuantile, Quantile, Scalar
 from tests import oracle
+from tests.compilers import where_it_compiles
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -576,15 +576,6 @@ def test_the_learning_rate_falls_with_the_steps_and_stays() -> None:
     assert agent.optimizer.param_groups[0]["lr"] == 0.1
 
 
-compiled_on = pytest.mark.parametrize(
-    "device",
-    [
-        pytest.param("cpu", marks=pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")),
-        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-    ],
-)
-
-
 def small_agent(device: str, compiled: bool, noisy: bool) -> DQN:
     torch.manual_seed(0)
     space, head = Box(-1, 1, (3,)), partial(Dueling, noisy=noisy)
@@ -603,7 +594,7 @@ def batch_on(device: str, seed: int) -> Batch:
     return Batch(*tensors, np.arange(16))
 
 
-@compiled_on
+@where_it_compiles
 def test_compiled_learning_is_the_plain_one_to_rounding(device: str) -> None:
     """Over several updates, each from the weights of the last; and so are the values to act by."""
     agents = small_agent(device, False, noisy=False), small_agent(device, True, noisy=False)
@@ -625,7 +616,7 @@ def test_compiled_learning_is_the_plain_one_to_rounding(device: str) -> None:
         torch.testing.assert_close(q, p, rtol=1e-4, atol=1e-6)
 
 
-@compiled_on
+@where_it_compiles
 def test_compiled_learning_draws_new_noise_for_each_update(device: str) -> None:
     """As many random numbers as without; the compiler may choose which of them goes where."""
     plain, quick = small_agent(device, False, noisy=True), small_agent(device, True, noisy=True)
@@ -640,14 +631,3 @@ def test_compiled_learning_draws_new_noise_for_each_update(device: str) -> None:
     assert later[::2] == later[1::2]
     assert losses[1::2] == pytest.approx(2 * losses[1:4:2], rel=1e-5)
     assert losses[1] != pytest.approx(losses[3], rel=1e-5)
-
-
-def test_without_a_compiler_it_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_compiler(*_: Any, **__: Any) -> None:
-        raise RuntimeError("no g++ found\nand much more")
-
-    monkeypatch.setattr(torch, "compile", no_compiler)
-    with pytest.raises(
-        UserError, match=r"^agent.compiled: torch.compile does not work here \(no g\+\+ found\); false "
-    ):
-        DQN(Table([[0.0]]), Scalar(), SGD, NoTarget(), Greedy(), compiled=True)

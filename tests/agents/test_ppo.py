@@ -11,6 +11,7 @@ from rl_runner.agents.ppo import PPO, policy_losses, value_losses
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import UserError
 from tests.agents.rollouts import SGD, TWO, Table, rollout
+from tests.compilers import where_it_compiles
 
 # ratio, advantage, loss, gradient of the loss by the ratio (0 where the clip holds), for clip 0.2
 BORDERS = [
@@ -27,7 +28,7 @@ BORDERS = [
 @pytest.mark.parametrize(("ratio", "advantage", "loss", "slope"), BORDERS)
 def test_the_clipped_loss_and_its_gradient(ratio: float, advantage: float, loss: float, slope: float) -> None:
     log_ratio = torch.tensor([math.log(ratio)], dtype=torch.float64, requires_grad=True)
-    given = policy_losses(log_ratio, torch.tensor([advantage], dtype=torch.float64), 0.2)
+    given = policy_losses(log_ratio, torch.tensor([advantage], dtype=torch.float64), torch.tensor(0.2))
     assert float(given) == pytest.approx(loss)
     given.sum().backward()
     assert float(log_ratio.grad) == pytest.approx(slope * ratio)  # d ratio / d log ratio = ratio
@@ -110,3 +111,27 @@ def test_normalised_advantages_of_one_row_are_zero_and_not_nan() -> None:
 def test_what_is_wrong_is_refused(key: str) -> None:
     with pytest.raises(UserError, match=f"^agent.{key}: must be above 0, got 0.0"):
         PPO(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.9, **{key: 0.0})
+
+
+@where_it_compiles
+def test_compiled_learning_is_the_plain_one_to_rounding(device: str) -> None:
+    """Over two rollouts, with a clip that shrinks."""
+    if device == "cuda":
+        pytest.skip("the tables of these tests are on the CPU")
+    clips = {"clip": 0.3, "clip_end": 0.1, "clip_steps": 20, "clip_value": 0.5, "entropy_coef": 0.1, "target_kl": 1.0}
+    tables = [Table([[0.3, -0.1], [0.2, 0.5]], [1.0, 2.0]) for _ in range(2)]
+    agents = [
+        PPO(t, TWO, SGD, gamma=0.9, epochs=3, batch_size=2, compiled=c, **clips)  # type: ignore[arg-type]
+        for t, c in zip(tables, (False, True), strict=True)
+    ]
+    for step in (0, 10):
+        seen = rollout([0, 1, 0, 1], [0, 1, 1, 0], [1, 2, -1, 0.5], [0, 0, 1, 0], last_obs=[1])
+        learned = []
+        for agent in agents:
+            torch.manual_seed(step)
+            learned.append([{k: float(v) for k, v in metrics.items()} for metrics in agent.learn(seen, step)])
+        assert len(learned[0]) == len(learned[1]) == 6
+        for plain, quick in zip(*learned, strict=True):
+            assert quick == pytest.approx(plain, rel=1e-4, abs=1e-6)
+    for a, b in zip(tables[0].parameters(), tables[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
