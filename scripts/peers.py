@@ -16,10 +16,13 @@ from typing import Any
 
 # The recipe of all. pong: RL Zoo's and CleanRL's batch of 32 every 4 steps on the network of Mnih et al. 2015, one
 # environment. cartpole: RL Zoo's two layers of 256, batch 64, 128 updates every 256 steps. ppo_cartpole: RL Zoo's, 8
-# environments, 32 steps each, 20 epochs in batches of 256. sac_pendulum: two layers of 256, one update of 256 a step.
+# environments, 32 steps each, 20 epochs in batches of 256. ppo_pong: RL Zoo's and CleanRL's, 8 environments, 128 steps
+# each, 4 epochs in batches of 256. sac_pendulum, sac_halfcheetah: two layers of 256, one update of 256 a step.
 # Steps before the first turn; of the agents with a replay memory the first 1,000 without learning.
-WARM_UP = {"pong": 1_500, "cartpole": 2_048, "ppo_cartpole": 2_048, "sac_pendulum": 1_200}
-TURN = {"pong": 400, "cartpole": 2_048, "ppo_cartpole": 2_048, "sac_pendulum": 200}  # steps
+WARM_UP = {"pong": 1_500, "cartpole": 2_048, "ppo_cartpole": 2_048, "ppo_pong": 1_024, "sac_pendulum": 1_200}
+WARM_UP["sac_halfcheetah"] = WARM_UP["sac_pendulum"]
+TURN = {"pong": 400, "cartpole": 2_048, "ppo_cartpole": 2_048, "ppo_pong": 1_024, "sac_pendulum": 200}  # steps
+TURN["sac_halfcheetah"] = TURN["sac_pendulum"]
 GPU_TURN = 640
 RECIPE = {
     "pong": [
@@ -29,7 +32,9 @@ RECIPE = {
     ],
     "cartpole": ["env=cartpole", "agent.double=false", "agent.n_step=1"],
     "ppo_cartpole": ["agent=ppo", "env=cartpole"],
+    "ppo_pong": ["agent=ppo", "env=pong", "precision=fp32"],
     "sac_pendulum": ["agent=sac", "env=pendulum", "tuned=none"],
+    "sac_halfcheetah": ["agent=sac", "env=halfcheetah", "tuned=none"],
 }
 OURS = {  # what its name adds to the recipe
     "rlrun": [],
@@ -104,8 +109,12 @@ def sb3(task: str, device: str) -> Iterator[None]:
         envs = make_vec_env("CartPole-v1", n_envs=8, seed=0)
         recipe = {"n_steps": 32, "batch_size": 256, "n_epochs": 20, "gae_lambda": 0.8, "gamma": 0.98}
         model: Any = PPO("MlpPolicy", envs, learning_rate=1e-3, seed=0, device=device, **recipe)
-    elif task == "sac_pendulum":
-        envs = make_vec_env("Pendulum-v1", n_envs=1, seed=0)
+    elif task == "ppo_pong":
+        envs = VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=8, seed=0), 4)
+        recipe = {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "ent_coef": 0.01, "clip_range": 0.1}
+        model = PPO("CnnPolicy", envs, learning_rate=2.5e-4, seed=0, device=device, **recipe)
+    elif task.startswith("sac"):
+        envs = make_vec_env("Pendulum-v1" if task == "sac_pendulum" else "HalfCheetah-v5", n_envs=1, seed=0)
         model = SAC("MlpPolicy", envs, learning_starts=1_000, buffer_size=100_000, seed=0, device=device)
     else:
         # Constant, because it would stay near 1 in a run without an end, whose random actions need no network.
