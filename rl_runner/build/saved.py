@@ -70,6 +70,8 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         if key in ("resume", "trust"):
             continue
         if not _is_resumable(key):
+            if _is_value_of(trained, key, OmegaConf.select(cfg, key)):
+                continue
             raise UserError(f"{key}: cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
         group = key.rpartition(".")[0]
         if group and OmegaConf.select(trained, group) is None:
@@ -84,6 +86,13 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
 def _is_resumable(key: str) -> bool:
     """Return whether a key may change when a run is resumed."""
     return key in RESUMABLE or key.split(".")[0] in RESUMABLE
+
+
+def _is_value_of(trained: Any, key: str, value: Any) -> bool:
+    """Return whether a key of a run has this value, so that naming it changes nothing. Not for groups of keys."""
+    missing = object()
+    own = OmegaConf.select(trained, key, default=missing)
+    return own is not missing and not isinstance(value, DictConfig) and bool(own == value)
 
 
 def save_run_config(run: RunDirectory, cfg: State) -> None:

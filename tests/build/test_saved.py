@@ -64,9 +64,20 @@ def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
     before["stop"]["return"], before["log"]["every_steps"] = 1, 3
     before["replay"]["frames"], before["agent"]["compiled"] = "host", True
     assert changed == before
-    for key in ("seed", "replay.capacity", "env.num_envs", "trusty"):
+    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+        other = compose("train", ["seed=3", "replay.capacity=3", "env.num_envs=3", "+trusty=3"])
+    for key in ("seed", "replay.capacity", "env.num_envs", "trusty", "nowhere", "env"):
         with pytest.raises(UserError, match=f"{key}: cannot change"):
-            saved.resumed_config(run, cfg, [f"{key}=3"])
+            saved.resumed_config(run, other, [f"{key}=3"])
+
+
+def test_naming_a_value_that_the_run_has_is_no_change_on_resume(trained: Path) -> None:
+    run = RunDirectory(trained)
+    before = saved.load_run_config(run, [])
+    words = [f"seed={before['seed']}", f"replay.capacity={before['replay']['capacity']}", "agent.double=false"]
+    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+        cfg = compose("train", words)
+    assert saved.resumed_config(run, cfg, words) == before
 
 
 def as_older_versions_wrote_it(run: Path, loop: str) -> None:
