@@ -32,7 +32,7 @@ RECIPE = {
     ],
     "cartpole": ["env=cartpole", "agent.double=false", "agent.n_step=1"],
     "ppo_cartpole": ["agent=ppo", "env=cartpole"],
-    "ppo_pong": ["agent=ppo", "env=pong", "precision=fp32"],
+    "ppo_pong": ["agent=ppo", "env=pong", "tuned=ppo/atari", "precision=fp32"],
     "sac_pendulum": ["agent=sac", "env=pendulum", "tuned=none"],
     "sac_halfcheetah": ["agent=sac", "env=halfcheetah", "tuned=none"],
 }
