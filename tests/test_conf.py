@@ -232,7 +232,7 @@ def test_combinations_of_parts_train(workdir: Path) -> None:
 
 @pytest.mark.parametrize(("agent", "optimizer"), [("ppo", "torch.optim.Adam"), ("a2c", "rl_runner.optim.RMSpropTF")])
 def test_policy_gradients_on_an_atari_game_share_the_torso_and_clip_rewards(agent: str, optimizer: str) -> None:
-    cfg = config(f"agent={agent}", "env=pong")
+    cfg = config(f"agent={agent}", "env=breakout")
     assert cfg["tuned"] == {"file": f"{agent}/atari", "unused": []}
     assert cfg["network"]["shared"]
     assert cfg["network"]["init"] == "orthogonal"
