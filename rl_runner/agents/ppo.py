@@ -13,6 +13,8 @@ from rl_runner.policies import PolicyLearner, Rows, standardized
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Distribution, Rollout, UserError
 
+Loss = tuple[Tensor, Tensor, dict[str, Tensor]]  # the loss of a batch, the policy's part of it, metrics
+
 
 class Old(NamedTuple):
     """What a rollout's rows had before the first epoch, (B,) each."""
@@ -89,7 +91,7 @@ class PPO(PolicyLearner):
         self.clip = LinearSchedule(clip, clip if clip_end is None else clip_end, clip_steps)
         self.clip_value, self.value_coef, self.entropy_coef = clip_value, value_coef, entropy_coef
         self.target_kl, self.normalize_advantages = target_kl, normalize_advantages
-        self._loss = compiled_function(self._plain_loss, self.device) if compiled else self._plain_loss
+        self._loss = _compiled_loss(self._plain_loss, self.device) if compiled else self._plain_loss
 
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
         """Do all epochs on a rollout; return the metrics of each gradient step."""
@@ -105,11 +107,10 @@ class PPO(PolicyLearner):
             if self.target_kl is not None and float(metrics["kl"]) > 1.5 * self.target_kl:
                 break
             self.show(policy_loss)
-            metrics = {name: metric.clone() for name, metric in metrics.items()}  # a CUDA graph writes over them
             yield {**metrics, "grad_norm": self.step(loss)}
         self.update_normalizer(rows)
 
-    def _plain_loss(self, rows: Rows, old: Old, clip: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _plain_loss(self, rows: Rows, old: Old, clip: Tensor) -> Loss:
         """Return the loss of a batch, the policy's part of it, and the metrics."""
         log_prob, entropy, value = self.evaluate(rows)
         log_ratio = log_prob - old.log_prob
@@ -130,6 +131,18 @@ class PPO(PolicyLearner):
         """Return the rows of each gradient step, shuffled anew in each epoch."""
         for _ in range(self.epochs):
             yield from torch.randperm(rows, device=self.device).split(self.batch_size)
+
+
+def _compiled_loss(loss: Callable[..., Loss], device: torch.device) -> Callable[..., Loss]:
+    """Return the loss, compiled."""
+    quick = compiled_function(loss, device)
+
+    def of_batch(rows: Rows, old: Old, clip: Tensor) -> Loss:
+        loss, policy_loss, metrics = quick(rows, old, clip)
+        # Copies, because the next run of a CUDA graph writes over what it gave.
+        return loss, policy_loss, {name: metric.clone() for name, metric in metrics.items()}
+
+    return of_batch
 
 
 def policy_losses(log_ratio: Tensor, advantage: Tensor, clip: Tensor) -> Tensor:
