@@ -61,6 +61,9 @@ class MLP(nn.Module):
 class CNN(nn.Module):
     """Convolutions on images, each followed by ReLU.
 
+    The convolutions read every pixel: if strides would leave out the last rows or columns, zeros are added around the
+    image. Without them the paddle of a game can be invisible.
+
     Args:
         space: of one observation.
         layers: (filters, kernel size, stride) of each convolution.
@@ -79,6 +82,7 @@ class CNN(nn.Module):
         self.channels, self.input = seen.channels, Pixels(seen.channels_last, centre)
         self.first: type[nn.Conv2d] = PixelConvolution if bytes_of(space).all() else nn.Conv2d
         self.convolutions = nn.Sequential()
+        self.padding: nn.Module = nn.Identity()
         kind, channels, size = self.first, self.channels, seen.side
         for layer in layers:
             if len(layer) != 3 or min(layer) < 1:
@@ -88,10 +92,13 @@ class CNN(nn.Module):
                 raise self._too_small(seen)
             self.convolutions.extend([kind(channels, filters, kernel_size, stride), nn.ReLU()])
             kind, channels, size = nn.Conv2d, filters, (size - kernel_size) // stride + 1
+        padding = (*_padding(seen.width, layers), *_padding(seen.height, layers))
+        if any(padding):
+            self.padding = nn.ZeroPad2d(padding)
 
     def forward(self, obs: Tensor) -> Tensor:
         """(B, *O) -> (B, F)."""
-        features: Tensor = self.convolutions(self.input(obs)).flatten(1)
+        features: Tensor = self.convolutions(self.padding(self.input(obs))).flatten(1)
         return features
 
     @classmethod
@@ -110,6 +117,17 @@ class CNN(nn.Module):
                 f"use network=mlp"
             )
         return seen
+
+
+def _padding(size: int, layers: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """Return the fewest zeros before and after `size` pixels with which the convolutions reach the last pixel."""
+    whole = size
+    for _, kernel_size, stride in layers:
+        whole = -(-(whole - kernel_size) // stride) + 1
+    for _, kernel_size, stride in reversed(layers):
+        whole = (whole - 1) * stride + kernel_size
+    missing = whole - size
+    return missing // 2, missing - missing // 2
 
 
 class NatureCNN(CNN):

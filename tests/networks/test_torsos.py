@@ -73,12 +73,13 @@ def test_mlp_hands_activation_and_layer_norm_on() -> None:
     assert (torso.fc.sizes, torso.fc.activation, torso.fc.layer_norm) == ((6,), "tanh", True)
 
 
-SMALL = partial(CNN, layers=[(6, 6, 3), (5, 4, 2)], centre=True)
+SMALL = partial(CNN, layers=[(6, 6, 3), (5, 5, 2)], centre=True)
 
 IMAGES = [
     (SMALL, (4, 42, 42), 5 * 5 * 5),  # 42 -> 13 -> 5
     (NatureCNN, (4, 84, 84), 64 * 7 * 7),  # 84 -> 20 -> 9 -> 7
-    (NatureCNN, (3, 96, 96), 64 * 8 * 8),  # 96 -> 23 -> 10 -> 8
+    (NatureCNN, (3, 96, 96), 64 * 9 * 9),  # 96, with zeros 100 -> 24 -> 11 -> 9
+    (NatureCNN, (4, 42, 42), 64 * 2 * 2),  # 42, with zeros 44 -> 10 -> 4 -> 2
     (NatureCNN, (1, 36, 36), 64 * 1 * 1),  # 36 -> 8 -> 3 -> 1
     (NipsCNN, (4, 84, 84), 32 * 9 * 9),  # 84 -> 20 -> 9
     (NipsCNN, (1, 36, 36), 32 * 3 * 3),
@@ -86,7 +87,9 @@ IMAGES = [
     (Conv3x3, (4, 84, 84), 64 * 5 * 5),  # 84 -> 42 -> 21 -> 10 -> 5
     (Conv3x3, (1, 36, 36), 64 * 2 * 2),
     (NatureCNN, (12, 84, 84), 64 * 7 * 7),  # four stacked colour frames
-    (NipsCNN, (4, 210, 160), 32 * 24 * 18),  # 210 -> 51 -> 24, 160 -> 39 -> 18
+    (NipsCNN, (4, 210, 160), 32 * 25 * 19),  # 210, with zeros 212 -> 52 -> 25; 160, with zeros 164 -> 40 -> 19
+    (SmallCNN, (4, 10, 10), 64 * 4 * 4),  # 10, with zeros 11 -> 9 -> 4
+    (SmallCNN, (3, 7, 7), 64 * 2 * 2),  # 7 -> 5 -> 2
 ]
 
 
@@ -96,6 +99,33 @@ def test_convolutions_read_images(torso: Any, shape: tuple[int, int, int], width
     c, h, w = shape
     space = image(h, w, c) if channels_last else image(c, h, w)
     assert torso(space)(samples(space, 2)).shape == (2, width)
+
+
+@pytest.mark.parametrize(
+    ("torso", "shape"),
+    [
+        *[(NatureCNN, (n, n + 5)) for n in range(36, 52)],
+        *[(NipsCNN, (n + 9, n)) for n in range(36, 44)],
+        *[(SmallCNN, (n, n)) for n in (5, 6, 8, 9, 10, 11, 12, 15, 16, 17, 18, 19, 32, 35)],
+        *[(Conv3x3, (n, n + 1)) for n in range(36, 52)],
+        (SMALL, (41, 44)),
+    ],
+)
+@torch.no_grad()
+def test_every_pixel_is_read(torso: Any, shape: tuple[int, int]) -> None:
+    """Weights and biases of one make every feature a sum of the pixels that it reads: a bright pixel raises some."""
+    net = torso(Box(0, 1, (1, *shape), np.float32))
+    net.input.centre = False
+    for parameter in net.parameters():
+        parameter.fill_(1)
+    dark = torch.zeros(1, 1, *shape)
+    height, width = shape
+    # The edges. What lies between them is read where these are: windows follow each other without gaps.
+    for row, column in [*[(r, width - 1) for r in range(height)], *[(0, c) for c in range(width)]]:
+        bright = dark.clone()
+        bright[0, 0, row, column] = 1
+        assert (net(bright) > net(dark)).any(), (row, column)
+        assert (net(bright.flip(2, 3)) > net(dark)).any(), (row, column)
 
 
 @pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3, SMALL])
@@ -108,11 +138,11 @@ def test_channels_last_is_the_same_image(torso: Any) -> None:
 
 @pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])
 def test_images_are_scaled_exactly_once_and_left_alone(torso: Any) -> None:
-    net = torso(image(2, 40, 40))
+    net = torso(image(2, 36, 36))
     first = net.convolutions[0]
     seen: list[Tensor] = []
     first.register_forward_hook(lambda *call: seen.append(call[2]))
-    obs = samples(image(2, 40, 40))
+    obs = samples(image(2, 36, 36))
     before = obs.clone()
     net(obs)
     weight, bias = first.weight.double(), first.bias.double()
@@ -149,6 +179,7 @@ def test_a_cnn_is_its_layers_on_centred_pixels() -> None:
     for batch in (obs, obs[:, :, :1].expand_as(obs) // 2):  # one of them with columns of one colour
         x = batch.double()
         x = (x - x.flatten(1).mean(dim=1)[:, None, None, None]) / 255
+        x = nn.functional.pad(x, (1, 1, 0, 0))  # 40 columns, with zeros 42 -> 13 -> 5
         y = nn.functional.conv2d(x, first.weight.double(), first.bias.double(), stride=3).relu()
         y = nn.functional.conv2d(y, second.weight.double(), second.bias.double(), stride=2).relu()
         torch.testing.assert_close(net(batch).double(), y.flatten(1), rtol=1e-4, atol=1e-5)
@@ -211,7 +242,7 @@ def test_convolutions_refuse_images_that_their_kernels_do_not_fit(torso: Any) ->
 @pytest.mark.parametrize("space", [image(7, 7, 3), Box(0, 1, (10, 10, 4), np.bool_), image(8, 8)], ids=str)
 def test_convolutions_of_your_own_read_any_image_that_they_fit(space: gym.Space[Any]) -> None:
     torso = CNN(space, layers=[(5, 3, 1), (6, 2, 2)])
-    side = (space.shape[0] - 2 - 2) // 2 + 1  # type: ignore[index]
+    side = (space.shape[0] - 2 - 1) // 2 + 1  # type: ignore[index]
     assert torso(samples(space)).shape == (5, 6 * side * side)
 
 
@@ -223,7 +254,7 @@ def test_the_small_network_reads_all_small_images(side: int) -> None:
 
 @torch.no_grad()
 def test_pixels_that_are_floats_are_not_scaled() -> None:
-    space = Box(0, 1, (2, 9, 9), np.float32)
+    space = Box(0, 1, (2, 10, 10), np.float32)
     net, obs = CNN(space, layers=[(3, 4, 2)]), samples(space)
     first = net.convolutions[0]
     expected = nn.functional.conv2d(obs.double(), first.weight.double(), first.bias.double(), stride=2).relu()
