@@ -7,7 +7,7 @@
     scripts/benchmark profile               # where the time of a training step goes
     scripts/benchmark scaling               # steps/s against environments, replay size and batch
     scripts/benchmark memory                # of a million Atari frames, and of the process
-    scripts/benchmark peers                 # steps/s beside Stable-Baselines3's and Tianshou's
+    scripts/benchmark peers                 # steps/s beside Stable-Baselines3's, Tianshou's and CleanRL's
 
 It runs in the environment of scripts/rlrun, set up on first use. Variants take turns, and what is compared is the ratio
 within each turn, so that other work on the machine falls on all of them alike.
@@ -48,6 +48,9 @@ from rl_runner.types import Sampler, Transition
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ["stable-baselines3==2.9.2", "tianshou==2.0.1", "ale-py==0.12.1", "opencv-python-headless", "gymnasium[mujoco]"]
+# CleanRL's files on PyPI need the Gym of their time. Their own pins want Python 3.10, so they are installed without.
+CLEANRL = ["gym==0.23.1", "gymnasium==0.29.1", "numpy<2", "pandas<3", "tensorboard", "matplotlib", "cloudpickle"]
+CLEANRL_ALONE = ["--no-deps", "--ignore-requires-python", "cleanrl==1.2.0", "stable-baselines3==1.8.0"]
 OURS_ON_CPU = {  # beside the recipe as it is
     "pong": ["rlrun_batch", "rlrun_bf16"],
     "cartpole": ["rlrun_compiled"],
@@ -297,7 +300,8 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Time whole training, environments and all: ours, and others' from a throw-away environment."""
     rows, device = [], arguments.device
     with tempfile.TemporaryDirectory() as directory:
-        theirs = arguments.peers_python or environment_of_peers(Path(directory))
+        theirs = arguments.peers_python or python_with(Path(directory) / "peers", PEERS)
+        cleanrls = arguments.cleanrl_python or python_with(Path(directory) / "cleanrl", CLEANRL, CLEANRL_ALONE)
         for task, steps in ({"pong": GPU_TURN} if device != "cpu" else TURN).items():
             if task not in (arguments.tasks or TURN):
                 continue
@@ -309,6 +313,7 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 ours += ["rlrun_compiled", *ON_GPU] if device != "cpu" else []
                 libraries = {"rlrun": sys.executable, "sb3": theirs}
                 libraries |= {"tianshou": theirs} if task in ("pong", "cartpole") else {}
+                libraries |= {"cleanrl": cleanrls} if task in ("ppo_cartpole", "sac_pendulum") else {}
                 libraries |= dict.fromkeys(ours, sys.executable)
                 libraries = {k: v for k, v in libraries.items() if k in (arguments.only or libraries)}
                 turns = {k: stack.enter_context(trainer(v, k, task, device)) for k, v in libraries.items()}
@@ -318,13 +323,14 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def environment_of_peers(directory: Path) -> str:
-    """Install the libraries to compare with, and the torch that is here; return the path of their Python."""
+def python_with(directory: Path, *groups: list[str]) -> str:
+    """Install the torch that is here and groups of packages, one after the other; return the path of their Python."""
     venv.create(directory, with_pip=True)
     python = str(directory / "bin" / "python")
     torch_here = f"torch=={torch.__version__.partition('+')[0]}"
     extra = os.environ.get("RLRUN_PIP_ARGS", "").split()
-    subprocess.run([python, "-m", "pip", "install", "--quiet", torch_here, *PEERS, *extra], check=True)
+    for packages in ([torch_here, *groups[0]], *groups[1:]):
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages, *extra], check=True)
     return python
 
 
@@ -408,6 +414,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TURN, help="of peers: these alone, on a CPU")
     parser.add_argument("--words", nargs="+", default=[], help="of profile: overrides of the recipe")
     parser.add_argument("--peers-python", help="of an environment that has the peers already")
+    parser.add_argument("--cleanrl-python", help="of an environment that has CleanRL 1.2.0 already")
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (7 if arguments.what in ("peers", "scaling") else 50)
     rows = MEASURED[arguments.what](arguments)

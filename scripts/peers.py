@@ -1,6 +1,6 @@
 """One library that trains on one task by one recipe, in turns: what `scripts/benchmark peers` starts and times.
 
-    python scripts/peers.py LIBRARY TASK [DEVICE]    # sb3, tianshou or one of OURS; a task of RECIPE; default: cpu
+    python scripts/peers.py LIBRARY TASK [DEVICE]    # sb3, tianshou, cleanrl or one of OURS; a task of RECIPE; cpu
 
 It prints "ready" once learning is under way; then for each line of standard input it trains TURN steps and prints the
 seconds that they took. On a GPU, which is faster, a turn is GPU_TURN steps.
@@ -9,9 +9,12 @@ seconds that they took. On a GPU, which is faster, a turn is GPU_TURN steps.
 from __future__ import annotations
 
 import os
+import runpy
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # The recipe of all. pong: RL Zoo's and CleanRL's batch of 32 every 4 steps on the network of Mnih et al. 2015, one
@@ -77,22 +80,40 @@ def rlrun(task: str, name: str, device: str) -> Iterator[None]:
         yield from [None] * envs.num_envs
 
 
-def sb3(task: str, device: str) -> Iterator[None]:
-    """Train with Stable-Baselines3; its loop is not ours to step, so it runs in a thread of its own."""
-    import threading
+def in_thread(train: Callable[[Callable[[], None]], object], num_envs: int) -> Iterator[None]:
+    """Run a loop that is not ours to step in a thread of its own; `train` has it call a function at each step."""
+    go, done = threading.Semaphore(0), threading.Semaphore(0)
 
+    def pause() -> None:
+        done.release()
+        go.acquire()
+
+    def run() -> None:
+        go.acquire()
+        train(pause)
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        go.release()
+        done.acquire()
+        yield from [None] * num_envs
+
+
+def sb3(task: str, device: str) -> Iterator[None]:
+    """Train with Stable-Baselines3."""
     import ale_py  # noqa: F401 - registers the games
     from stable_baselines3 import DQN, PPO, SAC
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_atari_env, make_vec_env
     from stable_baselines3.common.vec_env import VecFrameStack
 
-    go, done = threading.Semaphore(0), threading.Semaphore(0)
-
     class Turns(BaseCallback):
+        def __init__(self, pause: Callable[[], None]) -> None:
+            super().__init__()
+            self.pause = pause
+
         def _on_step(self) -> bool:
-            done.release()
-            go.acquire()
+            self.pause()
             return True
 
     if task == "pong":
@@ -121,15 +142,31 @@ def sb3(task: str, device: str) -> Iterator[None]:
         recipe |= {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon}
         model = DQN(env=envs, learning_starts=1_000, seed=0, device=device, **recipe)
 
-    def train() -> None:
-        go.acquire()
-        model.learn(10**9, callback=Turns())
+    return in_thread(lambda pause: model.learn(10**9, callback=Turns(pause)), envs.num_envs)
 
-    threading.Thread(target=train, daemon=True).start()
-    while True:
-        go.release()
-        done.acquire()
-        yield from [None] * envs.num_envs
+
+def cleanrl(task: str, device: str) -> Iterator[None]:
+    """Train with CleanRL's files as they are published, on the Gym of their time; what they print is left out."""
+    import gym
+    from gym.vector import SyncVectorEnv
+
+    recipe = {"ppo_cartpole": ["--num-envs", "8", "--num-steps", "32", "--num-minibatches", "1"]}
+    recipe["ppo_cartpole"] += ["--update-epochs", "20", "--learning-rate", "1e-3", "--gamma", "0.98"]
+    recipe["sac_pendulum"] = ["--env-id", "Pendulum-v1", "--learning-starts", "1000", "--buffer-size", "100000"]
+    module = {"ppo_cartpole": "cleanrl.ppo", "sac_pendulum": "cleanrl.sac_continuous_action"}[task]
+    sys.argv[1:] = ["--total-timesteps", str(10**8), "--cuda", str(device != "cpu"), *recipe[task]]
+    os.chdir(tempfile.mkdtemp())  # for its logs
+
+    def train(pause: Callable[[], None]) -> None:
+        class Turns(SyncVectorEnv):  # type: ignore[misc]
+            def step_wait(self) -> Any:
+                pause()
+                return super().step_wait()
+
+        gym.vector.SyncVectorEnv = Turns
+        runpy.run_module(module, {"print": lambda *line: None}, "__main__")
+
+    return in_thread(train, 8 if task == "ppo_cartpole" else 1)
 
 
 def tianshou(task: str, device: str) -> Iterator[None]:
@@ -181,7 +218,7 @@ def _stacked_pong() -> Any:
 def main() -> None:
     """Warm up, then take turns."""
     library, task, device = [*sys.argv[1:], "cpu"][:3]
-    theirs = {"sb3": sb3, "tianshou": tianshou}
+    theirs = {"sb3": sb3, "tianshou": tianshou, "cleanrl": cleanrl}
     steps = rlrun(task, library, device) if library in OURS else theirs[library](task, device)
     for _ in range(WARM_UP[task]):
         next(steps)
