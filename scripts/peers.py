@@ -158,7 +158,7 @@ def cleanrl(task: str, device: str) -> Iterator[None]:
     os.chdir(tempfile.mkdtemp())  # for its logs
 
     def train(pause: Callable[[], None]) -> None:
-        class Turns(SyncVectorEnv):  # type: ignore[misc]
+        class Turns(SyncVectorEnv):
             def step_wait(self) -> Any:
                 pause()
                 return super().step_wait()
