@@ -49,7 +49,16 @@ from rl_runner.types import Sampler, Transition
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ["stable-baselines3==2.9.2", "tianshou==2.0.1", "ale-py==0.12.1", "opencv-python-headless", "gymnasium[mujoco]"]
 # CleanRL's files on PyPI need the Gym of their time. Their own pins want Python 3.10, so they are installed without.
-CLEANRL = ["gym==0.23.1", "gymnasium==0.29.1", "numpy<2", "pandas<3", "tensorboard", "matplotlib", "cloudpickle"]
+CLEANRL = [
+    "gym==0.23.1",
+    "gymnasium==0.29.1",
+    "numpy<2",
+    "pandas<3",
+    "tensorboard",
+    "matplotlib",
+    "cloudpickle",
+    "pygame",
+]
 CLEANRL_ALONE = ["--no-deps", "--ignore-requires-python", "cleanrl==1.2.0", "stable-baselines3==1.8.0"]
 OURS_ON_CPU = {  # beside the recipe as it is
     "pong": ["rlrun_batch", "rlrun_bf16"],
