@@ -138,9 +138,9 @@ class PolicyLearner:
             value: (T N,) of its observations, as the network returned them.
         """
         shape = rollout.reward.shape
-        now = value.double().cpu().numpy().reshape(shape)
+        now = value.cpu().double().numpy().reshape(shape)  # on the host: Apple's GPUs have no float64
         ends = on_device(np.concatenate([rollout.last_obs, rollout.cut_obs]), self.device)
-        of_ends = self.network.value(ends).double().cpu().numpy()
+        of_ends = self.network.value(ends).cpu().double().numpy()
         after = np.concatenate([now[1:], of_ends[None, : shape[1]]])
         after[tuple(rollout.cut.T)] = of_ends[shape[1] :]
         return now, after

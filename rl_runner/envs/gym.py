@@ -126,10 +126,10 @@ class GymBackend:
 
     def send(self, action: Array) -> None:
         """See `Backend`."""
-        actions = action if self._offset is None else action + self._offset
+        space = self.action_space
+        actions = np.asarray(action if self._offset is None else action + self._offset, dtype=space.dtype)
         if self._clips:  # as gymnasium.wrappers.ClipAction; the log keeps what the agent chose
-            space = self.action_space
-            actions = np.clip(np.asarray(actions, dtype=space.dtype), space.low, space.high)
+            actions = np.clip(actions, space.low, space.high)
         if isinstance(self._envs, AsyncVectorEnv):
             with self._alive():
                 self._envs.step_async(actions)

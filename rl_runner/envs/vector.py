@@ -71,8 +71,8 @@ class EpisodicVectorEnv:
     different streams, so neither affects the other.
 
     Raises:
-        UserError: from `reset`, `send` and `recv`, if an observation or a reward is not finite, a state is not in its
-            space, no action is allowed, or the process of an environment died.
+        UserError: from `reset`, `send` and `recv`, if an action, an observation or a reward is not finite, a state is
+            not in its space, no action is allowed, or the process of an environment died.
     """
 
     def __init__(self, backend: Backend, seed: int, stream: str) -> None:
@@ -110,6 +110,7 @@ class EpisodicVectorEnv:
 
     def send(self, action: Array) -> None:
         """Begin a step with actions (N, *D). No environment may be at the end of an episode."""
+        self._check_actions(action)
         self._action = action
         for log, a in zip(self._log, action.tolist(), strict=True):
             log.append(a)
@@ -228,6 +229,15 @@ class EpisodicVectorEnv:
         for i in np.flatnonzero(none & ~ended):
             raise UserError(f"env: {self.backend.name} allows no action {self._where(int(i))}")
         return mask | none[:, None]
+
+    def _check_actions(self, action: Array) -> None:
+        if action.dtype.kind != "f" or np.logical_and.reduce(np.isfinite(action), axis=None):
+            return
+        i = int(np.argwhere(~np.isfinite(action))[0][0])
+        value = action[i][~np.isfinite(action[i])].flat[0]
+        raise UserError(
+            f"optimizer.lr: the network has diverged (its action is {value} {self._where(i)}); use a smaller one"
+        )
 
     def _check_rewards(self, reward: DoubleArray) -> None:
         if sum(map(abs, reward.tolist())) < LARGEST:  # faster than array operations

@@ -103,7 +103,7 @@ class Prioritized:
             UserError: a priority is not finite, because the network has diverged.
         """
         assert priority is not None, "this agent returns no priorities"
-        raw = priority.double().cpu().numpy()
+        raw = priority.cpu().double().numpy()
         if not (np.isfinite(raw) & (raw >= 0)).all():
             raise UserError("optimizer.lr: the network has diverged (a loss is not finite); choose a smaller one")
         scaled = (raw + self.epsilon) ** self.alpha

@@ -4,7 +4,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 ABILITIES = ("constant", "observation", "discount", "action", "policy")
 
@@ -44,6 +44,15 @@ class Probe(gym.Env[Any, Any]):
         return np.array([self.obs], np.float32), reward, True, False, {}
 
 
+class Joint(Probe):
+    """The last one with two numbers as an action; the first one matters."""
+
+    def __init__(self) -> None:
+        super().__init__("policy")
+        self.action_space = MultiDiscrete([2, 3])
+
+
+gym.register("ProbeJoint-v0", Joint)
 for _ability in ABILITIES:
     for _continuous in (False, True):
         gym.register(

@@ -446,6 +446,9 @@ def test_an_observation_space_that_no_network_reads_is_refused():
     with pytest.raises(UserError, match="Text") as e:
         GymBackend("RlrunScripted-v0", kwargs={"observation_space": Text(5)})
     one_line(e)
+    with pytest.raises(UserError, match="which hold no number") as e:
+        GymBackend("RlrunScripted-v0", kwargs={"observation_space": Box(-1, 1, (2, 0))})
+    one_line(e)
 
 
 @pytest.mark.parametrize("module", ["no_such_module_here", "json.no_such_part"])
@@ -773,6 +776,28 @@ def test_actions_outside_the_bounds_are_clipped_and_the_log_keeps_them(dtype):
     assert not again.lost.any()
     assert len(episodes) > 2
     assert all(again.repeats(episode) for episode in episodes[:3])
+
+
+class Typed(Scripted):
+    """Its return depends on the type of the actions, which must be the declared one."""
+
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        return obs, float(np.sum(np.asarray(action) * np.asarray(100, np.asarray(action).dtype) * 2)), *rest
+
+
+gym.register("RlrunTyped-v0", entry_point=Typed)
+
+
+@pytest.mark.parametrize("space", [MultiBinary(3), MultiDiscrete([2, 3], dtype=np.int8)], ids=repr)
+def test_actions_have_the_declared_type_in_training_and_when_they_are_replayed(space):
+    envs = make("RlrunTyped-v0", 2, kwargs={"action_space": space})
+    envs.reset()
+    envs.send(np.ones((2, *space.shape), np.int64))
+    assert envs.recv().reward.tolist() == [float(np.sum(np.ones(space.shape, np.int8) * np.int8(100) * 2))] * 2
+    again = make("RlrunTyped-v0", 2, kwargs={"action_space": space})
+    again.load_state_dict(envs.state_dict())
+    assert not again.lost.any()
 
 
 def test_actions_without_bounds_are_left_alone():

@@ -255,6 +255,21 @@ def test_a_state_of_another_number_of_environments_is_refused_in_one_line():
         EpisodicVectorEnv(Toy(2), 5, "train").load_state_dict(envs.state_dict())
 
 
+def test_an_action_that_is_not_finite_is_the_networks_fault_and_is_not_sent():
+    envs = EpisodicVectorEnv(Toy(2, action_shape=(3,)), seed=0, stream="train")
+    envs.reset()
+    envs.send(np.zeros((2, 3), np.float32))
+    envs.recv()
+    action = np.zeros((2, 3), np.float32)
+    action[1, 2] = np.nan
+    sent = len(envs.backend.log)
+    with pytest.raises(UserError) as error:
+        envs.send(action)
+    said = "its action is nan at step 1 of episode 0 of environment 1"
+    assert str(error.value) == f"optimizer.lr: the network has diverged ({said}); use a smaller one"
+    assert len(envs.backend.log) == sent
+
+
 def test_close_reaches_the_backend():
     envs = EpisodicVectorEnv(Toy(1), 0, "train")
     envs.close()
