@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from torch import nn
 
 from rl_runner import compute, rng
@@ -205,6 +206,8 @@ class LoadedAgent:
         mode = Evaluate(self._rng, self.config["eval"]["epsilon"] if epsilon is None else epsilon)
         action, self._carry = self._agent.act(batch, self._carry, mode, mask)
         action = action if self._first_action is None else action + self._first_action
+        if isinstance(space := self.action_space, Box):  # Gaussian policies leave the bounds
+            action = np.clip(action.astype(space.dtype), space.low, space.high)
         if not single:
             return action
         return action[0].item() if action[0].ndim == 0 else action[0]

@@ -312,6 +312,16 @@ def test_actions_that_begin_at_another_number(workdir: Path) -> None:
     assert play(agent, agent.make_env(), 0) == play(agent, agent.make_env(raw=True), 0)
 
 
+def test_actions_of_a_gaussian_policy_are_within_the_bounds(workdir: Path) -> None:
+    words = ["agent=ppo", "env=pendulum", "tuned=none", "total_steps=64", "rollout_steps=8", "env.num_envs=2"]
+    agent = rlrun.load(rlrun.train([*words, "num_threads=1", "eval.episodes=1"], quiet=True).run)
+    with torch.no_grad():
+        agent.network.policy_out.bias[:] = 5.0
+    action = agent.act(np.zeros((3, 3), np.float32))
+    assert action.dtype == agent.action_space.dtype
+    assert action.tolist() == [[2.0]] * 3
+
+
 def test_a_planner_has_values_and_no_network(workdir: Path) -> None:
     words = ["env=gridworld", "agent=value_iteration", "eval.episodes=1", "hydra.run.dir=outputs/plan"]
     agent = rlrun.load(rlrun.train(words, quiet=True).run)

@@ -21,7 +21,7 @@ AGENTS = ["ddpg", "td3", "d4pg", "sac"]
 PENDULUM = ["env=pendulum", "tuned=none", "network.hidden=[8,8]", "env.num_envs=2", "env.max_steps=15", "batch_size=4"]
 PENDULUM += ["learning_starts=20", "replay.capacity=60", "learn_every_steps=2"]  # the ring wraps
 PARTS = {  # several in a case, where they do not touch each other
-    "n_step-prioritized": ["agent.n_step=3", "replay=prioritized"],
+    "prioritized": ["replay=prioritized", "agent.clip_grad_norm=0.5", "optimizer=rmsprop_tf"],
     "c51-three_critics": ["value=c51", "network.critics=3"],
     "qr_dqn-hard": ["value=qr_dqn", "value.quantiles=11", "sync=hard", "sync.every_updates=3"],
     "huber-no_target-layer_norm": ["value=scalar", "sync=none", "network.layer_norm=true", "network.activation=silu"],
@@ -35,6 +35,7 @@ PARTS = {  # several in a case, where they do not touch each other
     "no_random_steps-reward_clip": ["agent.random_steps=0", "reward_clip=1"],
 }
 NOISE = {
+    "n_step-prioritized": ["agent.n_step=3", "replay=prioritized"],
     "ornstein_uhlenbeck": ["exploration=ornstein_uhlenbeck"],
     "gaussian": ["exploration.start=1", "exploration.end=0", "exploration.steps=50"],
 }
@@ -73,6 +74,7 @@ def test_resumed_at_any_step_a_run_is_the_uninterrupted_one(agent: str, tmp_path
 
 
 CASES = [(agent, part) for agent in ("td3", "sac") for part in PARTS]  # ddpg and d4pg are td3 with other switches
+CASES += [(agent, "n_step-prioritized") for agent in ("ddpg", "d4pg")]
 CASES += [("td3", part) for part in NOISE] + [("sac", part) for part in SAC]
 
 
@@ -89,33 +91,65 @@ DISCRETE += ["learning_starts=20", "learn_every_steps=2"]
 @pytest.mark.parametrize(
     "words",
     [
-        ["env=cartpole", "env.num_envs=2", "network.normalize=true", "agent.n_step=3", "replay=prioritized"],
+        ["env=cartpole", "env.num_envs=2", "network.normalize=true", "replay=prioritized", "agent.alpha=0.1"],
         ["env=frozenlake", "value=c51", "agent.clip_grad_norm=0.5", "network/torso=mlp", "network.torso.sizes=[6]"],
     ],
-    ids=["normalize-n_step-prioritized", "c51-clip-hidden_torso"],
+    ids=["normalize-prioritized-alpha", "c51-clip-hidden_torso"],
 )
 def test_discrete_sac_goes_on_with_the_same_bits(words: list[str], tmp_path: Path) -> None:
-    goes_on_with_the_same_bits([*DISCRETE, *words], tmp_path, [5, 22, 29, 33], 36)
+    goes_on_with_the_same_bits([*DISCRETE, *words], tmp_path, [5, 14, 22, 29, 33], 36)
 
 
-@pytest.mark.parametrize(
-    ("ability", "wanted"),
-    [("observation", {0: -1, 2: 1}), ("discount", {1: 0.5, 2: 1}), ("policy", {0: 1, 2: 1})],
-)
-def test_discrete_sac_solves_the_probes(ability: str, wanted: dict[int, float], tmp_path: Path) -> None:
+VALUES = {  # of the best action, in the states -1, 0 and 1
+    "constant": {1: 1},
+    "observation": {0: -1, 2: 1},
+    "discount": {1: 0.5, 2: 1},
+    "action": {1: 1},
+    "policy": {0: 1, 2: 1},
+}
+STATES = np.array([[-1.0], [0.0], [1.0]], np.float32)
+PROBE = ["env=gym", "env.imports=[tests.envs.probes]", "tuned=none", "agent.gamma=0.5", "network.hidden=[16]"]
+PROBE += ["optimizer.lr=1e-2", "batch_size=32", "learn_every_steps=1", "sync.tau=0.1"]
+
+
+@pytest.mark.parametrize("ability", VALUES)
+def test_discrete_sac_solves_the_probes(ability: str, tmp_path: Path) -> None:
     """The values of the better action are right to 0.15; where the action matters, it is the right one."""
-    words = ["env=gym", f"env.id=Probe{ability.capitalize()}-v0", "env.imports=[tests.envs.probes]", "agent.gamma=0.5"]
-    words += ["agent.target_entropy=0.1", "agent.initial_alpha=0.1", "optimizer.lr=1e-2", "network.hidden=[16]"]
-    words += ["batch_size=32", "learn_every_steps=1", "sync.tau=0.1"]
-    loop = loop_of(config([*DISCRETE, *words]), tmp_path)
+    words = [f"env.id=Probe{ability.capitalize()}-v0", "agent.target_entropy=0.1", "agent.initial_alpha=0.1"]
+    loop = loop_of(config([*DISCRETE, *PROBE, *words]), tmp_path)
     while loop.clock.updates < 200:
         loop.step()
-    states = np.array([[-1.0], [0.0], [1.0]], np.float32)
-    q = loop.agent.network.critic(torch.from_numpy(states)).detach().numpy()[..., 0].min(axis=0)  # (3, A)
-    action, _ = loop.agent.act(states, None, Evaluate(np.random.default_rng(0)))
-    for i, v in wanted.items():
+    q = loop.agent.network.critic(torch.from_numpy(STATES)).detach().numpy()[..., 0].min(axis=0)  # (3, A)
+    action, _ = loop.agent.act(STATES, None, Evaluate(np.random.default_rng(0)))
+    for i, v in VALUES[ability].items():
         assert q[i].max() == pytest.approx(v, abs=0.15)
+    assert ability != "action" or action[1] == 1
     assert ability != "policy" or action.tolist()[::2] == [0, 1]
+
+
+SOLVE = {
+    "ddpg": ["exploration.start=1", "exploration.end=1"],
+    "td3": ["exploration.start=1", "exploration.end=1"],
+    "d4pg": ["exploration.start=1", "exploration.end=1", "value.low=-2", "value.high=2"],
+    "sac": ["agent.alpha=0.02"],
+}
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("ability", VALUES)
+def test_agents_with_continuous_actions_solve_the_probes(agent: str, ability: str, tmp_path: Path) -> None:
+    """The values of the chosen actions are right to 0.15; where the action matters, it is the right one."""
+    words = [f"env.id=Probe{ability.capitalize()}Continuous-v0", "learning_starts=100", "replay.capacity=2_000"]
+    loop = loop_of(config([f"agent={agent}", *PROBE, *words, *SOLVE[agent]]), tmp_path)
+    while loop.clock.updates < 400:
+        loop.step()
+    action, _ = loop.agent.act(STATES, None, Evaluate(np.random.default_rng(0)))
+    q = loop.agent.network.critic(torch.from_numpy(STATES), torch.from_numpy(action))  # (K, 3, M)
+    values = loop.agent.value.mean(q).detach().numpy().min(axis=0)
+    for i, v in VALUES[ability].items():
+        assert values[i] == pytest.approx(v, abs=0.15)
+    assert ability != "action" or action[1] > 0
+    assert ability != "policy" or action[0] <= 0 < action[2]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +217,22 @@ def test_whole_commands(workdir: Path) -> None:
             "network: ControlNetwork has no action values; this agent needs network=plain",
         ),
         (["agent=sac", "env=pendulum", "network.critics=0"], "network.critics: must be 1 or more, got 0"),
+        (
+            ["agent=sac", "env=pendulum", "network.actor_last_layer=-1"],
+            "network.actor_last_layer: must be above 0, or null, got -1",
+        ),
+        (
+            ["agent=sac", "env=pendulum", "agent.n_step=3"],
+            "agent.n_step: must be 1, because this agent's returns of more steps would leave out the entropies",
+        ),
+        (
+            ["agent=sac_discrete", "env=cartpole", "agent.n_step=2"],
+            "agent.n_step: must be 1, because this",
+        ),
+        (
+            ["agent=sac_discrete", "env=pong", "tuned=none", "replay.capacity=200"],
+            "env: the observations of pong are images Box(0, 255, (4, 84, 84), uint8); this agent reads vectors and",
+        ),
         (["agent=sac", "env=pendulum", "agent.actor_lr=0"], "agent.actor_lr: must be a number above 0, or null, got 0"),
         (["agent=sac", "env=pendulum", "agent.random_steps=-1"], "agent.random_steps: must be a whole number, 0 or"),
     ],

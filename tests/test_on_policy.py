@@ -81,17 +81,29 @@ def test_each_part_trains_is_saved_and_goes_on(part: str, tmp_path: Path) -> Non
     goes_on_with_the_same_bits(words, tmp_path, [12], 40)
 
 
+COMMON = ["network.shared=true", "optimizer.lr_end=1e-5", "reward_clip=0.5", "agent.entropy_coef=0.01"]
+
+
+@pytest.mark.parametrize("agent", ["a2c", "actor_critic", "reinforce"])
+@pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop_tf"])
+def test_the_parts_of_all_go_with_each_agent(agent: str, optimizer: str, tmp_path: Path) -> None:
+    words = [f"agent={agent}", "env=cartpole", *SMALL, *AGENTS[agent], *COMMON, f"optimizer={optimizer}"]
+    goes_on_with_the_same_bits([*words, "agent.clip_grad_norm=0.5"], tmp_path, [12], 60)
+
+
 @pytest.mark.parametrize(
     "env",
     [
         ["env=pendulum"],
         ["env=frozenlake", "network/torso=mlp"],
         ["env=gym", "env.id=Taxi-v4"],
+        ["env=gym", "env.id=ProbeJoint-v0", "env.imports=[tests.envs.probes]"],
     ],
     ids=" ".join,
 )
 def test_other_actions_and_observations(env: list[str], tmp_path: Path) -> None:
-    goes_on_with_the_same_bits(["agent=ppo", *env, *SMALL, *AGENTS["ppo"]], tmp_path, [12], 24)
+    """At the start and the end of rollouts, in the middle of them, at an episode's end."""
+    goes_on_with_the_same_bits(["agent=ppo", *env, *SMALL, *AGENTS["ppo"]], tmp_path, [1, 7, 8, 12, 15, 20], 24)
 
 
 def test_images(tmp_path: Path) -> None:
@@ -100,11 +112,11 @@ def test_images(tmp_path: Path) -> None:
     goes_on_with_the_same_bits(words, tmp_path, [6], 18)
 
 
-PROBES = [(agent, ability) for agent in ("ppo", "a2c", "reinforce") for ability in ABILITIES]
-PROBES += [("ppo-continuous", ability) for ability in ("discount", "policy")]
+PROBES = [(agent, ability) for agent in ("ppo", "ppo-continuous", *list(AGENTS)[1:]) for ability in ABILITIES]
 SOLVE = {
     "ppo": ["env.num_envs=4", "rollout_steps=16", "batch_size=64", "agent.epochs=8", "optimizer.lr=1e-2"],
     "a2c": ["env.num_envs=8", "rollout_steps=4", "optimizer.lr=2e-2"],
+    "actor_critic": ["env.num_envs=8", "optimizer.lr=2e-2"],
     "reinforce": ["rollout_episodes=16", "optimizer.lr=2e-2"],
 }
 SOLVE["ppo-continuous"] = SOLVE["ppo"]
@@ -180,6 +192,11 @@ def test_whole_commands(workdir: Path) -> None:
         (["agent=ppo", "env=cartpole", "rollout_steps=0"], "rollout_steps: must be a whole number, 1 or more, or null"),
         (["agent=ppo", "env=cartpole", "batch_size=0"], "agent.batch_size: must be at least 1, got 0"),
         (["agent=reinforce", "env=cartpole", "env.num_envs=2"], "env.num_envs: must be 1, because rollouts are whole"),
+        (
+            ["agent=reinforce", "env=cartpole", "rollout_steps=64", "env.num_envs=3"],
+            "rollout_steps: must be null, because this agent learns from whole episodes, got 64",
+        ),
+        (["agent=a2c", "env=cartpole", "agent.value_coef=-1"], "agent.value_coef: must be a number, 0 or more, got -1"),
         (["agent=a2c", "env=cartpole", "agent.clip_grad_norm=0"], "agent.clip_grad_norm: must be above 0, or null"),
     ],
     ids=lambda x: x if isinstance(x, str) else " ".join(x),

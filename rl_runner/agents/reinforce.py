@@ -36,9 +36,14 @@ class REINFORCE(PolicyLearner):
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
 
+    Attributes:
+        whole_episodes: rollouts must be whole episodes.
+
     Raises:
         UserError: a value out of range.
     """
+
+    whole_episodes = True
 
     def __init__(
         self,

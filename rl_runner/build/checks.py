@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from rl_runner import memory
-from rl_runner.networks.inputs import OneHot
+from rl_runner.networks.inputs import OneHot, looks_like_image
 from rl_runner.types import State, UserError
 
 Check = tuple[Callable[[Any], bool], str]
@@ -105,6 +105,7 @@ ROLLOUT_LEARNING: dict[str, Check] = {
     **GRADIENTS,
     "rollout_steps": _or_null(_integer(1)),
     "rollout_episodes": _integer(1),
+    "agent.value_coef": _if_given(_number(0, 1e300, "a number, 0 or more")),
 }
 EVALUATION: dict[str, Check] = {
     "checkpoint": (lambda x: isinstance(x, str), "a run or a checkpoint directory, or latest (rlrun eval outputs/...)"),
@@ -152,7 +153,13 @@ def require(cfg: State, checks: Mapping[str, Check]) -> None:
         node: Any = cfg.get(group) if group else cfg
         value = node.get(name, MISSING) if isinstance(node, dict) else MISSING
         if not holds(value):
-            raise UserError(f"{key}: must be {wanted}, got {None if value is MISSING else repr(value)}")
+            got = "it is missing" if value is MISSING else f"got {written(value)}"
+            raise UserError(f"{key}: must be {wanted}, {got}")
+
+
+def written(value: Any) -> str:
+    """Return a value as a command line has it."""
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
 
 
 def rows_to_normalize(cfg: State, num_envs: int) -> None:
@@ -168,6 +175,33 @@ def rows_to_normalize(cfg: State, num_envs: int) -> None:
         raise UserError(
             "agent.normalize_advantages: must be false where a gradient is of a single step, because its advantage "
             "would be 0; or raise rollout_steps, env.num_envs or batch_size"
+        )
+
+
+def soft_values(cfg: State) -> None:
+    """Check that returns are of one step. The soft value of more steps holds the entropy of each, which is not stored.
+
+    Raises:
+        UserError: returns are of several steps.
+    """
+    n_step = cfg["agent"]["n_step"]
+    if n_step > 1:
+        raise UserError(
+            "agent.n_step: must be 1, because this agent's returns of more steps would leave out the entropies of the "
+            f"steps between, got {n_step}"
+        )
+
+
+def no_images(space: Any, name: str) -> None:
+    """Check that observations are no images.
+
+    Raises:
+        UserError: they are.
+    """
+    if looks_like_image(space):
+        raise UserError(
+            f"env: the observations of {name} are images {space}; this agent reads vectors and numbered states only. "
+            "agent=dqn and agent=ppo read images"
         )
 
 

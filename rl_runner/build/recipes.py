@@ -198,7 +198,12 @@ def stochastic_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device
     actions = ActionRange(envs.action_space)
     parts = _control(cfg, envs, device, actions.size)
     agent = factory("agent", build.agent_node(cfg), MakesStochasticControl)(actions=actions, **parts)
-    return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
+
+    def loop() -> ReplayLoop:
+        checks.soft_values(cfg)
+        return _replay_loop(cfg, envs, device, agent, parts["network"])
+
+    return Learner(agent, loop)
 
 
 def numbered_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
@@ -206,7 +211,13 @@ def numbered_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) 
     actions = build.number_of_actions(envs)
     parts = _control(cfg, envs, device, actions, numbered=True)
     agent = factory("agent", build.agent_node(cfg), MakesNumberedControl)(actions=actions, **parts)
-    return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
+
+    def loop() -> ReplayLoop:
+        checks.soft_values(cfg)
+        checks.no_images(envs.observation_space, envs.backend.name)
+        return _replay_loop(cfg, envs, device, agent, parts["network"])
+
+    return Learner(agent, loop)
 
 
 def _control(

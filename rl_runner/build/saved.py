@@ -17,9 +17,10 @@ RESUMABLE = (  # keys, and groups of keys, on which nothing depends that a check
     *("batch_size", "learn_every_steps", "learn_every_episodes", "updates_per_learn", "reward_clip"),
     *("exploration.start", "exploration.end", "exploration.steps"),
     *("sync.every_updates", "sync.every_steps", "sync.every_episodes", "sync.tau"),
-    *("agent.lr", "agent.clip_grad_norm", "agent.clip_grad_value"),
+    *("agent.lr", "agent.clip_grad_norm", "agent.clip_grad_value", "agent.clip_end", "agent.clip_steps"),
     *("tags", "logger"),
 )
+COPIES = {"batch_size": "agent.batch_size"}  # keys that another one repeats: PPO's, which cuts its own batches
 RECIPES = {  # of runs from before there were recipes, by the loop that their configuration names
     "rl_runner.loops.replay.ReplayLoop": "replay_learning",
     "rl_runner.loops.online.OnlineLoop": "online",
@@ -80,6 +81,9 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         if isinstance(value, DictConfig) and key != "logger":  # it holds defaults for the keys that were not named
             raise UserError(f"{key}: name single keys when a run is resumed, such as {key}.{next(iter(value))!s}=...")
         OmegaConf.update(trained, key, value, merge=False)
+        copy = COPIES.get(key)
+        if copy is not None and OmegaConf.select(trained, copy) is not None:
+            OmegaConf.update(trained, copy, value)
     return plain(trained)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from rl_runner.commands import network_files as files
 from rl_runner.envs.spaces import first_action
@@ -180,6 +181,8 @@ def _notes(job: ExportJob) -> list[str]:
         notes.append("In training the first layers computed in bfloat16. This network computes in float32 throughout.")
     if job.envs.action_mask is not None:
         notes.append("Some actions are not always allowed: take the best one of those that are, not `action`.")
+    if isinstance(job.envs.action_space, Box):
+        notes.append("Clip `action` to the bounds of the environment's actions.")
     if first is not None:
         notes.append(f"Actions are numbered from 0. Add {first} for the environment, which numbers them from there.")
     return notes

@@ -156,6 +156,18 @@ def constant_exploration(plan: Plan) -> Iterator[Finding]:
         yield Finding("exploration", kind, why, "use exploration=epsilon_greedy, or network=noisy")
 
 
+def no_learning_rate(plan: Plan) -> Iterator[Finding]:
+    """The learning rate is 0 before the run ends, as in one that was to end there and is resumed with more steps."""
+    steps, total = plan.number("optimizer.lr_steps"), int(plan.number("total_steps"))
+    if steps is None or plan.number("optimizer.lr_end") != 0 or steps >= total:
+        return
+    why = f"steps with optimizer.lr_end=0: the learning rate is 0 from there to total_steps={total:,}"
+    keys = ["optimizer.lr_steps"]
+    if plan.number("agent.clip_end") is not None and plan.number("agent.clip_steps") == steps:
+        keys.append("agent.clip_steps")
+    yield Finding(keys[0], steps, why, "use " + " ".join(f"{key}={total}" for key in keys))
+
+
 def replay_below_learning_starts(plan: Plan) -> Iterator[Finding]:
     """What is collected first is overwritten before learning begins."""
     capacity, starts = plan.number("replay.capacity"), plan.number("learning_starts")
@@ -273,6 +285,7 @@ CHECKS: tuple[Check, ...] = (
     disk_too_small,
     exploration_beyond_the_run,
     constant_exploration,
+    no_learning_rate,
     replay_below_learning_starts,
     sync_beyond_the_run,
     batch_beyond_the_data,

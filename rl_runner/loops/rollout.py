@@ -29,6 +29,9 @@ class RolloutLoop:
         episodes: in a rollout, if `steps` is None; then there is one environment.
         reward_clip: learn from rewards clipped to [-x, x]; None: as they are.
 
+    Raises:
+        UserError: rollouts of whole episodes and several environments, or of steps and an agent that needs episodes.
+
     Attributes:
         gradient: the exact gradient to compare the agent's with, where the dynamics are known.
         measure_every: how often this is done: in the first gradient step after each multiple of the period.
@@ -47,6 +50,8 @@ class RolloutLoop:
     ) -> None:
         if steps is None and envs.num_envs > 1:
             raise UserError(f"env.num_envs: must be 1, because rollouts are whole episodes, got {envs.num_envs}")
+        if steps is not None and getattr(agent, "whole_episodes", False):
+            raise UserError(f"rollout_steps: must be null, because this agent learns from whole episodes, got {steps}")
         self.envs, self.agent, self.rng = envs, agent, rng
         self.steps, self.episodes, self.reward_clip = steps, episodes, reward_clip
         self.clock, self.meter = Clock(), Meter()

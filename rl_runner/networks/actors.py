@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 from rl_runner.networks.layers import FullyConnected, xavier
 from rl_runner.types import Array, Evaluate, FloatArray, UserError
 
+UNBOUNDED = 1e30  # some environments write the largest float where there is no bound
 LOG_STD = (-20.0, 2.0)  # range of the logarithm of a Gaussian's standard deviation
 
 
@@ -36,10 +37,10 @@ class ActionRange:
             )
         if not np.issubdtype(space.dtype, np.floating):
             raise UserError(f"env: the actions are {space}, of type {space.dtype}; this agent needs floats")
-        if not np.isfinite([space.low, space.high]).all():
+        if not (np.abs([space.low, space.high]) < UNBOUNDED).all():
             raise UserError(
-                f"env: the actions {space} have no bounds; this agent's are squashed into bounds. "
-                "gymnasium.wrappers.RescaleAction in env.wrappers sets them"
+                f"env: the actions {space} have no bounds; this agent's are squashed into bounds. agent=ppo needs "
+                "none; a wrapper of your own can set them: env.wrappers=[{_target_: my_pkg.MyWrapper}]"
             )
         if not (space.low < space.high).all():
             raise UserError(f"env: the actions {space} have a dimension with one value only")

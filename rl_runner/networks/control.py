@@ -89,6 +89,9 @@ class ControlNetwork(nn.Module):
         super().__init__()
         if critics < 1:
             raise UserError(f"network.critics: must be 1 or more, got {critics}")
+        for key, bound in [("actor_last_layer", actor_last_layer), ("critic_last_layer", critic_last_layer)]:
+            if bound is not None and not bound > 0:
+                raise UserError(f"network.{key}: must be above 0, or null, got {bound}")
         if init not in INITS:
             raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
         self.precision = precision

@@ -66,10 +66,15 @@ class NoisyLinear(nn.Module):
         in_features: number of inputs.
         out_features: number of outputs.
         sigma0: initial noise; each sigma starts at sigma0 / sqrt(in_features).
+
+    Raises:
+        UserError: negative noise.
     """
 
     def __init__(self, in_features: int, out_features: int, sigma0: float = 0.5) -> None:
         super().__init__()
+        if not sigma0 >= 0:
+            raise UserError(f"network.head.sigma0: must be 0 or more, got {sigma0}")
         self.in_features, self.out_features = in_features, out_features
         bound = 1 / math.sqrt(in_features)
         self.weight = nn.Parameter(torch.empty(out_features, in_features).uniform_(-bound, bound))

@@ -60,6 +60,8 @@ class QNetwork(nn.Module):
         self.normalizer = Normalizer(observation_space) if normalize else None
         if self.normalizer:
             observation_space = self.normalizer.space
+        if last_layer_std is not None and not last_layer_std > 0:
+            raise UserError(f"network.last_layer_std: must be above 0, or null, got {last_layer_std}")
         if init not in INITS:
             raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
         self.torso = torso(observation_space)

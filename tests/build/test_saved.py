@@ -1,5 +1,6 @@
 """A run's configuration on the disk: what is wrong with it, what may change, and what older versions wrote."""
 
+import csv
 import errno
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,28 @@ def test_naming_a_value_that_the_run_has_is_no_change_on_resume(trained: Path) -
     with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
         cfg = compose("train", words)
     assert saved.resumed_config(run, cfg, words) == before
+
+
+def test_the_batch_size_that_ppo_cuts_its_rollouts_by_changes_with_the_runs(workdir: Path) -> None:
+    """Its schedules can be made longer as well, and the start says where the learning rate is 0."""
+    words = ["num_threads=1", "env.num_envs=1", "rollout_steps=64", "agent.epochs=1", "hydra.run.dir=outputs/ppo"]
+    words += ["batch_size=64", "total_steps=128", "log.every_steps=64", "eval.episodes=1"]
+    assert rlrun("train", "agent=ppo", "env=cartpole", *words).code == 0
+    run = RunDirectory(Path("outputs/ppo"))
+    done = rlrun("train", "resume=outputs/ppo", "total_steps=192", "batch_size=16")
+    said = " ".join(done.out.split())
+    assert "optimizer.lr_steps: 128 steps with optimizer.lr_end=0: the learning rate is 0 from there to" in said
+    assert "use optimizer.lr_steps=192 agent.clip_steps=192" in said
+    assert saved.load_run_config(run, [])["agent"]["batch_size"] == 16
+    lengths = ["total_steps=256", "optimizer.lr_steps=256", "agent.clip_steps=256"]
+    done = rlrun("train", "resume=outputs/ppo", *lengths)
+    assert done.code == 0, done
+    assert "the learning rate is 0" not in done.out
+    with (run.path / "metrics.csv").open() as file:
+        logged = [(row["name"], float(row["value"])) for row in csv.DictReader(file)]
+    assert [value for name, value in logged if name == "learn/updates"] == [1, 2, 6, 10]
+    rates = [value for name, value in logged if name == "learn/lr"]
+    assert rates[1] == rates[2] == 0 < rates[0]
 
 
 def as_older_versions_wrote_it(run: Path, loop: str) -> None:

@@ -50,6 +50,12 @@ MISTAKES: list[tuple[Callable[..., State], State, State, str]] = [  # wrong, rig
     (dqn, {"exploration__steps": 50_001}, {"exploration__steps": 50_000}, "exploration.steps"),
     (dqn, {"exploration__start": 1.0, "exploration__end": 1.0}, {"exploration__end": 0.2}, "exploration.end"),
     (dqn, {"exploration__start": 0.0, "exploration__end": 0.0}, {"exploration__end": 0.0}, "exploration"),
+    (
+        ppo,
+        {"optimizer__lr_steps": 49_999},
+        {"optimizer__lr_steps": 49_999, "optimizer__lr_end": 1e-5},
+        "optimizer.lr_steps",
+    ),
     (dqn, {"replay__capacity": 999}, {"replay__capacity": 1_000}, "replay.capacity"),
     (dqn, {"sync__every_updates": 25_001}, {"sync__every_updates": 5_000}, "sync.every_updates"),
     (dqn, {"sync__every_steps": 50_001}, {"sync__every_steps": 50_000}, "sync.every_steps"),
