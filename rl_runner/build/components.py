@@ -233,14 +233,20 @@ def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optim
     """Return what makes the optimizer from parameters, or from groups of them.
 
     Raises:
-        UserError: an optimizer that needs a closure, as LBFGS does; when it is called: a value out of range.
+        UserError: no optimizer, or one that needs a closure, as LBFGS does, or sparse gradients; when it is called: a
+            value out of range.
     """
     node = group(cfg, "optimizer")
     node = {k: v for k, v in node.items() if k not in ("lr_end", "lr_steps")}  # these are the schedule's
     # A class that was chosen by its _target_ alone still has the other keys of Adam's file, not all of which it takes.
     target = named("optimizer", node["_target_"])
+    if isinstance(target, type) and not issubclass(target, torch.optim.Optimizer):
+        raise UserError(f"optimizer._target_: {node['_target_']} is no torch.optim.Optimizer; such as torch.optim.Adam")
+    if target is torch.optim.SparseAdam:
+        raise UserError(f"optimizer._target_: {node['_target_']} needs sparse gradients; such as torch.optim.Adam")
     taken = inspect.signature(target).parameters
-    closure = inspect.signature(getattr(target, "step", dict)).parameters.get("closure")
+    step = getattr(target, "step", None)  # a function that makes one has none
+    closure = inspect.signature(step).parameters.get("closure") if step else None
     if closure and closure.default is closure.empty:
         raise UserError(
             f"optimizer: {node['_target_']} evaluates the loss several times a step, which is not supported"

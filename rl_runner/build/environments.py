@@ -23,6 +23,8 @@ def backend(node: State, num_envs: int, render: bool = False) -> Backend:
     """Build the backend of `num_envs` environments."""
     node = {**{k: v for k, v in node.items() if k not in ("name", "returns")}, "num_envs": num_envs, "render": render}
     if "wrappers" in node:
+        if not isinstance(node["wrappers"], list):
+            raise UserError(f"env.wrappers: must be a list [{{_target_: package.Wrapper}}], got {node['wrappers']!r}")
         node["wrappers"] = [_wrapper(i, wrapper) for i, wrapper in enumerate(node["wrappers"])]
     made: Backend = make("env", node)
     return made

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import hydra
 from hydra.errors import InstantiationException
 
+from rl_runner.build.checks import written
 from rl_runner.types import State, UserError
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ def arguments(key: str, target: Any, node: State) -> None:
             taken = ", ".join(parameters) or "none"
             raise UserError(f"{key}.{name}: {target.__name__} takes no such argument; it takes {taken}")
         if name in hints and not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hints[name]):
-            raise UserError(f"{key}.{name}: must be {_in_words(hints[name])}, got {value!r}")
+            raise UserError(f"{key}.{name}: must be {_in_words(hints[name])}, got {written(value)}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

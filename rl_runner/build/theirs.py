@@ -39,7 +39,7 @@ def naming_their_code(config: Callable[[], State]) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as e:
+    except (Exception, SystemExit) as e:  # games call sys.exit() when their window is closed
         found = None
         with contextlib.suppress(Exception):  # a configuration that cannot be read is no reason to lose `e`
             found = _blame(e, config)
@@ -50,7 +50,7 @@ def naming_their_code(config: Callable[[], State]) -> Iterator[None]:
         raise found from None
 
 
-def _blame(e: Exception, config: Callable[[], State]) -> TheirError | None:
+def _blame(e: BaseException, config: Callable[[], State]) -> TheirError | None:
     causes = [cause for cause in _causes(e) if not isinstance(cause, (UserError, HydraException, NotImplementedError))]
     if not causes:
         return None

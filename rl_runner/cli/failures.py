@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -71,9 +72,11 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
         plugins = {name.removeprefix(f"{group}="): pip for name, pip in PLUGINS.items() if name.startswith(f"{group}=")}
         return hints.unknown_choice(group, option, list(e.options or []), plugins)
     if isinstance(e, OverrideParseException):
-        return f"{e.override!r} cannot be read: {text}"
+        return _unreadable(e.override, text)
     if several := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
         return f"{several[1]}: one run for each of {several[2]} needs -m; a list is written [{several[2]}]"
+    if left_out := re.search(r"Interpolation key '([^']+)' not found", text):
+        return f"{left_out[1]}: a value is needed; leave ~{left_out[1]} out"
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{missing[1]}: a value is needed"
     if absent := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
@@ -81,6 +84,17 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
     if key := re.search(r"Could not override '([^']+)'", text):
         return _no_key(verb, args, key[1])
     return text
+
+
+def _unreadable(word: str, parser_says: str) -> str:
+    """Return why a word of the command line is no override, and how to write it."""
+    key, _, value = word.partition("=")
+    if not re.search(r"LexerNoViableAlt|no viable alternative|mismatched input|extraneous input", parser_says):
+        return f"{word!r} cannot be read: {parser_says}"
+    if any(value.count(left) != value.count(right) for left, right in ("()", "[]", "{}")) or value.count('"') % 2:
+        return f"{key}: {value!r} cannot be read: a bracket or a quote is open; a list is written [a,b]"
+    quoted = value.replace('"', '\\"')
+    return f"{key}: {value!r} cannot be read as it is; in quotes it is text: " + shlex.quote(f'{key}="{quoted}"')
 
 
 def _no_group(verb: Verb, args: list[str], group: str) -> str:

@@ -88,6 +88,8 @@ def stored(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
             f"env: {name} has observations of type {type(space).__name__}, which no network of rlrun reads; "
             f"a wrapper can convert them to numbers: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
         )
+    if 0 in space.shape:
+        raise UserError(f"env: {name} has observations {space}, which hold no number")
     kind = space.dtype.newbyteorder("=")
     if kind.kind == "f":
         kind = np.dtype(np.float32)

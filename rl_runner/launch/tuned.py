@@ -104,7 +104,8 @@ class Loader(ConfigLoaderImpl):
                 raise
             nothing = next((w for w in overrides if w.endswith("=null") and self._is_group(w[:-5])), None)
             name = (nothing or "").removesuffix("=null")
-            wrong = f"{nothing}: choose an option, {name}=NAME, or leave the group out: ~{name}" if nothing else str(e)
+            without = "" if name in ("agent", "env") else f", or leave the group out: ~{name}"
+            wrong = f"{nothing}: choose an option, {name}=NAME{without}" if nothing else str(e)
             raise ConfigCompositionException(wrong) from e
 
     def _load(
@@ -124,6 +125,9 @@ class Loader(ConfigLoaderImpl):
             return load(overrides)
         defaults = self.compute_defaults_list(MAIN, overrides, run_mode)
         chosen = cast(Choices, defaults.overrides.known_choices)
+        for group in ("agent", "env"):
+            if group not in chosen:  # left out by ~
+                raise ConfigCompositionException(f"{group}: one must be chosen: {group}=NAME")
         name, env = chosen.get("tuned"), chosen["env"]  # no name: left out by ~tuned
         if name == "auto":
             paths = [default.config_path or "" for default in reversed(defaults.defaults)]

@@ -8,8 +8,10 @@ import json
 import math
 import operator
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -65,7 +67,7 @@ def listed(names: Sequence[str], where: Sequence[str], states: Sequence[str], so
         UserError: there are no runs, or a key or state does not exist.
     """
     wrong = [state for state in states if state not in runs.STATES]
-    found = [run for path in runs.find(names) if (run := _read(path))]
+    found = _readable(runs.find(names))
     if wrong := [state for state in wrong if state not in {run.state for run in found}]:
         raise UserError(f"--state: there is no {wrong[0]!r}; there is {', '.join(runs.STATES)}")
     known = list(dict.fromkeys(key for run in found for key in run.config))
@@ -85,11 +87,15 @@ def listed(names: Sequence[str], where: Sequence[str], states: Sequence[str], so
     return sorted(entries, key=lambda entry: _order(value(entry), sort.startswith("-")))
 
 
-def _read(path: Any) -> Run | None:
-    try:
-        return runs.read(path)
-    except Unreadable:
-        return None
+def _readable(paths: Sequence[Path]) -> list[Run]:
+    """Return the runs whose configurations can be read; the others are named on stderr."""
+    found = []
+    for path in paths:
+        try:
+            found.append(runs.read(path))
+        except Unreadable as e:
+            print(f"rlrun: left out: {e}", file=sys.stderr)
+    return found
 
 
 def _holds(run: Run, condition: str, known: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]
 
 from rl_runner.report.curves import Series, Table, Unreadable, read_table, series
 from rl_runner.run import notes
-from rl_runner.run.files import CONFIG, LOG, NOTE, PROVENANCE, TABLE
+from rl_runner.run.files import CHECKPOINTS, CONFIG, LOG, NOTE, PROVENANCE, TABLE
 from rl_runner.run.lock import in_use
 from rl_runner.types import State, UserError
 
@@ -87,7 +87,7 @@ def find(names: Sequence[str]) -> list[Path]:
             raise UserError(f"{name}: no such directory")
         inside = [run for place in places for run in under(place)]
         if not inside:
-            raise UserError(f"{name}: holds no run; a run is a directory with {CONFIG} and {TABLE}")
+            raise UserError(f"{name}: holds no run; a run is a directory with {CONFIG} and {TABLE} or {CHECKPOINTS}")
         found |= dict.fromkeys(inside)
     return list(found)
 
@@ -95,7 +95,7 @@ def find(names: Sequence[str]) -> list[Path]:
 def under(place: Path) -> Iterator[Path]:
     """Yield a directory if it is a run's, else the runs in it. Hidden directories are passed over."""
     for directory, inner, files in os.walk(place):
-        if CONFIG in files and {TABLE, LOG, PROVENANCE, NOTE} & set(files):
+        if CONFIG in files and ({TABLE, LOG, PROVENANCE, NOTE} & set(files) or CHECKPOINTS in inner):
             inner.clear()
             yield Path(directory)
         inner[:] = sorted(name for name in inner if not name.startswith("."))

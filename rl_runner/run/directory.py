@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rl_runner.run.checkpoint import MANIFEST, SNAPSHOTS, Checkpoints, Damaged, about, load
-from rl_runner.run.files import BIN, LOCK
+from rl_runner.run.files import BIN, CHECKPOINTS, LOCK
 from rl_runner.run.lock import BUSY, flock
 from rl_runner.run.weights import load_agent_state
 from rl_runner.types import Agent, State, UserError
@@ -28,7 +28,7 @@ class RunDirectory:
         self.path = path
         self.config = path / "config.yaml"
         self.log = path / "train.log"
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = path / CHECKPOINTS
         self.evaluations = path / "eval"
         self.videos = path / "videos"
         self._lock: Any = None

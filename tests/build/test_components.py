@@ -64,6 +64,15 @@ def test_an_optimizer_that_needs_a_closure_is_refused() -> None:
     assert "LBFGS evaluates the loss several times" in refused("train", "optimizer._target_=torch.optim.LBFGS")
 
 
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("nn.Linear", "is no torch.optim.Optimizer"), ("optim.SparseAdam", "needs sparse gradients")],
+)
+def test_what_is_no_optimizer_for_dense_gradients_is_refused(target: str, why: str) -> None:
+    line = refused("train", f"optimizer._target_=torch.{target}")
+    assert line == f"rlrun: optimizer._target_: torch.{target} {why}; such as torch.optim.Adam"
+
+
 def test_what_an_environment_cannot_give_is_said() -> None:
     with pytest.raises(UserError, match=r"env: CartPole-v1 has observations Box.*a table needs numbered states"):
         learner("agent=q_learning", "env=cartpole")

@@ -150,8 +150,8 @@ def test_values_that_fit(node: dict[str, Any]) -> None:
     ("node", "says"),
     [
         ({"n": 1.0}, "part.n: must be a whole number, got 1.0"),
-        ({"n": True}, "part.n: must be a whole number, got True"),
-        ({"n": None}, "part.n: must be a whole number, got None"),
+        ({"n": True}, "part.n: must be a whole number, got true"),
+        ({"n": None}, "part.n: must be a whole number, got null"),
         ({"x": "1"}, "part.x: must be a number or null, got '1'"),
         ({"b": 1}, "part.b: must be true or false, got 1"),
         ({"s": 1}, "part.s: must be a word, got 1"),

@@ -46,12 +46,21 @@ class Env(gym.Env):
         helper()
 
 
+class Closed(Env):
+    def __init__(self, **_):
+        pass
+
+    def reset(self, *, seed=None, options=None):
+        raise SystemExit
+
+
 class Wrapper(gym.Wrapper):
     def __init__(self, env):
         helper()
 
 
 gym.register("Raising-v0", Env)
+gym.register("Closed-v0", Closed)
 """
 ENV = ["env=gym", "env.id=Raising-v0", "env.imports=[raising_pkg]"]
 
@@ -75,6 +84,7 @@ ENV = ["env=gym", "env.id=Raising-v0", "env.imports=[raising_pkg]"]
             "exploration: raising_pkg.Exploration raised ValueError: too narrow",
         ),
         ([*ENV, "env.kwargs.fail=false"], "env: raising_pkg.Env raised ValueError: too narrow"),
+        (["env=gym", "env.id=Closed-v0", ENV[2]], "env: raising_pkg.Closed raised SystemExit"),
         (ENV, "env.id: Raising-v0 cannot be made: too narrow"),
         (
             ["env.wrappers=[{_target_: raising_pkg.Wrapper}]"],

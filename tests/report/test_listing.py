@@ -93,6 +93,12 @@ def test_mistakes_are_named(outputs: str, words: dict[str, tuple[str, ...]], say
     assert str(e.value) == says
 
 
+def test_a_run_that_cannot_be_read_is_named(outputs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (Path(outputs) / "b" / "config.yaml").write_bytes(b"\xff\xfe")
+    assert names(outputs) == "ac"
+    assert capsys.readouterr().err.startswith(f"rlrun: left out: {outputs}/b/config.yaml cannot be read: ")
+
+
 def test_a_record(outputs: str) -> None:
     first = listing.record(listing.listed([outputs], ["seed=0", "agent.name=dqn"], [], "run")[0])
     assert {name: first[name] for name in ("state", "steps", "last_return", "best_return", "best_step", "tags")} == {

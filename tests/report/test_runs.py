@@ -28,6 +28,8 @@ def test_runs_are_found_by_name_directory_and_pattern(tmp_path: Path, monkeypatc
         runs.find(["outputs", "nowhere"])
     with pytest.raises(UserError, match="outputs/conf: holds no run"):
         runs.find(["outputs/conf"])
+    Path("outputs/conf/checkpoints").mkdir()  # a run whose logs were removed; it can be resumed
+    assert runs.find(["outputs/conf"]) == [Path("outputs/conf")]
 
 
 @pytest.mark.parametrize(
