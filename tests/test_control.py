@@ -73,6 +73,11 @@ def test_resumed_at_any_step_a_run_is_the_uninterrupted_one(agent: str, tmp_path
     goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, *noise], tmp_path, [5, 14, 15, 22, 29, 33], 36)
 
 
+@pytest.mark.parametrize("agent", ["td3", "sac"])
+def test_environments_in_processes_are_resumed_as_exactly(agent: str, tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, "env.processes=true"], tmp_path, [15, 22], 30)
+
+
 CASES = [(agent, part) for agent in ("td3", "sac") for part in PARTS]  # ddpg and d4pg are td3 with other switches
 CASES += [(agent, "n_step-prioritized") for agent in ("ddpg", "d4pg")]
 CASES += [("td3", part) for part in NOISE] + [("sac", part) for part in SAC]
@@ -102,6 +107,7 @@ def test_discrete_sac_goes_on_with_the_same_bits(words: list[str], tmp_path: Pat
 
 VALUES = {  # of the best action, in the states -1, 0 and 1
     "constant": {1: 1},
+    "truncated": {1: 2},
     "observation": {0: -1, 2: 1},
     "discount": {1: 0.5, 2: 1},
     "action": {1: 1},
@@ -130,7 +136,7 @@ def test_discrete_sac_solves_the_probes(ability: str, tmp_path: Path) -> None:
 SOLVE = {
     "ddpg": ["exploration.start=1", "exploration.end=1"],
     "td3": ["exploration.start=1", "exploration.end=1"],
-    "d4pg": ["exploration.start=1", "exploration.end=1", "value.low=-2", "value.high=2"],
+    "d4pg": ["exploration.start=1", "exploration.end=1", "value.low=-3", "value.high=3"],
     "sac": ["agent.alpha=0.02"],
 }
 

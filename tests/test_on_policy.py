@@ -136,7 +136,9 @@ def test_probes(agent: str, ability: str, tmp_path: Path) -> None:
         loop.step()
     states = np.array([[-1.0], [0.0], [1.0]], np.float32)
     value = loop.agent.network.value(torch.from_numpy(states)).detach().numpy()
-    wanted = {"constant": {1: 1}, "observation": {0: -1, 2: 1}, "discount": {1: 0.5, 2: 1}}.get(ability, {})
+    wanted = {"constant": {1: 1}, "truncated": {1: 2}, "observation": {0: -1, 2: 1}, "discount": {1: 0.5, 2: 1}}.get(
+        ability, {}
+    )
     for i, v in wanted.items():
         assert value[i] == pytest.approx(v, abs=0.1)
     action, _ = loop.agent.act(states, None, Evaluate(np.random.default_rng(0)))

@@ -6,13 +6,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-ABILITIES = ("constant", "observation", "discount", "action", "policy")
+ABILITIES = ("constant", "truncated", "observation", "discount", "action", "policy")
 
 
 class Probe(gym.Env[Any, Any]):
-    """One of five.
+    """One of six.
 
     constant: one step, reward 1: the value is 1.
+    truncated: the same, but the step is cut short instead of an end: the value is 1 + gamma + gamma^2 + ...
     observation: one step; the reward is the observation, 1 or -1: so is the value.
     discount: two steps with the observations 0 and 1; reward 1 at the end: the values are gamma and 1.
     action: one step; action 1 (a number above 0) has reward 1, the other -1: the best value is 1.
@@ -37,11 +38,13 @@ class Probe(gym.Env[Any, Any]):
             return np.array([1.0], np.float32), float(over), over, False, {}
         reward = {
             "constant": 1.0,
+            "truncated": 1.0,
             "observation": self.obs,
             "action": 1.0 if right else -1.0,
             "policy": 1.0 if right == (self.obs > 0) else -1.0,
         }[self.ability]
-        return np.array([self.obs], np.float32), reward, True, False, {}
+        cut = self.ability == "truncated"
+        return np.array([self.obs], np.float32), reward, not cut, cut, {}
 
 
 class Joint(Probe):
