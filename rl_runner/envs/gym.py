@@ -71,6 +71,8 @@ class GymBackend:
         if frame_stack < 1:
             raise UserError(f"env.frame_stack: must be at least 1, got {frame_stack}")
         extra = {"max_episode_steps": max_steps, **(kwargs or {})}
+        if extra.get("render_mode") == "human":
+            raise UserError("env.kwargs.render_mode: must not be human, which waits for the screen; see rlrun play")
         spec = _spec(id)
         if render:
             extra["render_mode"] = "rgb_array"
@@ -85,6 +87,9 @@ class GymBackend:
         except UserError:
             raise
         except Exception as e:  # someone else's constructor may raise anything
+            for key in kwargs or {}:
+                if f"unexpected keyword argument '{key}'" in str(e):
+                    raise UserError(f"env.kwargs.{key}: {id} takes no such argument") from e
             raise UserError(f"env.id: {id} cannot be made: {why(e)}") from e
         self._envs = envs
         if processes:  # they ignore signals, and at exit Python would wait for them forever

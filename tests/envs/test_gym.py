@@ -477,9 +477,10 @@ def test_a_function_that_registers_is_called_once(tmp_path, monkeypatch):
 
 
 def test_arguments_that_the_environment_does_not_take_are_one_line():
-    with pytest.raises(UserError, match=r"env\.id: CartPole-v1 cannot be made") as e:
+    with pytest.raises(UserError, match=r"^env\.kwargs\.wheels: CartPole-v1 takes no such argument$"):
         GymBackend("CartPole-v1", kwargs={"wheels": 3})
-    assert "wheels" in one_line(e)
+    with pytest.raises(UserError, match=r"^env\.kwargs\.render_mode: must not be human"):
+        GymBackend("CartPole-v1", kwargs={"render_mode": "human"})
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])  # spawn: as on macOS
