@@ -75,8 +75,10 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
         return _unreadable(e.override, text)
     if several := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
         return f"{several[1]}: one run for each of {several[2]} needs -m; a list is written [{several[2]}]"
-    if left_out := re.search(r"Interpolation key '([^']+)' not found", text):
-        return f"{left_out[1]}: a value is needed; leave ~{left_out[1]} out"
+    if nowhere := re.search(r"Interpolation key '([^']+)' not found", text):
+        without = f"~{nowhere[1]}" in (word.partition("=")[0] for word in args)
+        why = f"a value is needed; leave ~{nowhere[1]} out" if without else "there is no such key to refer to"
+        return f"{nowhere[1]}: {why}"
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{missing[1]}: a value is needed"
     if absent := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):

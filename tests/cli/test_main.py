@@ -189,6 +189,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "=3"], "must be key=value"),
         (["train", "total_steps=[1"], r"total_steps: '\[1' cannot be read: a bracket or a quote is open; a list is"),
         (["train", "name=ünï"], "name: 'ünï' cannot be read as it is; in quotes it is text: 'name=\"ünï\"'"),
+        (["train", "total_steps=${stepz}"], "stepz: there is no such key to refer to"),
         (["train", "~seed"], "seed: a value is needed; leave ~seed out"),
         (["train", "~agent"], "agent: one must be chosen: agent=NAME"),
         (["train", "~env"], "env: one must be chosen: env=NAME"),
