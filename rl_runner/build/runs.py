@@ -47,8 +47,9 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
     if cfg.name is not None and not chosen:
         checks.require({"name": cfg.name}, {"name": checks.TRAINING["name"]})  # before it is a directory's
         directory = directory.with_name(f"{directory.name}_{cfg.name}")
+    settings = saved.plain(cfg)  # first, as it raises where a value refers to nothing
     with RunDirectory.new(directory) as run:
-        return begin(saved.plain(cfg), run, words)
+        return begin(settings, run, words)
 
 
 def _start_or_resume(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> TrainResult:
