@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from omegaconf.errors import OmegaConfBaseException
+
 from rl_runner.build import checks, saved, trust
 from rl_runner.build.jobs import train_job
 from rl_runner.build.theirs import naming_their_code
@@ -47,7 +49,11 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
     if cfg.name is not None and not chosen:
         checks.require({"name": cfg.name}, {"name": checks.TRAINING["name"]})  # before it is a directory's
         directory = directory.with_name(f"{directory.name}_{cfg.name}")
-    settings = saved.plain(cfg)  # first, as it raises where a value refers to nothing
+    try:
+        settings = saved.plain(cfg)
+    except OmegaConfBaseException:  # a value refers to nothing
+        RunDirectory(directory).discard()  # Hydra has made it
+        raise
     with RunDirectory.new(directory) as run:
         return begin(settings, run, words)
 
