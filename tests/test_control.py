@@ -34,7 +34,7 @@ PARTS = {  # several in a case, where they do not touch each other
     ],
     "no_random_steps-reward_clip": ["agent.random_steps=0", "reward_clip=1"],
 }
-NOISE = {
+NOT_OF_SAC = {
     "n_step-prioritized": ["agent.n_step=3", "replay=prioritized"],
     "ornstein_uhlenbeck": ["exploration=ornstein_uhlenbeck"],
     "gaussian": ["exploration.start=1", "exploration.end=0", "exploration.steps=50"],
@@ -80,12 +80,12 @@ def test_environments_in_processes_are_resumed_as_exactly(agent: str, tmp_path: 
 
 CASES = [(agent, part) for agent in ("td3", "sac") for part in PARTS]  # ddpg and d4pg are td3 with other switches
 CASES += [(agent, "n_step-prioritized") for agent in ("ddpg", "d4pg")]
-CASES += [("td3", part) for part in NOISE] + [("sac", part) for part in SAC]
+CASES += [("td3", part) for part in NOT_OF_SAC] + [("sac", part) for part in SAC]
 
 
 @pytest.mark.parametrize(("agent", "part"), CASES, ids=[f"{agent}-{part}" for agent, part in CASES])
 def test_each_part_trains_is_saved_and_goes_on(agent: str, part: str, tmp_path: Path) -> None:
-    words = {**PARTS, **NOISE, **SAC}[part]
+    words = {**PARTS, **NOT_OF_SAC, **SAC}[part]
     goes_on_with_the_same_bits([f"agent={agent}", *PENDULUM, *words], tmp_path, [16], 21)
 
 
