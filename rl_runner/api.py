@@ -231,12 +231,12 @@ class LoadedAgent:
 
     @property
     def network(self) -> nn.Module:
-        """The network, in evaluation mode, on its device.
+        """The network that evaluation acts by, in evaluation mode, on its device.
 
         Raises:
             AttributeError: this agent has none.
         """
-        network = getattr(self._agent, "network", None)
+        network = getattr(self._agent, "acting", getattr(self._agent, "network", None))
         if not isinstance(network, nn.Module):
             raise AttributeError(f"{type(self._agent).__name__} has no network")
         return network.eval()

@@ -67,6 +67,11 @@ class PolicyLearner:
         self.watch: Callable[[Tensor], None] | None = None
 
     @property
+    def acting(self) -> Any:
+        """The network that acts, in training and in evaluation."""
+        return self.network
+
+    @property
     def discount(self) -> float:
         """The discount per step of the return that the policy is to make larger."""
         return self.gamma

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
+from rl_runner.sync import Average
 from rl_runner.types import Clock, State, Sync, UserError, ValueRepresentation
 
 
@@ -27,6 +28,8 @@ class SoftLearner:
         actor_lr: learning rate of the actor and of the temperature; None: the critics'.
         temperature: its fixed value, or None to learn it, and its value at the start if it is learned.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
+        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
+            the weights themselves.
 
     Raises:
         UserError: a value out of range.
@@ -42,6 +45,7 @@ class SoftLearner:
         actor_lr: float | None,
         temperature: tuple[float | None, float],
         clip_grad_norm: float | None,
+        ema_decay: float | None,
     ) -> None:
         alpha, initial_alpha = temperature
         if alpha is not None and not alpha >= 0.0:
@@ -58,10 +62,16 @@ class SoftLearner:
         self._temperature = [self.log_alpha] if alpha is None else []
         if alpha is None:  # one of the network's parameters, so that it is saved and optimized with the others
             network.register_parameter("log_alpha", self.log_alpha)
+        self.average = Average(network, ema_decay)
         lr = {} if actor_lr is None else {"lr": actor_lr}
         self.optimizer = optimizer([{"params": self._critic}, {"params": self._actor + self._temperature, **lr}])
         self._ratios = ratios(self.optimizer)  # of learning rates to the critics'
         self.lr_schedule = lr_schedule
+
+    @property
+    def acting(self) -> Any:
+        """The network that evaluation acts by, a `ControlNetwork`: `network`, or the average of its weights."""
+        return self.average.network
 
     @property
     def alpha(self) -> Tensor:
@@ -97,10 +107,11 @@ class SoftLearner:
         step_part(self.optimizer, loss, parameters, self.clip_grad_norm, unclipped=self._temperature)
 
     def sync(self, before: Clock, now: Clock) -> None:
-        """Update the target critics and the learning rates after the clock went from `before` to `now`."""
+        """Update target critics, average and learning rates after the clock went from `before` to `now`."""
         if self.lr_schedule is not None:
             set_lr(self.optimizer, self.lr_schedule(now.steps), self._ratios)
         self._sync(self.network.critic, self.target, before, now)
+        self.average.sync(before, now)
 
     def state_dict(self) -> State:
         """Return networks, temperature and optimizer."""
@@ -108,19 +119,22 @@ class SoftLearner:
             "online": self.network.state_dict(),
             "target": self.target.state_dict(),
             "optimizer": named_state(self.optimizer, self.network),
+            **self.average.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore networks, temperature and optimizer."""
         self.network.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
+        self.average.load_state_dict(state)
         resume_named_state(self.optimizer, self.network, state["optimizer"], self.lr_schedule is not None)
 
     def weights(self) -> State:
-        """Return actor, critics and temperature."""
-        return {"online": self.network.state_dict()}
+        """Return actor, critics and temperature as evaluation uses them."""
+        return {"online": self.acting.state_dict()}
 
     def load_weights(self, state: State) -> None:
-        """Restore actor, critics and temperature; the target critics begin equal to the others."""
+        """Restore actor, critics and temperature; the target critics and the average begin equal to them."""
         self.network.load_state_dict(state["online"])
         self.target.load_state_dict(self.network.critic.state_dict())
+        self.average.restart()

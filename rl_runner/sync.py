@@ -1,4 +1,4 @@
-"""How the target network follows the online network."""
+"""How networks follow the online network: the target network, and the average that evaluation acts by."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rl_runner.schedules import Every
-from rl_runner.types import Clock, UserError
+from rl_runner.types import Clock, State, UserError
 
 
 class Hard:
@@ -77,6 +77,44 @@ class NoTarget:
 
     def __call__(self, online: nn.Module, target: nn.Module, before: Clock, now: Clock) -> None:
         """Do nothing."""
+
+
+class Average:
+    """An exponential moving average of the weights: average <- decay average + (1 - decay) online, at each update.
+
+    Evaluation acts by it. Training neither acts by it nor learns from it, so it is the same with and without.
+
+    Args:
+        online: the network.
+        decay: in [0, 1); None: no average, `network` is the online network itself.
+
+    Attributes:
+        network: what evaluation acts by.
+    """
+
+    def __init__(self, online: nn.Module, decay: float | None) -> None:
+        if decay is not None and not 0.0 <= decay < 1.0:
+            raise UserError(f"agent.ema_decay: must be in [0, 1), or null for no average, got {decay}")
+        self._online = online
+        self._follow = NoTarget() if decay is None else Soft(1.0 - decay)
+        self.network = self._follow.make_target(online)
+
+    def sync(self, before: Clock, now: Clock) -> None:
+        """Update the average after the clock went from `before` to `now`."""
+        self._follow(self._online, self.network, before, now)
+
+    def restart(self) -> None:
+        """Make the average equal to the online network."""
+        self.network.load_state_dict(self._online.state_dict())
+
+    def state_dict(self) -> State:
+        """Return the average, if there is one."""
+        return {} if self.network is self._online else {"average": self.network.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore the average, if there is one."""
+        if self.network is not self._online:
+            self.network.load_state_dict(state["average"])
 
 
 def _frozen_copy(online: nn.Module) -> nn.Module:

@@ -218,11 +218,11 @@ class HasWeights(Protocol):
 class HasOutputs(Policy, Protocol):
     """An agent that acts by a network which other programs can run (`rlrun export`).
 
-    `outputs` computes with tensors alone, so that it can be traced. It is called with the network in evaluation mode.
+    `outputs` computes with tensors alone, so that it can be traced. It is called with `acting` in evaluation mode.
     """
 
     @property
-    def network(self) -> Any: ...  # nn.Module
+    def acting(self) -> Any: ...  # nn.Module, the network of `outputs`
     def outputs(self, obs: Tensor) -> dict[str, Tensor]: ...  # (B, *O) -> (B, ...) by name; "action": of evaluation
 
 

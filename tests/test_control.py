@@ -21,7 +21,12 @@ AGENTS = ["ddpg", "td3", "d4pg", "sac"]
 PENDULUM = ["env=pendulum", "tuned=none", "network.hidden=[8,8]", "env.num_envs=2", "env.max_steps=15", "batch_size=4"]
 PENDULUM += ["learning_starts=20", "replay.capacity=60", "learn_every_steps=2"]  # the ring wraps
 PARTS = {  # several in a case, where they do not touch each other
-    "prioritized": ["replay=prioritized", "agent.clip_grad_norm=0.5", "optimizer=rmsprop_tf"],
+    "average-prioritized": [
+        "agent.ema_decay=0.9",
+        "replay=prioritized",
+        "agent.clip_grad_norm=0.5",
+        "optimizer=rmsprop_tf",
+    ],
     "c51-three_critics": ["value=c51", "network.critics=3"],
     "qr_dqn-hard": ["value=qr_dqn", "value.quantiles=11", "sync=hard", "sync.every_updates=3"],
     "huber-no_target-layer_norm": ["value=scalar", "sync=none", "network.layer_norm=true", "network.activation=silu"],

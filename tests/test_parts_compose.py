@@ -4,7 +4,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from rl_runner.build import jobs as build
 from rl_runner.build import saved
@@ -17,6 +19,7 @@ SWITCHES = {  # name: words of the command line; two that set the same key exclu
     "double": ["agent.double=true"],
     "n_step": ["agent.n_step=3"],
     "munchausen": ["agent.munchausen=true"],
+    "average": ["agent.ema_decay=0.9"],
     "clip_value": ["agent.clip_grad_value=1.0"],
     "prioritized": ["replay=prioritized"],
     "c51": ["value=c51"],
@@ -129,3 +132,42 @@ def test_the_ablation_adds_and_takes_away_one_part(part: str) -> None:
         changed = {key for key in a if a[key] != b[key] and key != "tuned"}
         assert changed == {groups.get(part, "agent")} | ({"exploration"} if part == "noisy" else set())
     assert config(["ablation=rainbow", "tuned=none"]) == config(["agent=rainbow", "tuned=none"])
+
+
+SQUASHED = ["env=pendulum", "network.hidden=[8,8]"]
+NUMBERED = ["agent=sac_discrete", "env=cartpole", "network.hidden=[8,8]"]
+AVERAGING = [CARTPOLE, ["agent=td3", *SQUASHED], ["agent=sac", *SQUASHED], NUMBERED]
+
+
+@pytest.mark.parametrize("words", AVERAGING, ids=["dqn", "td3", "sac", "sac_discrete"])
+def test_an_average_of_the_weights_changes_evaluation_and_nothing_of_training(words: list[str], tmp_path: Path) -> None:
+    def trained(*more: str) -> Any:
+        loop = build.train_job(config([*words, *SHORT, "tuned=none", *more]), RunDirectory(tmp_path)).loop
+        averages = [[p.detach().double().clone() for p in loop.agent.network.parameters()]]
+        for _ in range(40):
+            updates = loop.clock.updates
+            loop.step()
+            assert loop.clock.updates - updates <= 1
+            if loop.clock.updates > updates:
+                averages.append([0.9 * a + 0.1 * p for a, p in zip(averages[-1], parameters(loop), strict=True)])
+        return loop, averages[-1]
+
+    def parameters(loop: Any) -> list[Any]:
+        return [p.detach().double() for p in loop.agent.network.parameters()]
+
+    def acts(agent: Any) -> Any:
+        obs = np.random.default_rng(0).normal(size=(64, *agent_obs)).astype(np.float32)
+        return agent.outputs(torch.from_numpy(obs))
+
+    (plain, _), (averaged, wanted) = trained(), trained("agent.ema_decay=0.9")
+    agent_obs = plain.envs.observation_space.shape
+    state = averaged.state_dict()
+    assert state["agent"].pop("average")
+    assert_same(state, plain.state_dict())
+    for mine, by_hand in zip(averaged.agent.acting.parameters(), wanted, strict=True):
+        torch.testing.assert_close(mine.double(), by_hand, rtol=1e-5, atol=1e-6)
+    kept, _ = trained("agent.ema_decay=0.9", "seed=1")
+    kept.agent.load_weights(averaged.agent.weights())
+    name = next(iter(acts(plain.agent)))
+    assert torch.equal(acts(kept.agent)[name], acts(averaged.agent)[name])  # a snapshot holds the average
+    assert not torch.equal(acts(plain.agent)[name], acts(averaged.agent)[name])

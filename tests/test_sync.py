@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rl_runner.sync import Hard, NoTarget, Soft
+from rl_runner.sync import Average, Hard, NoTarget, Soft
 from rl_runner.types import Clock, UserError
 
 
@@ -128,7 +128,39 @@ def test_no_target_is_the_online_network() -> None:
     assert value(online) == 4.0
 
 
+def test_an_average_of_the_weights_by_hand() -> None:
+    online = nn.Linear(1, 1)
+    put(online, 8.0)
+    average, clock, wanted = Average(online, 0.75), Clock(), 8.0
+    for number, updates in ((4.0, 1), (-2.0, 0), (-6.0, 2)):
+        put(online, number)
+        before, clock = clock, clock.plus(steps=5, updates=updates)
+        average.sync(before, clock)
+        for _ in range(updates):
+            wanted = 0.75 * wanted + 0.25 * number
+        assert value(average.network) == pytest.approx(wanted, rel=1e-6)
+    assert value(online) == -6.0
+    other = Average(nn.Linear(1, 1), 0.75)
+    other.load_state_dict(average.state_dict())
+    assert value(other.network) == value(average.network)
+    average.restart()
+    assert value(average.network) == -6.0
+
+
+def test_without_a_decay_the_average_is_the_online_network() -> None:
+    online = nn.Linear(1, 1)
+    average = Average(online, None)
+    average.sync(Clock(), Clock(updates=1))
+    average.restart()
+    average.load_state_dict({})
+    assert average.network is online
+    assert average.state_dict() == {}
+
+
 def test_wrong_numbers_are_told() -> None:
+    for decay in (-0.1, 1.0, float("nan")):
+        with pytest.raises(UserError, match=rf"agent\.ema_decay: must be in \[0, 1\), or null .*got {decay}"):
+            Average(nn.Linear(1, 1), decay)
     for tau in (0.0, -0.1, 1.1):
         with pytest.raises(UserError, match=rf"sync\.tau: must be in \(0, 1\], got {tau}"):
             Soft(tau)

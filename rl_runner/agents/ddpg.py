@@ -19,6 +19,7 @@ from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, least
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
+from rl_runner.sync import Average
 from rl_runner.types import (
     ActionNoise,
     Array,
@@ -57,6 +58,8 @@ class DDPG:
         target_noise: standard deviation of Gaussian noise on the target's actions, in units of half the range.
         target_noise_clip: this noise is clipped to [-x, x].
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
+        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
+            the weights themselves.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class DDPG:
         target_noise: float = 0.0,
         target_noise_clip: float = 0.5,
         clip_grad_norm: float | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         if policy_delay < 1:
             raise UserError(f"agent.policy_delay: must be 1 or more, got {policy_delay}")
@@ -83,7 +87,7 @@ class DDPG:
         require_clip(clip_grad_norm)
         self.network, self.actions, self.value, self._sync = network, actions, value, sync
         self._online = nn.ModuleDict({"actor": network.actor, "critic": network.critic})  # what has a target
-        self.target = sync.make_target(self._online)
+        self.target, self.average = sync.make_target(self._online), Average(network, ema_decay)
         self._critic, self._actor = list(network.critic.parameters()), list(network.actor.parameters())
         lr = {} if actor_lr is None else {"lr": actor_lr}
         self.optimizer = optimizer([{"params": self._critic}, {"params": self._actor, **lr}])
@@ -93,6 +97,11 @@ class DDPG:
         self.clip_grad_norm = clip_grad_norm
         self.updates = 0  # of the critics
         self.device = next(network.parameters()).device
+
+    @property
+    def acting(self) -> Any:
+        """The network that evaluation acts by, a `ControlNetwork`: `network`, or the average of its weights."""
+        return self.average.network
 
     def act(
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
@@ -113,14 +122,14 @@ class DDPG:
     @torch.no_grad()
     def greedy(self, obs: Tensor) -> Tensor:
         """Return actions (N, D) in [-1, 1] of observations (N, *O), for evaluation."""
-        self.network.eval()
-        action: Tensor = self.network.actor(self.network.normalized(obs))
-        self.network.train()
+        self.acting.eval()
+        action: Tensor = self.acting.actor(self.acting.normalized(obs))
+        self.acting.train()
         return action
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return the actions (N, *D) of evaluation."""
-        return {"action": self.actions.in_environment(self.network.actor(self.network.normalized(obs)))}
+        return {"action": self.actions.in_environment(self.acting.actor(self.acting.normalized(obs)))}
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return what the noise reports, its standard deviation."""
@@ -156,7 +165,7 @@ class DDPG:
         return least(self.value, self.target["critic"](next_obs, action))
 
     def sync(self, before: Clock, now: Clock) -> None:
-        """Update the target networks and the learning rates after the clock went from `before` to `now`."""
+        """Update target networks, average and learning rates after the clock went from `before` to `now`."""
         if self.lr_schedule is not None:
             set_lr(self.optimizer, self.lr_schedule(now.steps), self._ratios)
         done = self.updates // self.policy_delay
@@ -167,6 +176,7 @@ class DDPG:
             Clock(before.steps, last, before.episodes),
             Clock(now.steps, done, now.episodes),
         )
+        self.average.sync(before, now)
 
     def state_dict(self) -> State:
         """Return networks and optimizer."""
@@ -175,20 +185,23 @@ class DDPG:
             "target": self.target.state_dict(),
             "optimizer": named_state(self.optimizer, self.network),
             "updates": self.updates,
+            **self.average.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore networks and optimizer."""
         self.network.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
+        self.average.load_state_dict(state)
         resume_named_state(self.optimizer, self.network, state["optimizer"], self.lr_schedule is not None)
         self.updates = int(state["updates"])
 
     def weights(self) -> State:
-        """Return actor and critics."""
-        return {"online": self.network.state_dict()}
+        """Return actor and critics as evaluation uses them."""
+        return {"online": self.acting.state_dict()}
 
     def load_weights(self, state: State) -> None:
-        """Restore actor and critics; the target networks begin equal to them."""
+        """Restore actor and critics; the target networks and the average begin equal to them."""
         self.network.load_state_dict(state["online"])
         self.target.load_state_dict(self._online.state_dict())
+        self.average.restart()

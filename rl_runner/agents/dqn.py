@@ -18,6 +18,7 @@ from rl_runner.compute import on_device
 from rl_runner.exploration import choose
 from rl_runner.optim import clip_norm, named_state, resume_named_state, set_lr
 from rl_runner.schedules import LinearSchedule
+from rl_runner.sync import Average
 from rl_runner.types import (
     Array,
     Batch,
@@ -60,6 +61,8 @@ class DQN:
         compiled: run the loss and its gradient through torch.compile, on a GPU as CUDA graphs, and there the values to
             act by too. The numbers differ from those without it by rounding, and where a network draws noise by which
             random number goes where.
+        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
+            the weights themselves.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
     """
 
@@ -78,6 +81,7 @@ class DQN:
         clip_grad_value: float | None = None,
         clip_grad_norm: float | None = None,
         compiled: bool = False,
+        ema_decay: float | None = None,
         lr_schedule: LinearSchedule | None = None,
     ) -> None:
         for key, clip in [("clip_grad_value", clip_grad_value), ("clip_grad_norm", clip_grad_norm)]:
@@ -90,6 +94,7 @@ class DQN:
         if munchausen and not munchausen_clip < 0:
             raise UserError(f"agent.munchausen_clip: must be below 0, got {munchausen_clip}")
         self.online, self.target = network, sync.make_target(network)
+        self.average = Average(network, ema_decay)
         self.value, self.optimizer, self._sync = value, optimizer(network.parameters()), sync
         self._parameters = list(network.parameters())  # to look for them takes as long as an operation on a GPU
         self.lr_schedule, self.double, self.munchausen, self.alpha = lr_schedule, double, munchausen, munchausen_alpha
@@ -105,6 +110,11 @@ class DQN:
     def network(self) -> nn.Module:
         """The online network."""
         return self.online
+
+    @property
+    def acting(self) -> nn.Module:
+        """The network that evaluation acts by: the online network, or the average of its weights."""
+        return self.average.network
 
     def act(
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
@@ -135,14 +145,14 @@ class DQN:
     @torch.no_grad()
     def q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of observations (N, *O), for evaluation: mean weights, no noise."""
-        self.online.eval()
-        q = self.value.mean(self.online(obs))
-        self.online.train()
+        self.acting.eval()
+        q = self.value.mean(self.acting(obs))
+        self.acting.train()
         return q
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return action values (N, A), greedy actions (N,) and, where it is learned, the distribution of returns."""
-        values = self.online(obs)  # (N, A, M)
+        values = self.acting(obs)  # (N, A, M)
         q = self.value.mean(values)
         returns = self.value.distribution(values) if isinstance(self.value, HasReturns) else {}
         return {"q": q, **returns, "action": q.argmax(dim=1)}
@@ -208,10 +218,11 @@ class DQN:
         return norm
 
     def sync(self, before: Clock, now: Clock) -> None:
-        """Update the target network and the learning rate after the clock went from `before` to `now`."""
+        """Update target network, average and learning rate after the clock went from `before` to `now`."""
         if self.lr_schedule is not None:
             set_lr(self.optimizer, self.lr_schedule(now.steps))
         self._sync(self.online, self.target, before, now)
+        self.average.sync(before, now)
 
     def state_dict(self) -> State:
         """Return networks and optimizer."""
@@ -219,22 +230,25 @@ class DQN:
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
             "optimizer": named_state(self.optimizer, self.online),
+            **self.average.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Restore networks and optimizer."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
+        self.average.load_state_dict(state)
         resume_named_state(self.optimizer, self.online, state["optimizer"], self.lr_schedule is not None)
 
     def weights(self) -> State:
-        """Return the online network."""
-        return {"online": self.online.state_dict()}
+        """Return the network that evaluation acts by, under the name of the online network."""
+        return {"online": self.acting.state_dict()}
 
     def load_weights(self, state: State) -> None:
-        """Restore the online network; the target network begins equal to it."""
+        """Restore the online network; the target network and the average begin equal to it."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["online"])
+        self.average.restart()
 
 
 def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:

@@ -35,6 +35,8 @@ class SAC(SoftLearner):
         initial_alpha: temperature at the start if it is learned.
         target_entropy: of the policy over actions scaled to [-1, 1]; None: minus the number of dimensions.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
+        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
+            the weights themselves.
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class SAC(SoftLearner):
         initial_alpha: float = 1.0,
         target_entropy: float | None = None,
         clip_grad_norm: float | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         temperature = alpha, initial_alpha
-        super().__init__(network, value, optimizer, sync, lr_schedule, actor_lr, temperature, clip_grad_norm)
+        super().__init__(network, value, optimizer, sync, lr_schedule, actor_lr, temperature, clip_grad_norm, ema_decay)
         self.actions, self.random_steps = actions, random_steps
         self.target_entropy = -float(actions.size) if target_entropy is None else float(target_entropy)
 
@@ -76,15 +79,15 @@ class SAC(SoftLearner):
     @torch.no_grad()
     def greedy(self, obs: Tensor) -> Tensor:
         """Return actions (N, D) in [-1, 1] of observations (N, *O), for evaluation."""
-        self.network.eval()
-        mean, _ = self.network.actor(self.network.normalized(obs))
-        self.network.train()
+        self.acting.eval()
+        mean, _ = self.acting.actor(self.acting.normalized(obs))
+        self.acting.train()
         action: Tensor = mean.tanh()
         return action
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return the Gaussian's parameters (N, D) before tanh, and the actions (N, *D) of evaluation."""
-        mean, log_std = self.network.actor(self.network.normalized(obs))
+        mean, log_std = self.acting.actor(self.acting.normalized(obs))
         return {"mean": mean, "log_std": log_std, "action": self.actions.in_environment(mean.tanh())}
 
     def learn(self, batch: Batch) -> LearnOutput:

@@ -47,6 +47,8 @@ class SACDiscrete(SoftLearner):
         initial_alpha: temperature at the start if it is learned.
         target_entropy: as a share of the largest entropy, the logarithm of the number of allowed actions.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
+        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
+            the weights themselves.
     """
 
     def __init__(
@@ -63,11 +65,12 @@ class SACDiscrete(SoftLearner):
         initial_alpha: float = 1.0,
         target_entropy: float = 0.98,
         clip_grad_norm: float | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         if not 0.0 <= target_entropy <= 1.0:
             raise UserError(f"agent.target_entropy: must be in [0, 1], a share of log A, got {target_entropy}")
         temperature = alpha, initial_alpha
-        super().__init__(network, value, optimizer, sync, lr_schedule, actor_lr, temperature, clip_grad_norm)
+        super().__init__(network, value, optimizer, sync, lr_schedule, actor_lr, temperature, clip_grad_norm, ema_decay)
         self.actions, self.random_steps, self.target_entropy = actions, random_steps, target_entropy
         self.policy = Categorical([actions])
 
@@ -79,11 +82,12 @@ class SACDiscrete(SoftLearner):
         tensor, evaluating = on_device(obs, self.device), isinstance(mode, Evaluate)
         if self.network.normalizer is not None and not evaluating:
             self.network.normalizer.update(tensor)
+        network = self.acting if evaluating else self.network
         if evaluating:
-            self.network.eval()
-        logits = self.network.actor(self.network.normalized(tensor))
+            network.eval()
+        logits = network.actor(network.normalized(tensor))
         if evaluating:
-            self.network.train()
+            network.train()
         allowed = mask_on(action_mask, self.device)
         best: Array = self.policy.mode(self.policy.masked(logits, allowed)).cpu().numpy()
         if isinstance(mode, Evaluate):
@@ -105,7 +109,7 @@ class SACDiscrete(SoftLearner):
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return the policy's logits (N, A) and the actions (N,) of evaluation."""
-        logits = self.network.actor(self.network.normalized(obs))
+        logits = self.acting.actor(self.acting.normalized(obs))
         return {"logits": logits, "action": self.policy.mode(logits)}
 
     def learn(self, batch: Batch) -> LearnOutput:

@@ -175,7 +175,8 @@ def export_job(cfg: State) -> ExportJob:
     fp32 = {**copy.deepcopy(trained), "precision": "fp32"}  # bf16 is for fast learning; few programs run it
     agent, checkpoint, step = saved_agent(fp32, envs, *_named({**cfg, "device": "cpu"}, run))
     if not isinstance(agent, HasOutputs):
-        kind, has = type(agent).__name__, "method `outputs`" if hasattr(agent, "network") else "network"
+        kind, network = type(agent).__name__, hasattr(agent, "network") or hasattr(agent, "acting")
+        has = "method `outputs`, or no attribute `acting`" if network else "network"
         raise UserError(f"export: {kind} has no {has}; what it learned is in {checkpoint}/agent.npz")
     return ExportJob(
         run=run,

@@ -74,7 +74,7 @@ def run(job: ExportJob) -> None:
     job.envs.close()
     with _replacing(job.out) as directory:
         files.write_onnx(job.agent, obs, directory / ONNX)
-        files.write_weights(job.agent.network, directory / WEIGHTS)
+        files.write_weights(job.agent.acting, directory / WEIGHTS)
         _write_json(directory / CONFIG, {key: value for key, value in job.config.items() if key != "logger"})
         results = results_of(job)
         _write_json(directory / RESULTS, results)

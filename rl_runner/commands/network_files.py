@@ -50,7 +50,7 @@ class Checked(NamedTuple):
 @torch.no_grad()
 def outputs(agent: HasOutputs, obs: Array) -> dict[str, Array]:
     """Return an agent's outputs (B, ...) of observations (B, *O), by name."""
-    agent.network.eval()  # each `act` of an agent puts it back into training mode
+    agent.acting.eval()  # each `act` of an agent puts it back into training mode
     return {name: output.numpy() for name, output in agent.outputs(torch.from_numpy(obs)).items()}
 
 
@@ -83,10 +83,10 @@ def write_onnx(agent: HasOutputs, obs: Array, path: Path) -> None:
         while e.__cause__ is not None and isinstance(e.__cause__, Exception):
             e = e.__cause__
         why = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise UserError(f"export: {type(agent.network).__name__} cannot be written as ONNX: {why}") from e
+        raise UserError(f"export: {type(agent.acting).__name__} cannot be written as ONNX: {why}") from e
     if program is not None and isinstance(program.model.graph.inputs[0].shape[0], int):
         where = "in forward, or in outputs of the agent, write x.shape[0] instead of len(x)"
-        raise UserError(f"export: {type(agent.network).__name__} is written for one size of batch only; {where}")
+        raise UserError(f"export: {type(agent.acting).__name__} is written for one size of batch only; {where}")
 
 
 def write_weights(network: nn.Module, path: Path) -> None:
@@ -137,7 +137,7 @@ class _Outputs(nn.Module):
 
     def __init__(self, agent: HasOutputs) -> None:
         super().__init__()
-        self.network, self._of = agent.network, agent.outputs
+        self.network, self._of = agent.acting, agent.outputs
 
     def forward(self, obs: Tensor) -> tuple[Tensor, ...]:
         return tuple(self._of(obs).values())

@@ -76,14 +76,14 @@ class Stub:
     """An agent of a test's own."""
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = network
+        self.acting = network
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
-        q = self.network(obs)
+        q = self.acting(obs)
         return {"q": q, "action": q.argmax(dim=1)}
 
     def act(self, obs: Array, carry: Any, mode: Any, action_mask: Any = None) -> tuple[Array, Any]:
-        return self.network(torch.from_numpy(obs)).argmax(dim=1).numpy(), carry
+        return self.acting(torch.from_numpy(obs)).argmax(dim=1).numpy(), carry
 
 
 class OneSize(nn.Module):
