@@ -52,13 +52,23 @@ def test_a_queue(script: Any) -> None:
     run(script, "short 4 2  # these seeds", "end")
     with open("out/short.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["seed"], row["steps"], row["episodes"]) for row in rows] == [("4", "40", "3"), ("2", "40", "3")]
+    assert [(row["seed"], row["steps"], row["episodes"]) for row in rows] == [("2", "40", "3"), ("4", "40", "3")]
     with open("out/end.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["seed"], row["best_step"], row["episodes"]) == ("0", "40", "2")
     done = list(script.calls)
     run(script, "short 4 2", "end")  # nothing is trained or evaluated again
     assert script.calls == done
+
+
+def test_a_further_seed_joins_the_table(script: Any) -> None:
+    run(script, "short 2")
+    before = Path("out/short.csv").read_text().splitlines()
+    run(script, "short 1")
+    after = Path("out/short.csv").read_text().splitlines()
+    assert len(before) == 2
+    assert [after[0], after[2]] == before
+    assert after[1].startswith("1,")
 
 
 def test_an_interrupted_run_is_resumed_and_one_without_a_checkpoint_begun_again(script: Any) -> None:
