@@ -138,7 +138,7 @@ def load(
         which: which agent of the run: "best", "last" (or "latest"), or a step.
         device: where its network computes.
         trust: packages outside rlrun that the run's configuration may use.
-        seed: of the agent's random stream, which breaks ties and draws actions where `epsilon` is above 0.
+        seed: of the agent's random stream, which draws actions where `epsilon` is above 0.
 
     Raises:
         UserError: no such run or checkpoint, or one that is damaged.

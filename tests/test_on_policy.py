@@ -190,6 +190,17 @@ def test_whole_commands(workdir: Path) -> None:
             ["agent=ppo", "env=pendulum", "rollout_steps=1"],
             "agent.normalize_advantages: must be false where",
         ),
+        (
+            ["agent=reinforce", "env=cartpole", "agent.returns=trajectory", "agent.baseline=mean"],
+            "agent.baseline: leaves nothing of returns=trajectory with rollout_episodes=1, because all steps",
+        ),
+        (
+            [
+                *["agent=reinforce", "env=cartpole", "agent.returns=trajectory", "agent.baseline=none"],
+                "agent.normalize_advantages=true",
+            ],
+            "agent.normalize_advantages: leaves nothing of returns=trajectory with rollout_episodes=1, because",
+        ),
         (["agent=ppo", "env=cartpole", "batch_size=1"], "agent.normalize_advantages: must be false where"),
         (["agent=ppo", "env=cartpole", "rollout_steps=0"], "rollout_steps: must be a whole number, 1 or more, or null"),
         (["agent=ppo", "env=cartpole", "batch_size=0"], "agent.batch_size: must be at least 1, got 0"),

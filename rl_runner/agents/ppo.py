@@ -128,9 +128,15 @@ class PPO(PolicyLearner):
         return loss, policy_loss, metrics
 
     def _batches(self, rows: int) -> Iterator[Tensor]:
-        """Return the rows of each gradient step, shuffled anew in each epoch."""
+        """Return the rows of each gradient step, shuffled anew in each epoch.
+
+        If a single row is left over, it joins the batch before it: its normalised advantage would be 0.
+        """
         for _ in range(self.epochs):
-            yield from torch.randperm(rows, device=self.device).split(self.batch_size)
+            *first, last = torch.randperm(rows, device=self.device).split(self.batch_size)
+            if first and len(last) == 1:
+                last = torch.cat([first.pop(), last])
+            yield from [*first, last]
 
 
 def _compiled_loss(loss: Callable[..., Loss], device: torch.device) -> Callable[..., Loss]:

@@ -20,6 +20,9 @@ BASELINES = ("none", "mean", "value")
 class REINFORCE(PolicyLearner):
     """One gradient step on whole episodes: log-probabilities weighted by returns.
 
+    Losses are summed over the steps of an episode, and averaged over the episodes. A mean over steps would give the
+    steps of a short episode more weight than those of a long one, and the gradient another direction on average.
+
     Args:
         network: policy and state value, on its device.
         distribution: over actions.
@@ -87,13 +90,14 @@ class REINFORCE(PolicyLearner):
         advantage = returns - self._baseline(returns, value.detach())
         if self.normalize_advantages:
             advantage = standardized(advantage)
-        policy_loss, mean_entropy = -(log_prob * advantage).mean(), entropy.mean()
-        loss = policy_loss - self.entropy_coef * mean_entropy
+        episodes = int(rollout.ended.sum())
+        policy_loss, mean_entropy = -(log_prob * advantage).sum() / episodes, entropy.mean()
+        loss = policy_loss - self.entropy_coef * entropy.sum() / episodes
         metrics = {"policy_loss": policy_loss.detach(), "entropy": mean_entropy.detach()}
         if self.baseline == "value":
-            value_loss = (value - returns).square().mean()
-            loss = loss + self.value_coef * value_loss
-            metrics |= {"value_loss": value_loss.detach(), "value_mean": value.detach().mean()}
+            squares = (value - returns).square()
+            loss = loss + self.value_coef * squares.sum() / episodes
+            metrics |= {"value_loss": squares.detach().mean(), "value_mean": value.detach().mean()}
         self.show(policy_loss)
         norm = self.step(loss)
         yield {"loss": loss.detach(), **metrics, "return_mean": returns.mean(), "grad_norm": norm}

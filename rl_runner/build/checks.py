@@ -163,12 +163,19 @@ def written(value: Any) -> str:
 
 
 def rows_to_normalize(cfg: State, num_envs: int) -> None:
-    """Check that advantages are normalised over more than one row: of one alone nothing is left but 0.
+    """Check that the advantages of a gradient step differ: of equal ones their mean leaves nothing but 0.
 
     Raises:
-        UserError: the advantage of a single step would be normalised.
+        UserError: the advantage of a single step would be normalised, or returns of one whole episode would be
+            compared with their own mean.
     """
     agent, steps = cfg["agent"], cfg["rollout_steps"]
+    centred = "baseline" if agent.get("baseline") == "mean" else "normalize_advantages"
+    if agent.get("returns") == "trajectory" and cfg["rollout_episodes"] == 1 and agent.get(centred):
+        raise UserError(
+            f"agent.{centred}: leaves nothing of returns=trajectory with rollout_episodes=1, because all steps of an "
+            "episode have the same return; raise rollout_episodes"
+        )
     if not agent.get("normalize_advantages") or steps is None:
         return
     if min(steps * num_envs, agent.get("batch_size", math.inf)) == 1:

@@ -129,13 +129,13 @@ def resume(
     """
     mine = trust.remembered(run.config)
     config = saved.resumed_config(run, cfg, list(changes))
-    reached = Checkpoints(run.checkpoints).newest_step()
-    if config["total_steps"] < reached:
-        raise UserError(f"total_steps: must be at least {reached:,}, where this run is, got {config['total_steps']:,}")
-    before = flatten(saved.load_run_config(run, list(cfg.trust)))
+    before = saved.load_run_config(run, list(cfg.trust))
+    reached, total = Checkpoints(run.checkpoints).newest_step(), config["total_steps"]
+    if total < reached and total != before["total_steps"]:  # several environments may have gone past the run's own
+        raise UserError(f"total_steps: must be at least {reached:,}, where this run is, got {total:,}")
     with naming_their_code(lambda: config):
         job = train_job(config, run, resumed=True)
-    job.changes = training.differences(dict(before), dict(flatten(job.config)))
+    job.changes = training.differences(dict(flatten(before)), dict(flatten(job.config)))
     _start_logger(job, resumed=True)
     _save_config(job, mine=set(job.trust) <= set(mine))
     provenance.record(run.path, words)

@@ -21,6 +21,7 @@ import gymnasium
 
 from rl_runner.types import State, UserError
 
+OURS = "rl_runner"
 HARMLESS = (gymnasium.ObservationWrapper, gymnasium.ActionWrapper, gymnasium.RewardWrapper)
 PARTS = {  # where the classes are that any configuration may name, group by group
     "env": "rl_runner.envs",
@@ -32,6 +33,7 @@ PARTS = {  # where the classes are that any configuration may name, group by gro
     "sync": "rl_runner.sync",
     "replay": "rl_runner.replay",
     "optimizer": "torch.optim",
+    "logger": "rl_runner.run.loggers",
 }
 FACTORIES = ("rl_runner.networks.torsos.auto",)  # functions, beside recipes; others may do more than build a part
 
@@ -132,12 +134,17 @@ def _not_covered(names: list[str], trust: list[str]) -> list[str]:
 
 
 def _covers(trusted: str, name: str) -> bool:
-    """Return whether a trusted dotted name is this one or stands above it: pkg.sub covers pkg.sub.x, not pkg.subx."""
-    return name == trusted or name.startswith(f"{trusted}.")
+    """Return whether a trusted dotted name is this one or stands above it: pkg.sub covers pkg.sub.x, not pkg.subx.
+
+    rlrun as a whole cannot be trusted, because some of it runs any command line.
+    """
+    return name == trusted or (trusted != OURS and name.startswith(f"{trusted}."))
 
 
 def _package(name: str) -> str:
-    return name.split(".")[0]
+    """Return the package to trust for a dotted name; of rlrun's own the whole name."""
+    package = name.split(".")[0]
+    return name if package == OURS else package
 
 
 def _foreign(cfg: State) -> list[str]:

@@ -210,10 +210,14 @@ class Checkpoints:
         self.directory, self.keep = directory, keep
 
     def save(self, step: int, state: State, about: State) -> Path:
-        """Write a whole checkpoint, link it as `latest`, then delete those that are too old."""
+        """Write a whole checkpoint, link it as `latest`, then delete those that are too old.
+
+        Later ones are deleted too: they are damaged, or else the run would have been resumed from them.
+        """
         path = self._write(f"step_{step:09d}", "latest", state, about)
-        others = [p for p in self._named("step_") if p != path]  # may be later ones, that the run did not resume from
-        for old in others[: max(0, len(others) + 1 - self.keep)]:
+        earlier = [p for p in self._named("step_") if _step(p) < step]
+        later = [p for p in self._named("step_") if _step(p) > step]
+        for old in [*earlier[: max(0, len(earlier) + 1 - self.keep)], *later]:
             _discard(old)
         return path
 

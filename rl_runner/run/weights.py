@@ -43,7 +43,7 @@ class Taken:
 
     Attributes:
         names: paths of those that did.
-        missing: those that did not, each with the reason.
+        missing: those that did not, each with the reason; and those of the other agent that have no place here.
     """
 
     names: list[str]
@@ -78,7 +78,10 @@ def take_weights(agent: HasWeights, source: State) -> Taken:
     names = [path for path, fit in fits.items() if fit]
     if names:
         agent.load_weights(_replaced(weights, {path: there[path] for path in names}))
-    return Taken(names, [_reason(path, here[path], there.get(path)) for path, fit in fits.items() if not fit])
+    parts = {path.partition("/")[0] for path in here}
+    extra = [path for path in there if path.partition("/")[0] in parts and path not in here]
+    missing = [_reason(path, here[path], there.get(path)) for path, fit in fits.items() if not fit]
+    return Taken(names, [*missing, *(f"{path} ({_shape(there[path])}, not here)" for path in extra)])
 
 
 def _replaced(node: Any, tensors: dict[str, Tensor], path: str = "") -> Any:

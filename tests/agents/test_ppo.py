@@ -73,6 +73,14 @@ def test_each_epoch_takes_each_row_once() -> None:
     assert batches[0].tolist() != batches[3].tolist()
 
 
+@pytest.mark.parametrize(("rows", "wanted"), [(9, [4, 5]), (5, [5]), (1, [1]), (4, [4])])
+def test_a_single_row_that_is_left_over_joins_the_batch_before_it(rows: int, wanted: list[int]) -> None:
+    agent = PPO(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.9, epochs=1, batch_size=4)
+    batches = list(agent._batches(rows))
+    assert [len(b) for b in batches] == wanted
+    assert sorted(torch.cat(batches).tolist()) == list(range(rows))
+
+
 def test_it_stops_when_the_policy_has_moved_far_enough() -> None:
     table = Table([[0.0, 0.0]])
     fast = torch.optim.SGD(table.parameters(), lr=5.0)

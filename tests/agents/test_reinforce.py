@@ -41,7 +41,7 @@ def expected_gradient(**settings: Any) -> torch.Tensor:
         agent.step = lambda loss, table=table: torch.autograd.grad(loss, table.logits)[0]
         (metrics,) = agent.learn(one, 0)
         (_, a), (_, b) = zip(one.obs[:, 0], one.action[:, 0], strict=True)
-        total -= pi[0, a] * pi[1 + a, b] * metrics["grad_norm"] * len(one.obs)  # a mean over two steps
+        total -= pi[0, a] * pi[1 + a, b] * metrics["grad_norm"]
     return total
 
 
@@ -49,6 +49,38 @@ def expected_gradient(**settings: Any) -> torch.Tensor:
 def test_the_exact_gradient_on_average(returns: str, baseline: str) -> None:
     given = expected_gradient(gamma=0.9, returns=returns, baseline=baseline)
     torch.testing.assert_close(given, exact_gradient(1.0), rtol=1e-5, atol=1e-6)
+
+
+def test_episodes_of_different_lengths() -> None:
+    """Action 0 ends the episode with a reward of 1, action 1 leads to 49 more steps and a return of 2.
+
+    The gradient of the expected return p0 + 2 p1 by the logits of the first state is p0 p1 (-1, 1). A mean over steps
+    would point the other way: the long episode would count a fiftieth.
+    """
+    table = Table([[0.4, -0.1], [0.0, 0.0]])
+    pi = table.logits.detach()[0].softmax(dim=0)
+    long = rollout([0] + [1] * 49, [1] + [0] * 49, [0] * 49 + [2], [0] * 49 + [1])
+    total = torch.zeros(2, dtype=torch.float64)
+    for probability, one in ((pi[0], rollout([0], [0], [1], [1])), (pi[1], long)):
+        agent = REINFORCE(table, TWO, SGD, gamma=1.0, returns="to_go", baseline="none")
+        agent.step = lambda loss, table=table: torch.autograd.grad(loss, table.logits)[0]
+        (metrics,) = agent.learn(one, 0)
+        total -= probability * metrics["grad_norm"][0]
+    wanted = pi[0] * pi[1] * torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(total, wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_a_rollout_of_two_episodes_has_the_mean_of_their_gradients() -> None:
+    def gradient(*given: Any) -> Any:
+        table = Table([[0.4, -0.1], [0.2, 0.3]], [0.5, -0.5])
+        agent = REINFORCE(table, TWO, SGD, gamma=0.9, entropy_coef=0.1)
+        agent.step = lambda loss: torch.cat([g.flatten() for g in torch.autograd.grad(loss, [*table.parameters()])])
+        (metrics,) = agent.learn(rollout(*given), 0)
+        return metrics["grad_norm"]
+
+    short, long = ([0], [1], [3], [1]), ([0, 1, 1], [0, 1, 0], [1, -2, 5], [0, 0, 1])
+    both = tuple(a + b for a, b in zip(short, long, strict=True))
+    torch.testing.assert_close(gradient(*both), (gradient(*short) + gradient(*long)) / 2)
 
 
 def test_discounted_credit() -> None:
@@ -88,11 +120,11 @@ def test_where_an_episode_was_cut_short_the_value_of_its_last_state_stands_for_t
 
 
 def test_values_are_learned_towards_the_returns() -> None:
-    """One SGD step on half of the mean square: v + 0.1 (G - v) / 2 * 2 * 0.5."""
+    """One SGD step on half of the sum of squares: v + 0.1 * 2 (G - v) * 0.5."""
     table = Table([[0.0, 0.0]] * 2, [1.0, 2.0])
     agent = REINFORCE(table, TWO, SGD, gamma=1.0)
     list(agent.learn(rollout([0, 1], [0, 0], [3, 4], [0, 1]), 0))
-    np.testing.assert_allclose(table.values.detach(), [1 + 0.05 * (7 - 1), 2 + 0.05 * (4 - 2)], rtol=1e-6)
+    np.testing.assert_allclose(table.values.detach(), [1 + 0.1 * (7 - 1), 2 + 0.1 * (4 - 2)], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rl_runner.build import runs
 from rl_runner.run import provenance
-from tests.commandline import only_run, rlrun
+from tests.commandline import SHORT, only_run, rlrun
 from tests.traps import curves, set_trap
 
 
@@ -20,6 +20,16 @@ def test_the_same_command_starts_resumes_and_knows_the_end(workdir: Path) -> Non
     assert "is finished, 40 of 40 steps" in rlrun(*command).out
     assert rlrun(*command[:-1], "hydra.run.dir=whole").code == 0
     assert curves(run) == curves(Path("whole"))
+
+
+def test_a_run_that_went_past_its_total_steps_is_finished(workdir: Path) -> None:
+    """Three environments take 42 steps where 40 were asked for."""
+    words = ["env=cartpole", *SHORT, "env.num_envs=3", "total_steps=40", "hydra.run.dir=mine"]
+    assert rlrun("train", *words).code == 0
+    again = rlrun("train", "resume=mine")
+    assert (again.code, again.err) == (0, ""), again
+    assert "is finished, 42 of 40 steps" in again.out
+    assert "at least 42, where this run is, got 41" in rlrun("train", "resume=mine", "total_steps=41").err
 
 
 def test_a_run_without_a_checkpoint_begins_again_in_its_directory(workdir: Path) -> None:

@@ -201,6 +201,14 @@ def test_ours_are_fine_only_where_they_belong() -> None:
             trust.check({group: {"_target_": target}}, [])
 
 
+def test_rlruns_loggers_are_fine_and_rlrun_as_a_whole_is_not() -> None:
+    trust.check({"logger": {"_target_": "rl_runner.run.loggers.MLflow"}}, [])
+    dangerous = {"network": {"torso": {"_target_": "rl_runner.cli.main.run"}}}
+    for trusted in ([], ["rl_runner"]):
+        with pytest.raises(UserError, match=r"trust=\[rl_runner\.cli\.main\.run\]$"):
+            trust.check(dangerous, trusted)
+
+
 def test_of_our_functions_only_recipes_and_factories_are_fine() -> None:
     """Others import modules or open files: `rl_runner.envs.gym.import_module` runs a file of the run's directory."""
     allowed = set()

@@ -571,14 +571,20 @@ def test_of_two_best_ones_the_score_decides(tmp_path: Path, odd: Any) -> None:
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_one_just_written_is_never_pruned(tmp_path: Path, keep: int) -> None:
-    """A run that went on from an older one (the newer ones were damaged) writes at a step between them."""
+    """A run that went on from an older one (the newer ones were damaged) writes at a step between them.
+
+    The newer ones are deleted, or the last one by its step would be a damaged one.
+    """
     checkpoints = Checkpoints(tmp_path, keep=3)
     for step in (100, 200, 300):
         checkpoints.save(step, {"a": step}, {})
     path = Checkpoints(tmp_path, keep=keep).save(150, {"a": 150}, {})
     assert load(path) == {"a": 150}
     assert load(tmp_path / "latest") == {"a": 150}
-    assert len([n for n in names(tmp_path) if n.startswith("step_")]) == keep
+    kept = [n for n in names(tmp_path) if n.startswith("step_")]
+    assert kept == ["step_000000100", "step_000000150"][-keep:]
+    assert Checkpoints(tmp_path).find("last") == path
+    assert Checkpoints(tmp_path).newest_step() == 150
 
 
 @pytest.mark.parametrize("keep", [0, -1])

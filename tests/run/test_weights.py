@@ -33,7 +33,9 @@ def test_what_has_the_same_name_and_shape_is_taken() -> None:
     agent = Table(**{"torso.weight": torch.zeros(4, 3), "head.weight": torch.zeros(2, 4), "new": torch.zeros(2)})
     taken = take_weights(agent, source.state_dict())
     assert taken.names == ["online/torso.weight"]
-    assert str(taken) == "1 of 3 arrays; not taken: online/head.weight (2×4, there 6×4), online/new (2, not there)"
+    assert str(taken) == f"1 of 4 arrays; not taken: {', '.join(taken.missing)}"
+    wanted = ["online/head.weight (2×4, there 6×4)", "online/new (2, not there)", "online/old (2, not here)"]
+    assert taken.missing == wanted
     assert torch.equal(agent.arrays["torso.weight"], source.arrays["torso.weight"])
     assert not agent.arrays["head.weight"].any()
     assert agent.weights()["kind"] == "table"
@@ -42,7 +44,7 @@ def test_what_has_the_same_name_and_shape_is_taken() -> None:
 def test_nothing_fits_and_nothing_is_loaded() -> None:
     agent = Table(w=torch.zeros(2))
     taken = take_weights(agent, Table(w=torch.ones(3), v=torch.ones(2)).state_dict())
-    assert (taken.names, taken.missing, agent.loaded) == ([], ["online/w (2, there 3)"], 0)
+    assert (taken.names, taken.missing, agent.loaded) == ([], ["online/w (2, there 3)", "online/v (2, not here)"], 0)
 
 
 @pytest.mark.parametrize("fits", [True, False])
