@@ -82,7 +82,7 @@ class REINFORCE(PolicyLearner):
         return self.gamma if self.returns == "discounted" else 1.0
 
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
-        """Do one gradient step; return its metrics."""
+        """Do one gradient step; return its metrics, losses as means over the steps."""
         self.anneal(step)
         rows = self.rows(rollout)
         log_prob, entropy, value = self.evaluate(rows)
@@ -90,16 +90,16 @@ class REINFORCE(PolicyLearner):
         advantage = returns - self._baseline(returns, value.detach())
         if self.normalize_advantages:
             advantage = standardized(advantage)
-        episodes = int(rollout.ended.sum())
-        policy_loss, mean_entropy = -(log_prob * advantage).sum() / episodes, entropy.mean()
-        loss = policy_loss - self.entropy_coef * entropy.sum() / episodes
+        policy_loss, mean_entropy = -(log_prob * advantage).mean(), entropy.mean()
+        loss = policy_loss - self.entropy_coef * mean_entropy
         metrics = {"policy_loss": policy_loss.detach(), "entropy": mean_entropy.detach()}
         if self.baseline == "value":
-            squares = (value - returns).square()
-            loss = loss + self.value_coef * squares.sum() / episodes
-            metrics |= {"value_loss": squares.detach().mean(), "value_mean": value.detach().mean()}
+            value_loss = (value - returns).square().mean()
+            loss = loss + self.value_coef * value_loss
+            metrics |= {"value_loss": value_loss.detach(), "value_mean": value.detach().mean()}
         self.show(policy_loss)
-        norm = self.step(loss)
+        steps_per_episode = len(returns) / int(rollout.ended.sum())
+        norm = self.step(steps_per_episode * loss)
         yield {"loss": loss.detach(), **metrics, "return_mean": returns.mean(), "grad_norm": norm}
         self.update_normalizer(rows)
 
