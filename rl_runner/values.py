@@ -122,18 +122,29 @@ class Categorical:
         The probability of a return between two fixed ones is divided in proportion to nearness. A return beyond the
         ends counts as the end.
         """
-        moved = (reward[:, None] + discount[:, None] * self.returns(reward.device)).clamp_(
-            self.low, self.high
-        )  # (B, M)
+        moved = reward[:, None] + discount[:, None] * self.returns(reward.device)  # (B, M)
         position = (moved.clamp_(self.low, self.high) - self.low) / self.spacing  # in atoms, 0 to M - 1
-        below = position.floor()
-        above_share = (position - below) * probability
-        atom, last = below.long(), self.outputs_per_action - 1
-        shared = torch.zeros_like(probability).scatter_add_(1, atom, probability - above_share)
-        shared.scatter_add_(
-            1, (atom + 1).clamp_(max=last), above_share
-        )  # beyond the last atom there is nothing to share
+        # A GPU's scattered sums have no fixed order, and so other last bits each time.
+        share = scattered if position.device.type == "cpu" else weighted
+        shared = share(position, probability)
         return shared / shared.sum(dim=1, keepdim=True)  # the sum is 1 up to rounding
+
+
+def scattered(position: Tensor, probability: Tensor) -> Tensor:
+    """Divide probabilities (B, M) at positions (B, M), 0 to M - 1, between the two atoms beside each: (B, M)."""
+    below = position.floor()
+    above_share = (position - below) * probability
+    atom, last = below.long(), probability.shape[1] - 1
+    shared = torch.zeros_like(probability).scatter_add_(1, atom, probability - above_share)
+    # Beyond the last atom there is nothing to share.
+    return shared.scatter_add_(1, (atom + 1).clamp_(max=last), above_share)
+
+
+def weighted(position: Tensor, probability: Tensor) -> Tensor:
+    """Return the same as `scattered`, from the nearness of each position to each atom, (B, M, M) numbers."""
+    atoms = torch.arange(probability.shape[1], device=position.device, dtype=position.dtype)
+    nearness = (1.0 - (position[:, :, None] - atoms).abs_()).clamp_(min=0.0)
+    return torch.einsum("bm,bma->ba", probability, nearness)
 
 
 class Quantile:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rl_runner.types import UserError
-from rl_runner.values import Categorical, ImplicitQuantile, Quantile, Scalar, quantile_huber
+from rl_runner.values import Categorical, ImplicitQuantile, Quantile, Scalar, quantile_huber, scattered, weighted
 from tests import oracle
 
 Q, NEXT = torch.tensor([[2.0], [3.0], [1.0]]), torch.tensor([[10.0], [1e9], [2.0]])
@@ -194,6 +194,17 @@ def test_projection(case: Any) -> None:
         if moved.min() >= low and moved.max() <= high:  # nothing saturates: the mean is kept
             wanted_mean = (probability[b] * moved).sum()
             assert projected[b] @ returns == pytest.approx(wanted_mean, abs=2e-6 * size)
+
+
+def test_sharing_without_scattered_sums_is_the_same() -> None:
+    """As a GPU does it: random positions, some at an atom, at both ends, and several at one place."""
+    generator = torch.Generator().manual_seed(0)
+    position = torch.rand(64, 51, generator=generator) * 50
+    position[:16] = position[:16].round()
+    position[16:24], position[24:32], position[32:40] = 0.0, 50.0, 7.25
+    probability = torch.randn(64, 51, generator=generator).softmax(dim=1)
+    torch.testing.assert_close(weighted(position, probability), scattered(position, probability), rtol=1e-5, atol=1e-6)
+    assert weighted(position[32:33], probability[32:33])[0, [6, 7, 8, 9]].tolist() == pytest.approx([0, 0.75, 0.25, 0])
 
 
 def test_projection_by_hand() -> None:
