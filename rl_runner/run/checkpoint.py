@@ -210,15 +210,13 @@ class Checkpoints:
         self.directory, self.keep = directory, keep
 
     def save(self, step: int, state: State, about: State) -> Path:
-        """Write a whole checkpoint, link it as `latest`, then delete those that are too old.
-
-        Later ones are deleted too: they are damaged, or else the run would have been resumed from them.
-        """
+        """Write a whole checkpoint, link it as `latest`, then delete those that are too old."""
         path = self._write(f"step_{step:09d}", "latest", state, about)
-        earlier = [p for p in self._named("step_") if _step(p) < step]
-        later = [p for p in self._named("step_") if _step(p) > step]
-        for old in [*earlier[: max(0, len(earlier) + 1 - self.keep)], *later]:
-            _discard(old)
+        # Later ones are damaged, or else the run would have been resumed from them.
+        kept = [p for p in self._named("step_") if _step(p) <= step][-self.keep :]
+        for old in self._named("step_"):
+            if old not in kept:
+                _discard(old)
         return path
 
     def save_best(self, step: int, state: State, about: State) -> Path:
