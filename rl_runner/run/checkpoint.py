@@ -212,11 +212,9 @@ class Checkpoints:
     def save(self, step: int, state: State, about: State) -> Path:
         """Write a whole checkpoint, link it as `latest`, then delete those that are too old."""
         path = self._write(f"step_{step:09d}", "latest", state, about)
-        # Later ones are damaged, or else the run would have been resumed from them.
         kept = [p for p in self._named("step_") if _step(p) <= step][-self.keep :]
-        for old in self._named("step_"):
-            if old not in kept:
-                _discard(old)
+        for old in set(self._named("step_")).difference(kept):  # later ones are damaged: the run began before them
+            _discard(old)
         return path
 
     def save_best(self, step: int, state: State, about: State) -> Path:
