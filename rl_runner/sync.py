@@ -104,7 +104,7 @@ class Average:
         self._follow(self._online, self.network, before, now)
 
     def restart(self) -> None:
-        """Make the average equal to the online network."""
+        """Set the average to the weights of the online network."""
         self.network.load_state_dict(self._online.state_dict())
 
     def state_dict(self) -> State:
