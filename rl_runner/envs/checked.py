@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from rl_runner.types import BoolArray, UserError
 
@@ -155,8 +155,15 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             return {}
         if not isinstance(info, dict):
             raise self._wrong(f"its {self._when} returns the info {_shown(info)}; it must be a dict")
-        if "action_mask" not in info or self._actions is None:
+        if "action_mask" not in info:
             return {}  # nothing else is used, and values that cannot be stacked or pickled would fail
+        if isinstance(self.env.action_space, (MultiBinary, MultiDiscrete)):
+            raise self._wrong(
+                f"its {self._when} returns an action_mask for actions {self.env.action_space}; masks are supported for "
+                "Discrete actions only. Remove it from info with a wrapper (env.wrappers), or make the actions Discrete"
+            )
+        if self._actions is None:
+            return {}
         return {"action_mask": self._mask(info["action_mask"], self._actions)}
 
     def _mask(self, mask: Any, actions: int) -> BoolArray:

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from rl_runner.envs.checked import Checked
 from rl_runner.types import UserError
@@ -70,6 +70,14 @@ def test_masks_of_actions_become_bools(mask: Any) -> None:
     *_, info = step_of((OBS, 0.0, False, False, {"action_mask": mask, "other": 5}))
     assert info["action_mask"].dtype == np.bool_
     assert info["action_mask"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("space", [MultiDiscrete([2, 3]), MultiBinary(2)], ids=repr)
+def test_masks_of_several_actions_are_refused(space: gym.Space[Any]) -> None:
+    masked = Answers(reset=(OBS, {"action_mask": [1, 1, 0, 1, 1]}))
+    masked.action_space = space
+    with pytest.raises(UserError, match=r"^env: Mine-v0: its reset returns an action_mask for actions Multi.*Discrete"):
+        Checked(masked, "Mine-v0").reset()
 
 
 def test_numbers_of_an_episodes_end_are_passed_on() -> None:
