@@ -13,17 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_runner.types import Array, BoolArray, Distribution, UserError
+from rl_runner.types import UNBOUNDED, Array, BoolArray, Distribution, DoubleArray, UserError
 
 LOWEST = -1e30  # a logit of probability 0; its product with 0 is 0, and a gradient times it is no infinity
 
 
-def of_actions(space: gym.Space[Any], name: str) -> Distribution:
+def of_actions(space: gym.Space[Any], name: str, scaled: bool = True) -> Distribution:
     """Return the distribution for an action space: categorical for discrete actions, else Gaussian.
 
     Args:
         space: of one environment's actions.
         name: of the environment, for messages.
+        scaled: -1 and 1 of a Gaussian's parameters are the bounds of a dimension that has two finite ones; otherwise
+            they are in the environment's units, as they are in a dimension without bounds.
 
     Raises:
         UserError: there is none.
@@ -34,12 +36,20 @@ def of_actions(space: gym.Space[Any], name: str) -> Distribution:
         return Categorical([int(n) for n in space.nvec], joint=True)
     if isinstance(space, gym.spaces.MultiBinary) and len(space.shape) == 1:
         return Categorical([2] * int(space.shape[0]), joint=True)
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
-        return Gaussian(space.shape[0])
+    if isinstance(space, gym.spaces.Box) and space.dtype.kind == "f":
+        return Gaussian(space.shape, *(_middle_and_half(space) if scaled else ()))
     raise UserError(
-        f"env: {name} has actions {space}; this agent needs numbered ones (Discrete), several of them (MultiDiscrete) "
-        f"or a vector of numbers (Box)"
+        f"env: {name} has actions {space}; this agent needs numbered ones (Discrete), a vector of them (MultiDiscrete, "
+        f"MultiBinary) or floats (Box)"
     )
+
+
+def _middle_and_half(space: gym.spaces.Box) -> tuple[DoubleArray, DoubleArray]:
+    """Return the middles of the bounds and half of their distances, (D,) each; 0 and 1 where one is not finite."""
+    low, high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
+    bounded = (np.abs([low, high]) < UNBOUNDED).all(axis=0) & (low < high)
+    low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+    return (low + high) / 2, (high - low) / 2
 
 
 class Categorical:
@@ -95,44 +105,73 @@ class Categorical:
 class Gaussian:
     """Independent normal distributions; the P = 2 D parameters are means, then logarithms of standard deviations.
 
-    Actions are not squashed. The environment clips those outside its bounds.
+    Both are in units in which `middle` - `half` is -1 and `middle` + `half` is 1; actions, densities and entropies are
+    in the environment's. Actions are not squashed. The environment clips those outside its bounds.
+
+    Args:
+        shape: of an action, with D numbers.
+        middle: (D,) the action that a mean of 0 is; None: 0.
+        half: (D,) what a mean of 1 adds to it; None: 1.
     """
 
-    def __init__(self, dimensions: int) -> None:
-        self.dimensions, self.size = dimensions, 2 * dimensions
-        self.free_scale = dimensions  # so many of the parameters may be the network's own, whatever the state
+    def __init__(
+        self, shape: tuple[int, ...], middle: DoubleArray | None = None, half: DoubleArray | None = None
+    ) -> None:
+        self.shape, self.dimensions = shape, math.prod(shape)
+        self.size = 2 * self.dimensions
+        self.free_scale = self.dimensions  # so many of the parameters may be the network's own, whatever the state
+        self._middle = np.zeros(self.dimensions) if middle is None else middle
+        self._half = np.ones(self.dimensions) if half is None else half
+        self._log_half = float(np.log(self._half).sum())
+        self._tensors: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def noise(self, n: int, rng: np.random.Generator) -> Array:
         """Return what `sample` needs for n actions, (n, D)."""
         return rng.standard_normal((n, self.dimensions), dtype=np.float32)
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        """Draw actions (B, D)."""
+        """Draw actions (B, *shape)."""
         mean, log_std = parameters.chunk(2, dim=1)
-        return mean + log_std.exp() * noise
+        return self._in_environment(mean + log_std.exp() * noise)
 
     def mode(self, parameters: Tensor) -> Tensor:
-        """Return the means (B, D)."""
-        return parameters.chunk(2, dim=1)[0]
+        """Return the means (B, *shape)."""
+        return self._in_environment(parameters.chunk(2, dim=1)[0])
 
     def named(self, parameters: Tensor) -> dict[str, Tensor]:
-        """Return the parameters (B, D) by name."""
+        """Return the parameters (B, D) by name, in the environment's units."""
         mean, log_std = parameters.chunk(2, dim=1)
-        return {"mean": mean, "log_std": log_std}
+        middle, half = self._scale(parameters)
+        return {"mean": middle + half * mean, "log_std": log_std + half.log()}
 
     def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor:
         """Return the parameters; there are no masks of continuous actions."""
         return parameters
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """Return the log-densities (B,) of actions (B, D)."""
+        """Return the log-densities (B,) of actions (B, *shape)."""
         mean, log_std = parameters.chunk(2, dim=1)
-        scaled = (action - mean) * (-log_std).exp()
-        return (-0.5 * scaled.square() - log_std).sum(dim=1) - 0.5 * math.log(2 * math.pi) * self.dimensions
+        middle, half = self._scale(parameters)
+        scaled = ((action.reshape(len(action), -1) - middle) / half - mean) * (-log_std).exp()
+        constant = 0.5 * math.log(2 * math.pi) * self.dimensions + self._log_half
+        return (-0.5 * scaled.square() - log_std).sum(dim=1) - constant
 
     def entropy(self, parameters: Tensor) -> Tensor:
         """Return the differential entropies (B,) in nats."""
-        return parameters.chunk(2, dim=1)[1].sum(dim=1) + 0.5 * math.log(2 * math.pi * math.e) * self.dimensions
+        constant = 0.5 * math.log(2 * math.pi * math.e) * self.dimensions + self._log_half
+        return parameters.chunk(2, dim=1)[1].sum(dim=1) + constant
+
+    def _in_environment(self, scaled: Tensor) -> Tensor:
+        """(B, D) -> (B, *shape) in the environment's units."""
+        middle, half = self._scale(scaled)
+        return (middle + half * scaled).reshape(-1, *self.shape)
+
+    def _scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return middle and half, (D,) each, of a tensor's type and device."""
+        if like.device not in self._tensors:
+            middle, half = (torch.from_numpy(a).to(like) for a in (self._middle, self._half))
+            self._tensors[like.device] = middle, half
+        return self._tensors[like.device]
 
 
 def mask_on(mask: BoolArray | None, device: torch.device) -> Tensor | None:

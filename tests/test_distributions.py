@@ -37,10 +37,44 @@ def test_several_choices():
 def test_gaussian():
     parameters, action = torch.randn(7, 6), torch.randn(7, 3)
     wanted = reference.Independent(reference.Normal(parameters[:, :3], parameters[:, 3:].exp()), 1)
-    given = Gaussian(3)
+    given = Gaussian((3,))
     torch.testing.assert_close(given.log_prob(parameters, action), wanted.log_prob(action))
     torch.testing.assert_close(given.entropy(parameters), wanted.entropy())
     assert torch.equal(given.mode(parameters), parameters[:, :3])
+
+
+def test_a_gaussian_in_units_of_the_bounds():
+    """Against the same distribution moved and stretched; a dimension without two bounds is in its own units."""
+    space = gym.spaces.Box(np.array([[0, -3], [5, -np.inf]]), np.array([[1, 1], [9, 2]]), dtype=np.float64)
+    middle, half = torch.tensor([0.5, -1, 7, 0]), torch.tensor([0.5, 2, 2, 1])
+    given, parameters, action = of_actions(space, "Test-v0"), torch.randn(7, 8), torch.randn(7, 2, 2)
+    mean, std = middle + half * parameters[:, :4], half * parameters[:, 4:].exp()
+    wanted = reference.Independent(reference.Normal(mean, std), 1)
+    torch.testing.assert_close(given.log_prob(parameters, action), wanted.log_prob(action.flatten(1)))
+    torch.testing.assert_close(given.entropy(parameters), wanted.entropy())
+    torch.testing.assert_close(given.mode(parameters), mean.unflatten(1, (2, 2)))
+    named = given.named(parameters)
+    torch.testing.assert_close(named["mean"], mean)
+    torch.testing.assert_close(named["log_std"], std.log())
+    noise = torch.randn(7, 4)
+    torch.testing.assert_close(given.sample(parameters, noise).flatten(1), mean + std * noise)
+
+
+def test_bounds_of_one_change_no_bit_and_other_ones_none_if_not_scaled():
+    parameters, noise = torch.randn(7, 4), torch.randn(7, 2)
+    plain = Gaussian((2,))
+    for space, scaled in ((gym.spaces.Box(-1, 1, (2,)), True), (gym.spaces.Box(-2, 5, (2,)), False)):
+        given = of_actions(space, "Test-v0", scaled)
+        action = given.sample(parameters, noise)
+        assert torch.equal(action, plain.sample(parameters, noise))
+        assert torch.equal(given.log_prob(parameters, action), plain.log_prob(parameters, action))
+
+
+def test_one_number_as_an_action():
+    given = of_actions(gym.spaces.Box(2, 4, ()), "Test-v0")
+    assert given.mode(torch.tensor([[0.5, 0.0]])).tolist() == [3.5]
+    wanted = reference.Normal(3.5, 1.0).log_prob(torch.tensor([3.0]))
+    torch.testing.assert_close(given.log_prob(torch.tensor([[0.5, 0.0]]), torch.tensor([3.0])), wanted)
 
 
 def test_draws_are_as_frequent_as_they_are_probable():
@@ -49,7 +83,7 @@ def test_draws_are_as_frequent_as_they_are_probable():
     given = Categorical([3])
     drawn = given.sample(logits.expand(n, -1), torch.from_numpy(given.noise(n, rng)))
     np.testing.assert_allclose(np.bincount(drawn) / n, logits.softmax(dim=1)[0], atol=0.01)
-    gaussian, parameters = Gaussian(2), torch.tensor([[1.0, -2.0, 0.5, -1.0]])
+    gaussian, parameters = Gaussian((2,)), torch.tensor([[1.0, -2.0, 0.5, -1.0]])
     drawn = gaussian.sample(parameters.expand(n, -1), torch.from_numpy(gaussian.noise(n, rng)))
     np.testing.assert_allclose(drawn.mean(dim=0), [1, -2], atol=0.04)
     np.testing.assert_allclose(drawn.std(dim=0), np.exp([0.5, -1.0]), rtol=0.03)
@@ -70,7 +104,7 @@ def test_what_is_not_allowed_is_never_drawn_and_leaves_entropy_and_gradient_fini
 
 
 @pytest.mark.parametrize(
-    "space", [gym.spaces.Box(0, 255, (2,), np.uint8), gym.spaces.Box(-1, 1, (2, 2)), gym.spaces.Text(3)]
+    "space", [gym.spaces.Box(0, 255, (2,), np.uint8), gym.spaces.MultiDiscrete([[2, 3]]), gym.spaces.Text(3)]
 )
 def test_other_actions_are_refused(space):
     with pytest.raises(UserError, match=r"^env: Test-v0 has actions .*this agent needs numbered ones"):

@@ -191,8 +191,8 @@ def test_whole_commands(workdir: Path) -> None:
             "agent.normalize_advantages: must be false where",
         ),
         (
-            ["agent=reinforce", "env=cartpole", "agent.returns=trajectory", "agent.baseline=mean"],
-            "agent.baseline: leaves nothing of returns=trajectory with rollout_episodes=1, because all steps",
+            ["agent=reinforce", "env=cartpole", "agent.baseline=mean"],
+            "rollout_episodes: must be at least 2 with agent.baseline=mean, which is the mean return of the other",
         ),
         (
             [

@@ -46,7 +46,7 @@ def test_masked_actions_are_never_taken() -> None:
 
 
 def test_continuous_actions_are_in_the_spaces_type() -> None:
-    action, _ = agent(Gaussian(2)).act(np.zeros((5, 3), np.float32), None, Train(0, np.random.default_rng(0)))
+    action, _ = agent(Gaussian((2,))).act(np.zeros((5, 3), np.float32), None, Train(0, np.random.default_rng(0)))
     assert action.dtype == np.float32
     assert action.shape == (5, 2)
 
@@ -86,7 +86,7 @@ def test_dropout_of_a_users_torso_is_off_in_evaluation_alone() -> None:
     def torso(space: Any) -> torch.nn.Module:
         return torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Dropout(0.5))
 
-    learner = A2C(ActorCritic(SPACE, Gaussian(1), torso, init="default"), Gaussian(1), SGD, gamma=0.9)
+    learner = A2C(ActorCritic(SPACE, Gaussian((1,)), torso, init="default"), Gaussian((1,)), SGD, gamma=0.9)
     obs, rng = np.ones((40, 3), np.float32), np.random.default_rng(0)
     action, _ = learner.act(obs, None, Evaluate(rng))
     assert (action == action[0]).all()

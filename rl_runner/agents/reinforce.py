@@ -30,11 +30,13 @@ class REINFORCE(PolicyLearner):
         gamma: discount per step, of `returns=discounted`.
         returns: what an action is credited with: "trajectory", the return of its whole episode; "to_go", what came
             after it; "discounted", the same with discount.
-        baseline: what is subtracted: "none"; "mean", the mean over the rollout; "value", the state value, which is
-            learned beside.
+        baseline: what is subtracted: "none"; "mean", the mean return over the steps of the rollout's other episodes, of
+            which there must be one at least; "value", the state value, which is learned beside. An episode's own mean
+            depends on its actions, and would bias the gradient.
         value_coef: weight of the value's loss, with baseline="value".
         entropy_coef: weight of the entropy, which is made larger.
-        normalize_advantages: returns minus baseline have mean 0 and standard deviation 1 in each rollout.
+        normalize_advantages: returns minus baseline have mean 0 and standard deviation 1 in each rollout. Their mean
+            holds each step's own return, so the gradient is biased, the more the fewer episodes a rollout has.
         normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
@@ -87,7 +89,7 @@ class REINFORCE(PolicyLearner):
         rows = self.rows(rollout)
         log_prob, entropy, value = self.evaluate(rows)
         returns = self._returns(rollout, value.detach())
-        advantage = returns - self._baseline(returns, value.detach())
+        advantage = returns - self._baseline(rollout, returns, value.detach())
         if self.normalize_advantages:
             advantage = standardized(advantage)
         policy_loss, mean_entropy = -(log_prob * advantage).mean(), entropy.mean()
@@ -114,10 +116,25 @@ class REINFORCE(PolicyLearner):
         credit = _whole_episodes(to_go, rollout.ended | rollout.terminal) if self.returns == "trajectory" else to_go
         return self.on_rows(credit)
 
-    def _baseline(self, returns: Tensor, value: Tensor) -> Tensor | float:
+    def _baseline(self, rollout: Rollout, returns: Tensor, value: Tensor) -> Tensor | float:
         if self.baseline == "value":
             return value
-        return returns.mean() if self.baseline == "mean" else 0.0
+        if self.baseline == "mean":
+            return self.on_rows(_mean_of_others(returns.double().cpu().numpy()[:, None], rollout.ended))
+        return 0.0
+
+
+def _mean_of_others(returns: DoubleArray, ended: BoolArray) -> DoubleArray:
+    """Return for each row of (T, 1) the mean over the rows of the other episodes.
+
+    Args:
+        returns: (T, 1).
+        ended: (T, 1) the next row belongs to another episode.
+    """
+    episode = np.cumsum(np.concatenate([[False], ended[:-1, 0]]))
+    sums, rows = np.bincount(episode, returns[:, 0]), np.bincount(episode)
+    means = (sums.sum() - sums) / (rows.sum() - rows)
+    return np.asarray(means[episode][:, None])
 
 
 def _whole_episodes(to_go: DoubleArray, ended: BoolArray) -> DoubleArray:

@@ -105,6 +105,7 @@ ROLLOUT_LEARNING: dict[str, Check] = {
     **GRADIENTS,
     "rollout_steps": _or_null(_integer(1)),
     "rollout_episodes": _integer(1),
+    "scale_actions": _if_given(_switch),  # older runs do not have it
     "agent.value_coef": _if_given(_number(0, 1e300, "a number, 0 or more")),
 }
 EVALUATION: dict[str, Check] = {
@@ -162,21 +163,27 @@ def written(value: Any) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
 
 
-def rows_to_normalize(cfg: State, num_envs: int) -> None:
-    """Check that the advantages of a gradient step differ: of equal ones their mean leaves nothing but 0.
+def rows_to_compare(cfg: State, num_envs: int) -> None:
+    """Check that a gradient step has the steps or episodes that it compares with each other.
 
     Raises:
-        UserError: the advantage of a single step would be normalised, or returns of one whole episode would be
-            compared with their own mean.
+        UserError: a baseline of the other episodes where there is one, or advantages that are normalised though all of
+            them are equal: of a single step, or of one whole episode.
     """
     agent, steps = cfg["agent"], cfg["rollout_steps"]
-    centred = "baseline" if agent.get("baseline") == "mean" else "normalize_advantages"
-    if agent.get("returns") == "trajectory" and cfg["rollout_episodes"] == 1 and agent.get(centred):
+    if agent.get("baseline") == "mean" and cfg["rollout_episodes"] == 1:
         raise UserError(
-            f"agent.{centred}: leaves nothing of returns=trajectory with rollout_episodes=1, because all steps of an "
-            "episode have the same return; raise rollout_episodes"
+            "rollout_episodes: must be at least 2 with agent.baseline=mean, which is the mean return of the other "
+            "episodes, got 1"
         )
-    if not agent.get("normalize_advantages") or steps is None:
+    if not agent.get("normalize_advantages"):
+        return
+    if agent.get("returns") == "trajectory" and cfg["rollout_episodes"] == 1:
+        raise UserError(
+            "agent.normalize_advantages: leaves nothing of returns=trajectory with rollout_episodes=1, because all "
+            "steps of an episode have the same return; raise rollout_episodes"
+        )
+    if steps is None:
         return
     if min(steps * num_envs, agent.get("batch_size", math.inf)) == 1:
         raise UserError(

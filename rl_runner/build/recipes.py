@@ -257,7 +257,8 @@ def _replay_loop(
 def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
     """Policy gradients: collect a rollout, learn from it, forget it."""
     checks.require(cfg, checks.ROLLOUT_LEARNING)
-    distribution = of_actions(envs.action_space, envs.backend.name)
+    scaled = cfg.get("scale_actions", False)  # older runs do not have it
+    distribution = of_actions(envs.action_space, envs.backend.name, scaled)
     network = build.actor_critic(cfg, envs, distribution, device)
     agent = factory("agent", build.agent_node(cfg), MakesRolloutAgent)(
         network=network,
@@ -268,7 +269,7 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
     )
 
     def loop() -> RolloutLoop:
-        checks.rows_to_normalize(cfg, envs.num_envs)
+        checks.rows_to_compare(cfg, envs.num_envs)
         return RolloutLoop(
             envs,
             agent,

@@ -51,6 +51,32 @@ def test_the_exact_gradient_on_average(returns: str, baseline: str) -> None:
     torch.testing.assert_close(given, exact_gradient(1.0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("returns", ["trajectory", "to_go"])
+def test_the_exact_gradient_on_average_with_the_mean_of_the_other_episode(returns: str) -> None:
+    """Over all pairs of episodes, each by its probability."""
+    table = Table(LOGITS)
+    pi = table.logits.detach().softmax(dim=1)
+    total = torch.zeros_like(table.logits)
+    steps = [(a, b) for a, b in itertools.product(range(2), repeat=2)]
+    for (a, b), (c, d) in itertools.product(steps, repeat=2):
+        reward = [FIRST[a], SECOND[1 + a][b], FIRST[c], SECOND[1 + c][d]]
+        both = rollout([0, 1 + a, 0, 1 + c], [a, b, c, d], reward, [0, 1, 0, 1])
+        agent = REINFORCE(table, TWO, SGD, gamma=1.0, returns=returns, baseline="mean")
+        agent.step = lambda loss: torch.autograd.grad(loss, table.logits)[0]
+        (metrics,) = agent.learn(both, 0)
+        total -= pi[0, a] * pi[1 + a, b] * pi[0, c] * pi[1 + c, d] * metrics["grad_norm"]
+    torch.testing.assert_close(total, exact_gradient(1.0), rtol=1e-5, atol=1e-6)
+
+
+def test_the_mean_of_the_other_episodes() -> None:
+    """Returns to go 3, 2 and 4 and 9, 5: the others of the first episode have the mean 6, and so on."""
+    agent = REINFORCE(Table([[0.0, 0.0]]), TWO, SGD, gamma=1.0, returns="to_go", baseline="mean")
+    three = rollout([0] * 5, [0] * 5, [1, 2, 4, 4, 5], [0, 1, 1, 0, 1])
+    returns = agent._returns(three, torch.zeros(5))
+    assert returns.tolist() == [3, 2, 4, 9, 5]
+    assert agent._baseline(three, returns, torch.zeros(5)).tolist() == [6, 6, 4.75, 3, 3]
+
+
 def test_episodes_of_different_lengths() -> None:
     """Action 0 ends the episode with a reward of 1, action 1 leads to 49 more steps and a return of 2.
 
@@ -104,13 +130,6 @@ def test_the_return_of_a_whole_episode_is_that_of_one_life_where_a_lost_life_cou
     agent = REINFORCE(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.5, returns="trajectory", baseline="none")
     lives = rollout([0] * 5, [0] * 5, [1, 2, 3, 4, 5], [0, 1, 0, 0, 1], ended=[0, 0, 0, 0, 1])
     assert agent._returns(lives, torch.zeros(5)).tolist() == [3, 3, 12, 12, 12]
-
-
-def test_the_mean_baseline_leaves_returns_that_sum_to_zero() -> None:
-    """Alike in all steps, so there is no gradient at all."""
-    agent = REINFORCE(Table([[0.2, -0.2]]), TWO, SGD, gamma=1.0, returns="trajectory", baseline="mean")
-    (metrics,) = agent.learn(rollout([0, 0], [0, 1], [1, 2], [0, 1]), 0)
-    assert float(metrics["grad_norm"]) == 0.0
 
 
 def test_where_an_episode_was_cut_short_the_value_of_its_last_state_stands_for_the_rest() -> None:

@@ -18,7 +18,7 @@ SMALL = partial(MLP, sizes=(8, 8), activation="tanh")
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_policy_and_value_alone_are_those_of_the_whole_pass(shared):
-    network = ActorCritic(SPACE, Gaussian(2), SMALL, shared=shared, log_std=-0.5)
+    network = ActorCritic(SPACE, Gaussian((2,)), SMALL, shared=shared, log_std=-0.5)
     obs = torch.randn(5, 3)
     parameters, value = network(obs)
     assert parameters.shape == (5, 4)
