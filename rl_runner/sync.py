@@ -64,8 +64,7 @@ class Soft:
         """Move once per update. Buffers (running statistics) are copied."""
         for _ in range(now.updates - before.updates):
             torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), self.tau)
-            for old, new in zip(target.buffers(), online.buffers(), strict=True):
-                old.copy_(new)
+            _copy_buffers(online, target)
 
 
 class NoTarget:
@@ -100,8 +99,13 @@ class Average:
         self.network = self._follow.make_target(online)
 
     def sync(self, before: Clock, now: Clock) -> None:
-        """Update the average after the clock went from `before` to `now`."""
+        """Update the average after the clock went from `before` to `now`.
+
+        Before the first update the weights are equal, and the statistics of observations follow in each step.
+        """
         self._follow(self._online, self.network, before, now)
+        if now.updates == 0:
+            _copy_buffers(self._online, self.network)
 
     def restart(self) -> None:
         """Set the average to the weights of the online network."""
@@ -115,6 +119,12 @@ class Average:
         """Restore the average, if there is one."""
         if self.network is not self._online:
             self.network.load_state_dict(state["average"])
+
+
+@torch.no_grad()
+def _copy_buffers(online: nn.Module, target: nn.Module) -> None:
+    for old, new in zip(target.buffers(), online.buffers(), strict=True):
+        old.copy_(new)
 
 
 def _frozen_copy(online: nn.Module) -> nn.Module:

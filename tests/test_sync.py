@@ -147,6 +147,19 @@ def test_an_average_of_the_weights_by_hand() -> None:
     assert value(average.network) == -6.0
 
 
+def test_before_the_first_update_the_average_has_the_statistics_of_each_step() -> None:
+    online = nn.BatchNorm1d(1)
+    average = Average(online, 0.5)
+    online.running_mean.fill_(3.0)
+    average.sync(Clock(steps=4), Clock(steps=5))
+    assert average.network.running_mean.item() == 3.0
+    online.running_mean.fill_(4.0)
+    average.sync(Clock(steps=5, updates=1), Clock(steps=6, updates=1))
+    assert average.network.running_mean.item() == 3.0  # later they follow with the weights
+    average.sync(Clock(steps=6, updates=1), Clock(steps=6, updates=2))
+    assert average.network.running_mean.item() == 4.0
+
+
 def test_without_a_decay_the_average_is_the_online_network() -> None:
     online = nn.Linear(1, 1)
     average = Average(online, None)
