@@ -133,15 +133,15 @@ def _padding(size: int, layers: Sequence[Sequence[int]]) -> tuple[int, int]:
 class NatureCNN(CNN):
     """The network of Mnih et al. 2015: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, then 512 units."""
 
-    def __init__(self, space: Space, fc: Sequence[int] = (512,)) -> None:
-        super().__init__(space, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], fc)
+    def __init__(self, space: Space, fc: Sequence[int] = (512,), centre: bool = False) -> None:
+        super().__init__(space, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], fc, centre)
 
 
 class NipsCNN(CNN):
     """The network of Mnih et al. 2013: 16 8x8 stride 4, 32 4x4 stride 2, then 256 units."""
 
-    def __init__(self, space: Space, fc: Sequence[int] = (256,)) -> None:
-        super().__init__(space, [(16, 8, 4), (32, 4, 2)], fc)
+    def __init__(self, space: Space, fc: Sequence[int] = (256,), centre: bool = False) -> None:
+        super().__init__(space, [(16, 8, 4), (32, 4, 2)], fc, centre)
 
 
 class SmallCNN(CNN):

@@ -187,8 +187,9 @@ def test_a_cnn_is_its_layers_on_centred_pixels() -> None:
 
 
 @torch.no_grad()
-def test_centred_pixels_do_not_depend_on_what_is_bright_everywhere() -> None:
-    net, obs = SMALL(image(4, 42, 42)), samples(image(4, 42, 42)) // 2
+@pytest.mark.parametrize("torso", [SMALL, partial(NipsCNN, centre=True), partial(NatureCNN, centre=True)])
+def test_centred_pixels_do_not_depend_on_what_is_bright_everywhere(torso: Any) -> None:
+    net, obs = torso(image(4, 42, 42)), samples(image(4, 42, 42)) // 2
     torch.testing.assert_close(net(obs + 100), net(obs), rtol=1e-4, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(net(obs + 100), net(obs), rtol=0.02, atol=0.02)
