@@ -83,6 +83,7 @@ GRADIENTS: dict[str, Check] = {
     **DISCOUNT,
     "reward_clip": _or_null(_positive),
     "optimizer.lr": _if_given(_positive),
+    "optimizer.alpha": _if_given(_unit),
     "optimizer.lr_end": _if_given(_or_null(_number(0, 1e300, "a number, 0 or more"))),
     "optimizer.lr_steps": _if_given(_integer(0)),
 }

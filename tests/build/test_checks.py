@@ -51,3 +51,15 @@ def test_the_rows_that_are_written_against_a_replay(num_envs: int, length: int, 
     assert (storage.written.sum() <= reckoned) == enough
     assert reckoned < 1.15 * 1_000 + 3 * num_envs
     assert checks.rows_written(replay(700, 1_000, num_envs)) == 700
+
+
+# Values.
+
+
+@pytest.mark.parametrize("alpha", [2, -0.1, "x"])
+def test_a_decay_of_an_optimizer_is_a_share(alpha: Any) -> None:
+    cfg = {"agent": {"gamma": 0.9}, "reward_clip": None, "optimizer": {"lr": 1e-3}}
+    checks.require(cfg, checks.GRADIENTS)
+    checks.require(cfg | {"optimizer": {"lr": 1e-3, "alpha": 0.95}}, checks.GRADIENTS)
+    with pytest.raises(UserError, match=r"^optimizer\.alpha: must be a number in \[0, 1\], got "):
+        checks.require(cfg | {"optimizer": {"lr": 1e-3, "alpha": alpha}}, checks.GRADIENTS)
