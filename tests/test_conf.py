@@ -80,7 +80,15 @@ def test_the_groups_offer_these() -> None:
         "rainbow_atari",
         "ablation",
     }
-    lectures |= {"cartpole_best", "lunarlander_best", "pong_84", "atari_cpu", "atari_fast", "atari_best", "ablation_cartpole"}
+    lectures |= {
+        "cartpole_best",
+        "lunarlander_best",
+        "pong_84",
+        "atari_cpu",
+        "atari_fast",
+        "atari_best",
+        "ablation_cartpole",
+    }
     assert lectures <= set(options("experiment"))
 
 
