@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from rl_runner import optim
+from rl_runner.build import checks
 from rl_runner.build.saved import load_run_config
+from rl_runner.distributions import Gaussian
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.weights import Taken, take_weights
 from rl_runner.types import Agent, HasOptimizer, HasWeights, State, UserError
@@ -30,7 +32,7 @@ def init_from(agent: Agent, cfg: State) -> list[tuple[str, str]]:
     if not isinstance(agent, HasWeights):
         raise UserError(f"init_from: {type(agent).__name__} cannot begin with the weights of another agent")
     run = _found(name)
-    load_run_config(run, cfg["trust"])
+    _same_units(agent, cfg, load_run_config(run, cfg["trust"]))
     checkpoint, about, source = RunDirectory.read_agent(name, "best")
     taken = take_weights(agent, source)
     if not taken.names:
@@ -45,6 +47,19 @@ def _found(name: str) -> RunDirectory:
         return RunDirectory.find(name, "best")[0]
     except UserError as e:
         raise UserError(f"init_from: {e}") from e
+
+
+def _same_units(agent: Agent, cfg: State, theirs: State) -> None:
+    """Check that a Gaussian policy has the units of the one whose weights it begins with."""
+    if "rollout_steps" not in theirs or not isinstance(getattr(agent, "distribution", None), Gaussian):
+        return
+    now, there = (bool(c.get("scale_actions", False)) for c in (cfg, theirs))  # older runs do not have it
+    if now != there:
+        wanted = checks.written(there)
+        raise UserError(
+            f"scale_actions: must be {wanted} with this init_from: that run's actions are in these units, and its "
+            f"weights would mean other actions; add scale_actions={wanted}"
+        )
 
 
 def _take_optimizer(agent: Agent, source: State, taken: Taken) -> str:

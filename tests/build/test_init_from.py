@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from rl_runner import api
 from rl_runner.run.checkpoint import load
 from tests.commandline import SHORT, refused, rlrun
 
@@ -69,6 +70,24 @@ def test_with_the_optimizers_state(trained: Path) -> None:
     line = refused("train", f"init_from={trained}", "init_from_optimizer=true", "optimizer=rmsprop")
     assert line.startswith("rlrun: init_from_optimizer: RMSprop keeps ")
     assert "the saved optimizer kept exp_avg, exp_avg_sq, step" in line
+
+
+def test_gaussian_policies_keep_the_units_of_their_actions(workdir: Path) -> None:
+    words = ["env=pendulum", "total_steps=16", "eval.every_steps=0", "eval.episodes=1"]
+    ppo = ["train", "agent=ppo", *words, "rollout_steps=8", "batch_size=8"]
+    assert rlrun(*ppo, "hydra.run.dir=outputs/scaled").code == 0
+    assert rlrun(*ppo, "scale_actions=false", "hydra.run.dir=outputs/older").code == 0
+    config = Path("outputs/older/config.yaml")
+    config.write_text(config.read_text().replace("scale_actions: false\n", ""))  # as older versions wrote it
+    line = "rlrun: scale_actions: must be false with this init_from: that run's actions are in these units"
+    assert refused(*ppo, "init_from=outputs/older").startswith(line)
+    assert rlrun(*ppo, "init_from=outputs/older", "scale_actions=false", "hydra.run.dir=outputs/new").code == 0
+    for run, wanted in (("outputs/scaled", 1.0), ("outputs/older", 0.5)):  # Pendulum's bounds are -2 and 2
+        distribution: Any = api.load(run)._agent.distribution  # type: ignore[attr-defined]
+        assert distribution.mode(torch.full((1, 2), 0.5)).tolist() == [[wanted]]
+    ddpg = ["train", "agent=ddpg", *words, "learning_starts=4", "batch_size=4", "hydra.run.dir=outputs/ddpg"]
+    assert rlrun(*ddpg).code == 0
+    assert "nothing of" in refused(*ppo, "init_from=outputs/ddpg")  # no word of units, which it has not
 
 
 def test_a_resume_does_not_begin_again(trained: Path) -> None:
