@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_runner.types import UNBOUNDED, Array, BoolArray, Distribution, DoubleArray, UserError
+from rl_runner.types import Array, BoolArray, Distribution, DoubleArray, UserError
 
+FAR = 1e6  # bounds beyond it stand for none, and are no scale to begin with
 LOWEST = -1e30  # a logit of probability 0; its product with 0 is 0, and a gradient times it is no infinity
 
 
@@ -24,8 +25,8 @@ def of_actions(space: gym.Space[Any], name: str, scaled: bool = True) -> Distrib
     Args:
         space: of one environment's actions.
         name: of the environment, for messages.
-        scaled: -1 and 1 of a Gaussian's parameters are the bounds of a dimension that has two finite ones; otherwise
-            they are in the environment's units, as they are in a dimension without bounds.
+        scaled: a Gaussian's parameters are in units in which the bounds of each dimension are -1 and 1, where both are
+            within 1e6; otherwise they are in the environment's units.
 
     Raises:
         UserError: there is none.
@@ -45,9 +46,9 @@ def of_actions(space: gym.Space[Any], name: str, scaled: bool = True) -> Distrib
 
 
 def _middle_and_half(space: gym.spaces.Box) -> tuple[DoubleArray, DoubleArray]:
-    """Return the middles of the bounds and half of their distances, (D,) each; 0 and 1 where one is not finite."""
+    """Return the middles of the bounds and half of their distances, (D,) each; 0 and 1 without two near bounds."""
     low, high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
-    bounded = (np.abs([low, high]) < UNBOUNDED).all(axis=0) & (low < high)
+    bounded = (np.abs([low, high]) < FAR).all(axis=0) & ((high - low).astype(np.float32) > 0)
     low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
     return (low + high) / 2, (high - low) / 2
 
@@ -112,6 +113,9 @@ class Gaussian:
         shape: of an action, with D numbers.
         middle: (D,) the action that a mean of 0 is; None: 0.
         half: (D,) what a mean of 1 adds to it; None: 1.
+
+    Attributes:
+        plain: the parameters are in the environment's units.
     """
 
     def __init__(
@@ -120,10 +124,11 @@ class Gaussian:
         self.shape, self.dimensions = shape, math.prod(shape)
         self.size = 2 * self.dimensions
         self.free_scale = self.dimensions  # so many of the parameters may be the network's own, whatever the state
-        self._middle = np.zeros(self.dimensions) if middle is None else middle
-        self._half = np.ones(self.dimensions) if half is None else half
-        self._log_half = float(np.log(self._half).sum())
-        self._tensors: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        middle = np.zeros(self.dimensions) if middle is None else middle
+        half = np.ones(self.dimensions) if half is None else half
+        self.plain = bool((middle == 0).all() and (half == 1).all())
+        self._middle, self._half = torch.from_numpy(middle).float(), torch.from_numpy(half).float()
+        self._log_half = float(np.log(half).sum())
 
     def noise(self, n: int, rng: np.random.Generator) -> Array:
         """Return what `sample` needs for n actions, (n, D)."""
@@ -141,7 +146,9 @@ class Gaussian:
     def named(self, parameters: Tensor) -> dict[str, Tensor]:
         """Return the parameters (B, D) by name, in the environment's units."""
         mean, log_std = parameters.chunk(2, dim=1)
-        middle, half = self._scale(parameters)
+        if self.plain:
+            return {"mean": mean, "log_std": log_std}
+        middle, half = self._middle.to(mean), self._half.to(mean)
         return {"mean": middle + half * mean, "log_std": log_std + half.log()}
 
     def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor:
@@ -151,8 +158,10 @@ class Gaussian:
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Return the log-densities (B,) of actions (B, *shape)."""
         mean, log_std = parameters.chunk(2, dim=1)
-        middle, half = self._scale(parameters)
-        scaled = ((action.reshape(len(action), -1) - middle) / half - mean) * (-log_std).exp()
+        action = action.reshape(len(action), self.dimensions)
+        if not self.plain:
+            action = (action - self._middle.to(mean)) / self._half.to(mean)
+        scaled = (action - mean) * (-log_std).exp()
         constant = 0.5 * math.log(2 * math.pi) * self.dimensions + self._log_half
         return (-0.5 * scaled.square() - log_std).sum(dim=1) - constant
 
@@ -161,17 +170,11 @@ class Gaussian:
         constant = 0.5 * math.log(2 * math.pi * math.e) * self.dimensions + self._log_half
         return parameters.chunk(2, dim=1)[1].sum(dim=1) + constant
 
-    def _in_environment(self, scaled: Tensor) -> Tensor:
+    def _in_environment(self, action: Tensor) -> Tensor:
         """(B, D) -> (B, *shape) in the environment's units."""
-        middle, half = self._scale(scaled)
-        return (middle + half * scaled).reshape(-1, *self.shape)
-
-    def _scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return middle and half, (D,) each, of a tensor's type and device."""
-        if like.device not in self._tensors:
-            middle, half = (torch.from_numpy(a).to(like) for a in (self._middle, self._half))
-            self._tensors[like.device] = middle, half
-        return self._tensors[like.device]
+        if not self.plain:
+            action = self._middle.to(action) + self._half.to(action) * action
+        return action.reshape(len(action), *self.shape)
 
 
 def mask_on(mask: BoolArray | None, device: torch.device) -> Tensor | None:

@@ -38,9 +38,11 @@ class Hard:
         return _frozen_copy(online)
 
     def __call__(self, online: nn.Module, target: nn.Module, before: Clock, now: Clock) -> None:
-        """Copy if the clock crossed a multiple of the period."""
+        """Copy if the clock crossed a multiple of the period; before the first update copy the buffers."""
         if self.every.crossings(before, now):
             target.load_state_dict(online.state_dict())
+        elif now.updates == 0:
+            _copy_buffers(online, target)
 
 
 class Soft:
@@ -61,9 +63,11 @@ class Soft:
 
     @torch.no_grad()
     def __call__(self, online: nn.Module, target: nn.Module, before: Clock, now: Clock) -> None:
-        """Move once per update. Buffers (running statistics) are copied."""
+        """Move once per update. Buffers (running statistics) are copied, before the first update too."""
         for _ in range(now.updates - before.updates):
             torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), self.tau)
+            _copy_buffers(online, target)
+        if now.updates == 0:
             _copy_buffers(online, target)
 
 
@@ -99,13 +103,8 @@ class Average:
         self.network = self._follow.make_target(online)
 
     def sync(self, before: Clock, now: Clock) -> None:
-        """Update the average after the clock went from `before` to `now`.
-
-        Before the first update the weights are equal, and the statistics of observations follow in each step.
-        """
+        """Update the average after the clock went from `before` to `now`."""
         self._follow(self._online, self.network, before, now)
-        if now.updates == 0:
-            _copy_buffers(self._online, self.network)
 
     def restart(self) -> None:
         """Set the average to the weights of the online network."""

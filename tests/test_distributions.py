@@ -70,6 +70,18 @@ def test_bounds_of_one_change_no_bit_and_other_ones_none_if_not_scaled():
         assert torch.equal(given.log_prob(parameters, action), plain.log_prob(parameters, action))
 
 
+def test_bounds_that_are_no_scale_are_left_out():
+    """Bounds that stand for none, and bounds that float32 cannot tell apart; then a call in inference mode."""
+    low, high = np.array([-1e9, 0, -4.0]), np.array([1e9, 1e-60, 0.0])
+    given = of_actions(gym.spaces.Box(low, high, dtype=np.float64), "Test-v0")
+    parameters = torch.zeros(1, 6, requires_grad=True)
+    with torch.inference_mode():
+        assert given.mode(parameters).tolist() == [[0, 0, -2]]
+    given.mode(parameters).sum().backward()  # nothing of the call before is left in it
+    assert parameters.grad.tolist() == [[1, 1, 2, 0, 0, 0]]
+    assert given.log_prob(parameters, torch.zeros(1, 3)).isfinite().all()
+
+
 def test_one_number_as_an_action():
     given = of_actions(gym.spaces.Box(2, 4, ()), "Test-v0")
     assert given.mode(torch.tensor([[0.5, 0.0]])).tolist() == [3.5]

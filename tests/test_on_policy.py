@@ -192,7 +192,7 @@ def test_whole_commands(workdir: Path) -> None:
         ),
         (
             ["agent=reinforce", "env=cartpole", "agent.baseline=mean"],
-            "rollout_episodes: must be at least 2 with agent.baseline=mean, which is the mean return of the other",
+            "rollout_episodes: must be at least 2 with agent.baseline=mean, which is the mean over the steps of the",
         ),
         (
             [

@@ -1,7 +1,7 @@
 """Random combinations of agents, environments and parts, interrupted at random steps, equal the uninterrupted run.
 
 The pairs of `test_parts_compose.py` do not reach faults of three parts together. A number stands for one combination:
-the first eight run by default, which need every loop; `RLRUN_FUZZ=100:300` runs those from 100 to 299.
+the first eight run by default, on each loop that learns; `RLRUN_FUZZ=100:300` runs those from 100 to 299.
 """
 
 import os
@@ -32,6 +32,9 @@ TORSO: Part = [["network/torso=mlp", "network.torso.sizes=[8]"]]
 ATARI: Part = [
     ["env=pong", "env.max_frames=80", "env.screen_size=42", "env.point_ends=true"],
     ["env=breakout", "env.max_frames=100", "env.screen_size=42", "env.sticky=0.25"],
+]
+NIPS: Part = [
+    ["network/torso=nips_cnn", "network.torso.fc=[8]", f"network.torso.centre={x}"] for x in ("true", "false")
 ]
 PENDULUM: Part = [
     ["env=pendulum", "env.max_steps=11"],
@@ -83,6 +86,7 @@ POLICY: list[Part] = [
     [[], ["reward_clip=0.5"]],
     [[], ["optimizer=rmsprop_tf"], ["optimizer.lr_end=1e-5"]],
 ]
+UNITS: Part = [[], ["scale_actions=false"]]
 TRACES: Part = [[], ["agent.lam=0.5"], ["agent.normalize_advantages=true"]]
 ROLLOUTS: Part = [["rollout_steps=5"], ["rollout_steps=13"], ["rollout_steps=null", "rollout_episodes=2"]]
 REINFORCED: Part = [
@@ -95,10 +99,10 @@ FAMILIES: list[tuple[str, list[Part]]] = [
     ("dqn", [SMALL_ENVS, ENVS, TORSO, *DQN]),
     ("td3", [PENDULUM, ENVS, *CONTROL, *NOISE]),
     ("ppo", [SMALL_ENVS, ENVS, TORSO, *POLICY, ROLLOUTS, [["batch_size=4"], ["batch_size=50"]]]),
-    ("a2c", [PENDULUM, ENVS, TORSO, *POLICY, ROLLOUTS, TRACES]),
+    ("a2c", [PENDULUM, ENVS, TORSO, UNITS, *POLICY, ROLLOUTS, TRACES]),
     ("reinforce", [SMALL_ENVS, TORSO, *POLICY, REINFORCED]),
     ("q_learning", [[["env=frozenlake"], ["env=gridworld"]], ENVS]),
-    ("dqn", [ATARI, ENVS, [["network/torso=nips_cnn", "network.torso.fc=[8]"]], *DQN]),
+    ("dqn", [ATARI, ENVS, NIPS, *DQN]),
     ("sac", [PENDULUM, ENVS, *CONTROL, [[], ["agent.alpha=0.2"], ["agent.target_entropy=-2"]]]),
     ("rainbow", [SMALL_ENVS, ENVS, TORSO, [["value.low=0", "value.high=9"]], *REPLAY]),
     ("ddpg", [PENDULUM, ENVS, *CONTROL, *NOISE]),

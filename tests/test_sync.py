@@ -160,6 +160,18 @@ def test_before_the_first_update_the_average_has_the_statistics_of_each_step() -
     assert average.network.running_mean.item() == 4.0
 
 
+@pytest.mark.parametrize("rule", [Hard(5), Soft(0.5)])
+def test_before_the_first_update_a_target_has_the_statistics_of_each_step(rule: Hard | Soft) -> None:
+    online = nn.BatchNorm1d(1)
+    target = rule.make_target(online)
+    online.running_mean.fill_(3.0)
+    with torch.no_grad():
+        online.weight.fill_(7.0)
+    rule(online, target, Clock(steps=4), Clock(steps=5))
+    assert target.running_mean.item() == 3.0
+    assert target.weight.item() == 1.0
+
+
 def test_without_a_decay_the_average_is_the_online_network() -> None:
     online = nn.Linear(1, 1)
     average = Average(online, None)

@@ -130,8 +130,13 @@ def _mean_of_others(returns: DoubleArray, ended: BoolArray) -> DoubleArray:
     Args:
         returns: (T, 1).
         ended: (T, 1) the next row belongs to another episode.
+
+    Raises:
+        UserError: there is one episode.
     """
     episode = np.cumsum(np.concatenate([[False], ended[:-1, 0]]))
+    if episode[-1] == 0:
+        raise UserError("agent.baseline: mean needs rollouts of two episodes or more")
     sums, rows = np.bincount(episode, returns[:, 0]), np.bincount(episode)
     means = (sums.sum() - sums) / (rows.sum() - rows)
     return np.asarray(means[episode][:, None])

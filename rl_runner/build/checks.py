@@ -172,10 +172,10 @@ def rows_to_compare(cfg: State, num_envs: int) -> None:
             them are equal: of a single step, or of one whole episode.
     """
     agent, steps = cfg["agent"], cfg["rollout_steps"]
-    if agent.get("baseline") == "mean" and cfg["rollout_episodes"] == 1:
+    if agent.get("baseline") == "mean" and steps is None and cfg["rollout_episodes"] == 1:
         raise UserError(
-            "rollout_episodes: must be at least 2 with agent.baseline=mean, which is the mean return of the other "
-            "episodes, got 1"
+            "rollout_episodes: must be at least 2 with agent.baseline=mean, which is the mean over the steps of the "
+            "other episodes, got 1"
         )
     if not agent.get("normalize_advantages"):
         return

@@ -51,15 +51,17 @@ def _found(name: str) -> RunDirectory:
 
 def _same_units(agent: Agent, cfg: State, theirs: State) -> None:
     """Check that a Gaussian policy has the units of the one whose weights it begins with."""
-    if "rollout_steps" not in theirs or not isinstance(getattr(agent, "distribution", None), Gaussian):
+    distribution = getattr(agent, "distribution", None)
+    if "rollout_steps" not in theirs or not isinstance(distribution, Gaussian):
         return
     now, there = (bool(c.get("scale_actions", False)) for c in (cfg, theirs))  # older runs do not have it
-    if now != there:
-        wanted = checks.written(there)
-        raise UserError(
-            f"scale_actions: must be {wanted} with this init_from: that run's actions are in these units, and its "
-            f"weights would mean other actions; add scale_actions={wanted}"
-        )
+    if now == there or (now and distribution.plain):
+        return
+    wanted = checks.written(there)
+    raise UserError(
+        f"scale_actions: must be {wanted} with this init_from: that run's actions are in these units, and its weights "
+        f"would mean other actions; add scale_actions={wanted}"
+    )
 
 
 def _take_optimizer(agent: Agent, source: State, taken: Taken) -> str:

@@ -55,6 +55,11 @@ def _one_array(env: Env, name: str) -> tuple[Env, str]:
     """Return an environment whose Dict or Tuple observations are one array, and a description of them."""
     space, done = env.observation_space, []
     masked = isinstance(space, Dict) and MASK in space.spaces and isinstance(env.action_space, Discrete)
+    if isinstance(space, Dict) and MASK in space.spaces and isinstance(env.action_space, (MultiBinary, MultiDiscrete)):
+        raise UserError(
+            f"env: {name} has an {MASK} for actions {env.action_space}; masks are supported for Discrete actions only. "
+            "Remove it from the observations with a wrapper (env.wrappers), or make the actions Discrete"
+        )
     parts = [(path, part) for path, part in _leaves(space) if not (masked and path == (MASK,))]
     if not parts:
         raise UserError(f"env: {name} has no observations{' but its action_mask' if masked else ''}")

@@ -26,7 +26,7 @@ class ActorCritic(nn.Module):
         shared: one torso, with the hidden layers that follow it, for both; otherwise each has its own.
         init: "default" (torch's), "xavier" (uniform), or "orthogonal" with gain sqrt(2); the latter two with zero
             biases. The last layers have the gains 0.01 (policy) and 1 (value) with "orthogonal".
-        log_std: of Gaussian policies at the start; it is learned, the same for all states.
+        log_std: of Gaussian policies at the start, in the distribution's units; it is learned, the same for all states.
         precision: "fp32", or "bf16": the torsos compute in bfloat16.
         normalize: normalise observations by their running mean and standard deviation before the torso sees them.
 

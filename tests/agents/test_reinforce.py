@@ -77,6 +77,12 @@ def test_the_mean_of_the_other_episodes() -> None:
     assert agent._baseline(three, returns, torch.zeros(5)).tolist() == [6, 6, 4.75, 3, 3]
 
 
+def test_the_mean_of_the_others_of_one_episode_is_refused() -> None:
+    agent = REINFORCE(Table([[0.0, 0.0]]), TWO, SGD, gamma=1.0, baseline="mean")
+    with pytest.raises(UserError, match=r"agent\.baseline: mean needs rollouts of two episodes"):
+        list(agent.learn(rollout([0, 0], [0, 1], [1, 2], [0, 1]), 0))
+
+
 def test_episodes_of_different_lengths() -> None:
     """Action 0 ends the episode with a reward of 1, action 1 leads to 49 more steps and a return of 2.
 

@@ -177,6 +177,14 @@ def test_a_wrong_part_of_an_observation_is_named(change: dict[str, Any], line: s
         readable(Gives(PARTS, {**RIGHT, **change}), "Mine-v0")[0].reset()
 
 
+@pytest.mark.parametrize("actions", [MultiDiscrete([2, 3]), MultiBinary(5)], ids=repr)
+def test_a_mask_of_several_actions_is_refused(actions: gym.Space[Any]) -> None:
+    env = Shows(Dict({"observation": Box(-1, 1, (4,), np.float32), "action_mask": MultiBinary(5)}))
+    env.action_space = actions
+    with pytest.raises(UserError, match=r"^env: Mine-v0 has an action_mask for actions Multi.* Discrete actions only"):
+        readable(env, "Mine-v0")
+
+
 @pytest.mark.parametrize("space", [Dict({}), Dict({"action_mask": MultiBinary(3)})], ids=str)
 def test_a_dict_without_observations_is_refused(space: gym.Space[Any]) -> None:
     with pytest.raises(UserError, match=r"^env: Mine-v0 has no observations"):
