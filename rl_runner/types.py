@@ -25,8 +25,6 @@ DoubleArray = npt.NDArray[np.float64]
 State = dict[str, Any]  # a tree of dicts and lists over tensors, arrays, numbers, strings, None
 Config = dict[str, Any]  # a configuration or a group of it: a tree of dicts and lists over numbers, strings, None
 
-UNBOUNDED = 1e30  # bounds of actions beyond it are none: some environments write the largest float instead of infinity
-
 
 class UserError(Exception):
     """Something the user can put right. Shown as one line, without a traceback."""

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from rl_runner.networks.layers import FullyConnected, xavier
-from rl_runner.types import UNBOUNDED, Array, Evaluate, FloatArray, UserError
+from rl_runner.types import Array, Evaluate, FloatArray, UserError
 
+UNBOUNDED = 1e30  # some environments write the largest float where there is no bound
 LOG_STD = (-20.0, 2.0)  # range of the logarithm of a Gaussian's standard deviation
 
 
