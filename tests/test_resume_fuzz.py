@@ -146,7 +146,7 @@ def test_a_run_interrupted_at_random_steps_is_the_uninterrupted_one(number: int,
     total = int(rng.integers(60, 120))
     cuts = {int(cut) for cut in rng.integers(0, total, size=3)}
     print("total", total, "cuts", sorted(cuts))
-    whole, interrupted = loop_of(cfg, tmp_path), None
+    whole = loop_of(cfg, tmp_path)
     for _ in range(total):
         whole.step()
     wanted = whole.state_dict()

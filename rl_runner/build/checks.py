@@ -168,8 +168,8 @@ def rows_to_compare(cfg: State, num_envs: int) -> None:
     """Check that a gradient step has the steps or episodes that it compares with each other.
 
     Raises:
-        UserError: a baseline of the other episodes where there is one, or advantages that are normalised though all of
-            them are equal: of a single step, or of one whole episode.
+        UserError: the baseline is the mean of the other episodes, and there is only one episode; or all advantages that
+            are normalised are equal: those of a single step, or of one whole episode.
     """
     agent, steps = cfg["agent"], cfg["rollout_steps"]
     if agent.get("baseline") == "mean" and steps is None and cfg["rollout_episodes"] == 1:

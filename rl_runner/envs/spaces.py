@@ -54,8 +54,9 @@ def readable(env: Env, name: str) -> tuple[Env, str | None]:
 def _one_array(env: Env, name: str) -> tuple[Env, str]:
     """Return an environment whose Dict or Tuple observations are one array, and a description of them."""
     space, done = env.observation_space, []
-    masked = isinstance(space, Dict) and MASK in space.spaces and isinstance(env.action_space, Discrete)
-    if isinstance(space, Dict) and MASK in space.spaces and isinstance(env.action_space, (MultiBinary, MultiDiscrete)):
+    has_mask = isinstance(space, Dict) and MASK in space.spaces
+    masked = has_mask and isinstance(env.action_space, Discrete)
+    if has_mask and isinstance(env.action_space, (MultiBinary, MultiDiscrete)):
         raise UserError(
             f"env: {name} has an {MASK} for actions {env.action_space}; masks are supported for Discrete actions only. "
             "Remove it from the observations with a wrapper (env.wrappers), or make the actions Discrete"
