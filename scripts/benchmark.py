@@ -3,6 +3,7 @@
     scripts/benchmark updates               # one update of DQN, of DQN plus each part, of Rainbow, on Atari frames
     scripts/benchmark replay                # drawing a batch and writing priorities back, at a million rows
     scripts/benchmark kernels               # an update beside its convolution and matrix kernels alone
+    scripts/benchmark shares                # whole training beside its convolution and matrix kernels alone
     scripts/benchmark collect               # steps without learning, beside emulator and forward pass alone
     scripts/benchmark profile               # where the time of a training step goes
     scripts/benchmark scaling               # steps/s against environments, replay size and batch
@@ -34,7 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from ale_py.vector_env import AtariVectorEnv
-from peers import GPU_TURN, ON_GPU, RECIPE, TURN
+from peers import GPU_TURN, ON_GPU, RECIPE, TURN, WARM_UP, rlrun
 from rich.console import Console
 from rich.table import Table
 
@@ -116,29 +117,65 @@ def pong(words: list[str], steps: int, device: str = "cpu") -> Any:
     return loop
 
 
-KERNELS = ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::addmm", "aten::mm", "aten::bmm")
+KERNELS = (
+    "aten::mkldnn_convolution",
+    "aten::convolution_backward",
+    "aten::addmm",
+    "aten::baddbmm",
+    "aten::mm",
+    "aten::bmm",
+)
 
 
 def kernels(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time DQN's update, and within it, by torch's profiler, its convolutions and matrix products."""
+    """Time DQN's update, and its convolutions and matrix products alone."""
     torch.set_num_threads(arguments.threads)
     rows = []
     for batch_size in (32, 128):
         for precision in ("fp32", "bf16"):
             arguments.batch_size = batch_size
             update = update_of(["ablation=dqn", f"precision={precision}"], arguments)
-            whole, alone = [], []
-            for _ in range(3 + arguments.rounds):
-                whole.append(timed(update))
-                with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
-                    update()
-                events = profiled.key_averages()
-                alone.append(sum(e.cpu_time_total for e in events if e.key in KERNELS) / 1e6)
-            ratios = np.divide(whole[3:], alone[3:])
-            ms, kernel_ms = np.median(whole[3:]) * 1e3, np.median(alone[3:]) * 1e3
-            cost = {"ms": f"{ms:.2f}", "kernels ms": f"{kernel_ms:.2f}", "us/sample": f"{ms / batch_size * 1e3:.0f}"}
-            rows.append({"variant": f"batch {batch_size}, {precision}", **cost, **spread(ratios)})
+            cost, ratios = beside_kernels(update, arguments.rounds)
+            cost["us/sample"] = f"{float(cost['ms']) / batch_size * 1e3:.0f}"
+            rows.append({"variant": f"batch {batch_size}, {precision}", **cost, **ratios})
     return rows
+
+
+def shares(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time turns of whole training, as `peers` does, and the convolutions and matrix products in them alone."""
+    rows = []
+    for task in arguments.tasks or RECIPE:
+        steps = rlrun(task, "rlrun", arguments.device)
+        take_turn = functools.partial(advance, steps, TURN[task])
+        advance(steps, WARM_UP[task])
+        torch.set_num_threads(arguments.threads)
+        cost, ratios = beside_kernels(take_turn, arguments.rounds)
+        share = f"{float(cost['kernels ms']) / float(cost['ms']):.2f}"
+        rows.append({"task": task, **cost, **ratios, "share": share})
+    return rows
+
+
+def advance(steps: Iterator[None], count: int) -> None:
+    """Take a number of steps."""
+    for _ in range(count):
+        next(steps)
+
+
+def beside_kernels(call: Callable[[], object], rounds: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Time a call, and in the next call, by torch's profiler, its convolutions and matrix products alone.
+
+    Returns:
+        The medians in milliseconds, and the median and quartiles of the whole divided by the kernels.
+    """
+    whole, alone = [], []
+    for _ in range(3 + rounds):
+        whole.append(timed(call))
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+            call()
+        events = profiled.key_averages()
+        alone.append(sum(e.cpu_time_total for e in events if e.key in KERNELS) / 1e6)
+    cost = {"ms": f"{np.median(whole[3:]) * 1e3:.2f}", "kernels ms": f"{np.median(alone[3:]) * 1e3:.2f}"}
+    return cost, spread(np.divide(whole[3:], alone[3:]))
 
 
 def collect(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -400,6 +437,7 @@ MEASURED = {
     "updates": updates,
     "replay": replay,
     "kernels": kernels,
+    "shares": shares,
     "collect": collect,
     "profile": profile,
     "memory": memory,
@@ -414,18 +452,20 @@ def main() -> None:
     parser.add_argument("what", choices=list(MEASURED))
     parser.add_argument("--batch-size", type=int, default=32, help="default: 32")
     parser.add_argument("--torso", default="nature_cnn", help="default: nature_cnn")
-    parser.add_argument("--rounds", type=int, help="default: 50; of peers and scaling, whose rounds take long, 7")
+    parser.add_argument(
+        "--rounds", type=int, help="default: 50; of peers, shares and scaling, whose rounds take long, 7"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of torch; default: 1")
     parser.add_argument("--precision", default="fp32", help="of scaling; default: fp32")
     parser.add_argument("--device", default="cpu", help="default: cpu")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "benchmarks", help="default: outputs/benchmarks")
     parser.add_argument("--only", nargs="+", help="of peers: these alone")
-    parser.add_argument("--tasks", nargs="+", choices=TURN, help="of peers: these alone, on a CPU")
+    parser.add_argument("--tasks", nargs="+", choices=TURN, help="of peers and shares: these alone, on a CPU")
     parser.add_argument("--words", nargs="+", default=[], help="of profile: overrides of the recipe")
     parser.add_argument("--peers-python", help="of an environment that has the peers already")
     parser.add_argument("--cleanrl-python", help="of an environment that has CleanRL 1.2.0 already")
     arguments = parser.parse_args()
-    arguments.rounds = arguments.rounds or (7 if arguments.what in ("peers", "scaling") else 50)
+    arguments.rounds = arguments.rounds or (7 if arguments.what in ("peers", "shares", "scaling") else 50)
     rows = MEASURED[arguments.what](arguments)
     how = {"profile": f"means over {20 * arguments.rounds} steps", "memory": "a million rows"}
     table = Table(title=f"{arguments.what}: {how.get(arguments.what, f'median of {arguments.rounds} rounds')}")
