@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -143,13 +143,13 @@ def kernels(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def shares(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Time turns of whole training, as `peers` does, and the convolutions and matrix products in them alone."""
-    rows = []
-    for task in arguments.tasks or RECIPE:
-        steps = rlrun(task, "rlrun", arguments.device)
-        take_turn = functools.partial(advance, steps, TURN[task])
+    training = {task: rlrun(task, "rlrun", arguments.device) for task in installed(arguments.tasks or TURN)}
+    for task, steps in training.items():
         advance(steps, WARM_UP[task])
-        torch.set_num_threads(arguments.threads)
-        cost, ratios = beside_kernels(take_turn, arguments.rounds)
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    for task, steps in training.items():
+        cost, ratios = beside_kernels(functools.partial(advance, steps, TURN[task]), arguments.rounds)
         share = f"{float(cost['kernels ms']) / float(cost['ms']):.2f}"
         rows.append({"task": task, **cost, **ratios, "share": share})
     return rows
@@ -348,12 +348,9 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as directory:
         theirs = arguments.peers_python or python_with(Path(directory) / "peers", PEERS)
         cleanrls = arguments.cleanrl_python or python_with(Path(directory) / "cleanrl", CLEANRL, CLEANRL_ALONE)
-        for task, steps in ({"pong": GPU_TURN} if device != "cpu" else TURN).items():
-            if task not in (arguments.tasks or TURN):
-                continue
-            if task == "sac_halfcheetah" and find_spec("mujoco") is None:
-                print("sac_halfcheetah: left out; needs the extra mujoco")
-                continue
+        turn_of = {"pong": GPU_TURN} if device != "cpu" else TURN
+        for task in installed([task for task in turn_of if task in (arguments.tasks or TURN)]):
+            steps = turn_of[task]
             with ExitStack() as stack:
                 ours = list(OURS_ON_CPU.get(task, []))
                 ours += ["rlrun_compiled", *ON_GPU] if device != "cpu" else []
@@ -367,6 +364,13 @@ def peers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     row["steps/s"] = f"{steps / float(row['ms']) * 1e3:.0f}"
                     rows.append({"task": task, **row})
     return rows
+
+
+def installed(tasks: Iterable[str]) -> list[str]:
+    """Return the tasks whose packages are installed."""
+    if missing := "sac_halfcheetah" in tasks and find_spec("mujoco") is None:
+        print("sac_halfcheetah: left out; needs the extra mujoco")
+    return [task for task in tasks if not (missing and task == "sac_halfcheetah")]
 
 
 def python_with(directory: Path, *groups: list[str]) -> str:

@@ -41,8 +41,7 @@ FROZENLAKE = ["env=frozenlake", "tuned=none", "env.num_envs=2", "network.hidden=
 PONG = [
     "env=pong",
     "tuned=none",
-    "env.num_envs=2",
-    "env.max_frames=60",
+    "env.max_frames=120",
     "network/torso=nips_cnn",
     "network.torso.fc=[8]",
 ]
@@ -95,7 +94,7 @@ def test_every_part_on_numbered_states(switch: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_every_part_on_pixels(switch: str, tmp_path: Path) -> None:
-    goes_on_with_the_same_bits([*PONG, *SWITCHES[switch]], tmp_path)
+    goes_on_with_the_same_bits([*PONG, *SWITCHES[switch]], tmp_path, steps=40)
 
 
 @pytest.mark.parametrize("agent", ["q_learning", "sarsa", "model_based", "value_iteration", "policy_iteration"])

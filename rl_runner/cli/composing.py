@@ -24,6 +24,7 @@ from rl_runner.cli.table import Verb
 from rl_runner.launch import tuned
 from rl_runner.types import UserError
 
+JOB = "task"  # Hydra's name of the job that main.py starts: its module, rl_runner.launch.task
 UNKNOWN = re.compile(r"Could not override '([^']+)'")  # how Hydra says that there is no such key
 
 
@@ -109,7 +110,7 @@ def _composed(verb: Verb, options: list[str], overrides: list[str]) -> Any:
     single = [word for override in parsed for word in _first(override)] if several else overrides
     if own := words.config_dir(options):
         single = [f"hydra.searchpath=[{words.quote(f'file://{Path(own).absolute()}')}]", *single]
-    with tuned.found(), initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+    with tuned.found(), initialize_config_dir(str(catalogue.conf_dir()), job_name=JOB, version_base="1.3"):
         return compose(verb.config, single, return_hydra_config=True)
 
 

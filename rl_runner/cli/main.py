@@ -83,7 +83,8 @@ def _run_verb(verb: Verb, args: list[str], typed: list[str]) -> int:
 
     def start() -> None:
         settled = composing.settle(verb, args, typed)
-        sys.argv = ["rlrun", *settled, *composing.short_names(verb, settled)]
+        names = composing.short_names(verb, settled) if MULTIRUN & set(args) else []
+        sys.argv = ["rlrun", *settled, *names]
         with evaluations.shown_at_the_end(), tuned.found():
             hydra.main(version_base="1.3", config_path=str(catalogue.conf_dir()), config_name=verb.config)(task)()
 

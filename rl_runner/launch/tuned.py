@@ -30,6 +30,7 @@ from rl_runner.launch.copies import Files, ReadOnce, copier
 
 MAIN = "train"  # the configuration that tuned values belong to
 NOT_OPTIONS = ("agent", "env", "tuned", "ablation", "experiment")  # groups that set values of others
+SINGLE = "hydra.mode=RUN"  # Hydra adds it to the words of a single run
 ABSENT = object()
 KEPT = 64  # compositions; one takes about 30 KB
 
@@ -94,6 +95,10 @@ class Loader(ConfigLoaderImpl):
         Raises:
             HydraException, OmegaConfBaseException: a word does not fit the configuration.
         """
+        if not validate_sweep_overrides or overrides[-1:] == [SINGLE]:
+            cfg = self._checked(config_name, overrides)
+            if cfg is not None and (not validate_sweep_overrides or cfg.hydra.mode is None):
+                return cfg
         key = ("tuned", config_name, *overrides, run_mode, validate_sweep_overrides)
         try:
             return self._once(
@@ -160,6 +165,15 @@ class Loader(ConfigLoaderImpl):
                 del _composed[next(iter(_composed))]
             _composed[key] = copier(composed())
         return _composed[key]()
+
+    def _checked(self, config_name: str | None, overrides: list[str]) -> DictConfig | None:
+        """Return the composition of the same command line that its check made, if it was for a single run.
+
+        Hydra composes it twice more: to ask for hydra.mode, and with the word SINGLE, which says no more than that.
+        """
+        words = overrides[:-1] if overrides[-1:] == [SINGLE] else overrides
+        made = _composed.get(("tuned", config_name, *words, RunMode.RUN, True, os.getcwd()))
+        return made() if made and self._shipped else None
 
     def _is_group(self, name: str) -> bool:
         return bool(self.get_group_options(name, config_name=MAIN, overrides=[]))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from tests.commandline import SHORT, refused, rlrun
 
@@ -82,3 +83,24 @@ def test_a_key_of_the_resumed_runs_own_agent_is_refused_for_the_resume(workdir: 
     line = refused("train", "resume=outputs/mine", "stop.retrun=3")
     assert line == "rlrun: there is no key 'stop.retrun'; did you mean stop.return?"
     assert rlrun("train", "resume=outputs/mine", "total_steps=128", "batch_size=32").code == 0
+
+
+def test_a_single_run_is_composed_once(monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
+    composed = []
+    hydras = ConfigLoaderImpl.load_configuration
+
+    def counted(loader: ConfigLoaderImpl, name: str | None, words: list[str], *more: object, **named: object) -> object:
+        composed.append(words)
+        return hydras(loader, name, words, *more, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
+    done = rlrun("train", "seed=7121", *SHORT, "hydra.run.dir=outputs/${hydra.job.name}")
+    assert done.code == 0, done
+    assert len(composed) == 1, composed
+    assert (workdir / "outputs" / "task" / "config.yaml").is_file()
+
+
+def test_a_single_run_of_what_describes_a_sweep(workdir: Path) -> None:
+    done = rlrun("train", "experiment=ablation", "ablation=dqn", *SHORT, "hydra.mode=RUN", "hydra.run.dir=outputs/one")
+    assert done.code == 0, done
+    assert (workdir / "outputs" / "one" / "config.yaml").is_file()
