@@ -49,7 +49,9 @@ def prepare(verb: Verb, args: list[str]) -> list[str]:
         WrongLine: an unknown option, or a word that sets nothing.
     """
     options, words = split(verb, args)
-    if {"--cfg", "-c"} & set(options) and "--resolve" not in options:
+    following = dict(itertools.pairwise(options))
+    shown = following.get("--cfg", following.get("-c"))
+    if shown in ("job", "all") and "--resolve" not in options:  # "hydra" refers to keys that are not shown with it
         options.append("--resolve")  # so that every default is seen, not where it comes from
     several = bool(MULTIRUN & set(options))
     if several and SHOWING & set(options):

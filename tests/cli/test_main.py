@@ -111,6 +111,9 @@ def test_the_whole_configuration_is_shown(workdir: Path) -> None:
     shown = yaml.safe_load(rlrun("eval", "some/run", "--cfg", "job").out)
     assert shown["checkpoint"] == "some/run"
     assert yaml.safe_load(rlrun("play", "env=pong", "--cfg=job").out)["env"]["game"] == "pong"
+    assert yaml.safe_load(rlrun("train", "-c", "all", "seed=3").out)["seed"] == 3
+    hydras = yaml.safe_load(rlrun("train", "--cfg", "hydra", "seed=3").out)["hydra"]
+    assert hydras["overrides"]["task"] == ["seed=3"]
     assert rlrun("train", "--info", "defaults").code == 0
     assert files() == set()
 
