@@ -34,7 +34,8 @@ ATARI: Part = [
     ["env=breakout", "env.max_frames=100", "env.screen_size=42", "env.sticky=0.25"],
 ]
 NIPS: Part = [
-    ["network/torso=nips_cnn", "network.torso.fc=[8]", f"network.torso.centre={x}"] for x in ("true", "false")
+    ["network/torso=nips_cnn", "network.torso.fc=[8]", option]
+    for option in ("network.torso.centre=true", "network.torso.centre=false", "network.torso.layer_norm=true")
 ]
 PENDULUM: Part = [
     ["env=pendulum", "env.max_steps=11"],

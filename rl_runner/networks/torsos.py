@@ -70,13 +70,20 @@ class CNN(nn.Module):
         fc: sizes of the hidden layers after them.
         centre: subtract the mean of the pixels from each observation. Otherwise a bright background dominates the few
             pixels that change.
+        layer_norm: LayerNorm between each layer, convolutional or linear, and its ReLU. After a convolution it
+            normalises over all channels and pixels and has one scale and one shift per channel.
     """
 
     def __init__(
-        self, space: Space, layers: Sequence[Sequence[int]], fc: Sequence[int] = (256,), centre: bool = False
+        self,
+        space: Space,
+        layers: Sequence[Sequence[int]],
+        fc: Sequence[int] = (256,),
+        centre: bool = False,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.fc = FullyConnected(tuple(fc))
+        self.fc = FullyConnected(tuple(fc), layer_norm=layer_norm)
         seen = self._image(space)
         self.reads = in_words(space, seen) + (", minus their mean" if centre else "")
         self.channels, self.input = seen.channels, Pixels(seen.channels_last, centre)
@@ -90,7 +97,10 @@ class CNN(nn.Module):
             filters, kernel_size, stride = layer
             if kernel_size > size:
                 raise self._too_small(seen)
-            self.convolutions.extend([kind(channels, filters, kernel_size, stride), nn.ReLU()])
+            self.convolutions.append(kind(channels, filters, kernel_size, stride))
+            if layer_norm:
+                self.convolutions.append(nn.GroupNorm(1, filters))  # one group: LayerNorm
+            self.convolutions.append(nn.ReLU())
             kind, channels, size = nn.Conv2d, filters, (size - kernel_size) // stride + 1
         padding = (*_padding(seen.width, layers), *_padding(seen.height, layers))
         if any(padding):
@@ -133,15 +143,19 @@ def _padding(size: int, layers: Sequence[Sequence[int]]) -> tuple[int, int]:
 class NatureCNN(CNN):
     """The network of Mnih et al. 2015: 32 8x8 stride 4, 64 4x4 stride 2, 64 3x3 stride 1, then 512 units."""
 
-    def __init__(self, space: Space, fc: Sequence[int] = (512,), centre: bool = False) -> None:
-        super().__init__(space, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], fc, centre)
+    def __init__(
+        self, space: Space, fc: Sequence[int] = (512,), centre: bool = False, layer_norm: bool = False
+    ) -> None:
+        super().__init__(space, [(32, 8, 4), (64, 4, 2), (64, 3, 1)], fc, centre, layer_norm)
 
 
 class NipsCNN(CNN):
     """The network of Mnih et al. 2013: 16 8x8 stride 4, 32 4x4 stride 2, then 256 units."""
 
-    def __init__(self, space: Space, fc: Sequence[int] = (256,), centre: bool = False) -> None:
-        super().__init__(space, [(16, 8, 4), (32, 4, 2)], fc, centre)
+    def __init__(
+        self, space: Space, fc: Sequence[int] = (256,), centre: bool = False, layer_norm: bool = False
+    ) -> None:
+        super().__init__(space, [(16, 8, 4), (32, 4, 2)], fc, centre, layer_norm)
 
 
 class SmallCNN(CNN):

@@ -187,6 +187,25 @@ def test_a_cnn_is_its_layers_on_centred_pixels() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("torso", [NipsCNN, NatureCNN, partial(CNN, layers=[(6, 6, 3), (5, 5, 2)])])
+def test_layer_norm_stands_between_each_layer_and_its_relu(torso: Any) -> None:
+    net, obs = torso(image(4, 42, 42), layer_norm=True), samples(image(4, 42, 42))
+    x = net.padding(obs.double() / 255)
+    for convolution, norm, _ in zip(*[iter(net.convolutions)] * 3, strict=True):
+        norm.weight.uniform_(-1, 1)
+        norm.bias.uniform_(-1, 1)
+        x = nn.functional.conv2d(x, convolution.weight.double(), convolution.bias.double(), convolution.stride)
+        x = x - x.mean(dim=(1, 2, 3), keepdim=True)
+        x = x / (x.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-5).sqrt()
+        x = (x * norm.weight.double()[:, None, None] + norm.bias.double()[:, None, None]).relu()
+    torch.testing.assert_close(net(obs).double(), x.flatten(1), rtol=1e-4, atol=1e-4)
+    assert net.fc.layer_norm
+    assert not torso(image(4, 42, 42)).fc.layer_norm
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(net(obs).double(), x.flatten(1), rtol=0.05, atol=0.05)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("torso", [SMALL, partial(NipsCNN, centre=True), partial(NatureCNN, centre=True)])
 def test_centred_pixels_do_not_depend_on_what_is_bright_everywhere(torso: Any) -> None:
     net, obs = torso(image(4, 42, 42)), samples(image(4, 42, 42)) // 2
