@@ -168,6 +168,16 @@ def no_learning_rate(plan: Plan) -> Iterator[Finding]:
     yield Finding(keys[0], steps, why, "use " + " ".join(f"{key}={total}" for key in keys))
 
 
+def goal_never_tested(plan: Plan) -> Iterator[Finding]:
+    """The run is to stop at an evaluation, and there is none before its end."""
+    goal, every, total = (plan.number(key) for key in ("stop.eval_return", "eval.every_steps", "total_steps"))
+    if goal is not None and every is not None and not 0 < every < total:
+        why = (
+            f"with eval.every_steps={every:,}: no evaluation before total_steps={total:,}, so the run cannot stop early"
+        )
+        yield Finding("stop.eval_return", goal, why, "use a smaller eval.every_steps, or stop.eval_return=null")
+
+
 def replay_below_learning_starts(plan: Plan) -> Iterator[Finding]:
     """What is collected first is overwritten before learning begins."""
     capacity, starts = plan.number("replay.capacity"), plan.number("learning_starts")
@@ -286,6 +296,7 @@ CHECKS: tuple[Check, ...] = (
     exploration_beyond_the_run,
     constant_exploration,
     no_learning_rate,
+    goal_never_tested,
     replay_below_learning_starts,
     sync_beyond_the_run,
     batch_beyond_the_data,

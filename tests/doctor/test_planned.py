@@ -56,6 +56,13 @@ MISTAKES: list[tuple[Callable[..., State], State, State, str]] = [  # wrong, rig
         {"optimizer__lr_steps": 49_999, "optimizer__lr_end": 1e-5},
         "optimizer.lr_steps",
     ),
+    (dqn, {"eval__every_steps": 0, "stop__eval_return": 500}, {"eval__every_steps": 0}, "stop.eval_return"),
+    (
+        dqn,
+        {"eval__every_steps": 50_000, "stop__eval_return": 500},
+        {"eval__every_steps": 49_999, "stop__eval_return": 500},
+        "stop.eval_return",
+    ),
     (dqn, {"replay__capacity": 999}, {"replay__capacity": 1_000}, "replay.capacity"),
     (dqn, {"sync__every_updates": 25_001}, {"sync__every_updates": 5_000}, "sync.every_updates"),
     (dqn, {"sync__every_steps": 50_001}, {"sync__every_steps": 50_000}, "sync.every_steps"),
