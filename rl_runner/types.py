@@ -290,6 +290,15 @@ class Exploration(Protocol):
     def metrics(self, step: int) -> dict[str, float]: ...
 
 
+@runtime_checkable
+class RemembersActions(Protocol):
+    """An exploration rule with a memory, which it keeps in the carry; it is forgotten where an episode began."""
+
+    def explore(
+        self, q: Array, carry: Carry | None, step: int, rng: np.random.Generator
+    ) -> tuple[IntArray, Carry | None]: ...  # (N, A) -> (N,), and the next carry
+
+
 class Distribution(Protocol):
     """What the P parameters that a policy's network returns mean: a distribution over actions."""
 

@@ -62,7 +62,9 @@ def test_the_groups_offer_these() -> None:
     assert options("network/torso") == sorted(
         ["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn", "small_cnn", "encoder", "auto_tanh"]
     )
-    assert options("exploration") == sorted(["epsilon_greedy", "boltzmann", "greedy", "gaussian", "ornstein_uhlenbeck"])
+    assert options("exploration") == sorted(
+        ["epsilon_greedy", "ez_greedy", "boltzmann", "greedy", "gaussian", "ornstein_uhlenbeck"]
+    )
     assert options("sync") == sorted(["hard", "soft", "none"])
     assert {"adam", "adamw", "rmsprop", "rmsprop_tf"} <= set(options("optimizer"))
     assert options("value") == sorted(["scalar", "mse", "c51", "qr_dqn", "iqn"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl_runner.exploration import Boltzmann, EpsilonGreedy, Gaussian, Greedy, OrnsteinUhlenbeck, choose
+from rl_runner.exploration import Boltzmann, EpsilonGreedy, EzGreedy, Gaussian, Greedy, OrnsteinUhlenbeck, choose
 from rl_runner.types import Carry, Evaluate, Train, UserError
 
 N = 40_000
@@ -75,6 +75,69 @@ def test_greedy_draws_nothing() -> None:
     assert Greedy().metrics(0) == {}
 
 
+def test_repeated_actions_are_those_of_a_naive_loop() -> None:
+    """Environment by environment, with the same draws; episodes end, and actions are forbidden, on the way."""
+    n, actions, epsilon = 5, 4, 0.3
+    rule, rng, own, world = EzGreedy(epsilon, epsilon, 0), *map(np.random.default_rng, (0, 0, 1))
+    carry, left, repeated, repeats = None, [0] * n, [0] * n, 0
+    for step in range(400):
+        q = world.normal(size=(n, actions))
+        q[np.arange(n), world.integers(actions, size=n)] = np.where(world.random(n) < 0.2, -np.inf, 0.1)
+        ended = world.random(n) < 0.1
+        carry = Carry.begin(carry, ended)
+        action, carry = rule.explore(q, carry, step, rng)
+        chance, any_allowed = own.random(n), own.random((n, actions)) if np.isneginf(q).any() else None
+        drawn = own.integers(actions, size=n) if any_allowed is None else None
+        durations = own.zipf(2.0, size=n)
+        for i in range(n):
+            if ended[i] or q[i, repeated[i]] == -np.inf:
+                left[i] = 0
+            repeats += left[i] > 0
+            if left[i] == 0 and chance[i] < epsilon:
+                left[i] = min(int(durations[i]), 10_000)
+                allowed = np.flatnonzero(q[i] > -np.inf)
+                repeated[i] = drawn[i] if any_allowed is None else allowed[any_allowed[i, allowed].argmax()]
+            if left[i] > 0:
+                left[i] -= 1
+                assert action[i] == repeated[i]
+            else:
+                assert action[i] == q[i].argmax()
+    assert repeats > 200
+
+
+def test_the_number_of_repetitions_has_the_zeta_distribution() -> None:
+    """P(n) = 6 / (pi n)^2 for mu = 2; of 10,000 actions two in a row are hardly ever the same by chance."""
+    n = 4_000
+    rule, rng, carry, q = EzGreedy(1.0, 1.0, 0), np.random.default_rng(3), None, np.zeros((n, 10_000), dtype=np.float32)
+    first, carry = rule.explore(q, carry, 0, rng)
+    length, going_on = np.ones(n, dtype=np.int64), np.ones(n, dtype=np.bool_)
+    for step in range(1, 4):
+        action, carry = rule.explore(q, carry, step, rng)
+        going_on &= action == first
+        length += going_on
+    probability = 6 / (np.pi * np.arange(1, 4)) ** 2
+    assert chi2(length - 1, np.append(probability, 1 - probability.sum())) < CHI2[3]
+
+
+def test_a_rule_with_a_memory_is_handed_the_carry_in_training_only() -> None:
+    rule, rng = EzGreedy(1.0, 1.0, 0), np.random.default_rng(0)
+    q = torch.tensor([[3.0, 7.0, 1.0]] * 50)
+    long = Carry({"action": np.full(50, 2), "left": np.full(50, 9)}, np.arange(50) < 25)
+    action, carry = choose(q, rule, Train(0, rng), None, long)
+    assert carry is not None
+    assert action[25:].tolist() == [2] * 25
+    assert carry.state["left"][25:].tolist() == [8] * 25
+    assert len(set(action[:25].tolist())) == 3  # these began an episode
+    assert not carry.reset.any()
+    action, carry = choose(q, rule, Evaluate(rng), None, long)
+    assert action.tolist() == [1] * 50
+    assert carry is long
+    assert (
+        rule(q.numpy(), 0, np.random.default_rng(5)).tolist()
+        == EpsilonGreedy(1, 1, 0)(q.numpy(), 0, np.random.default_rng(5)).tolist()
+    )
+
+
 @pytest.mark.parametrize("rule", [EpsilonGreedy(0.5, 0.5, 0), Boltzmann(1, 1, 0)])
 def test_the_stream_decides(rule: EpsilonGreedy | Boltzmann) -> None:
     q = rows(1, 1.5, 1)[:50]
@@ -90,6 +153,8 @@ def test_wrong_numbers_are_told() -> None:
         EpsilonGreedy(1.0, -0.1, 10)
     with pytest.raises(UserError, match=r"exploration\.steps: must be 0 or more, got -1"):
         EpsilonGreedy(1.0, 0.1, -1)
+    with pytest.raises(UserError, match=r"exploration\.mu: must be above 1, got 1"):
+        EzGreedy(1.0, 0.1, 10, mu=1)
     with pytest.raises(UserError, match=r"exploration\.end: must be a temperature above 0, got 0.0"):
         Boltzmann(1.0, 0.0, 10)
     with pytest.raises(UserError, match=r"exploration\.steps: must be 0 or more, got -1"):
@@ -121,22 +186,22 @@ def test_choosing_is_greedy_in_evaluation_and_follows_the_rule_in_training() -> 
     rng = np.random.default_rng(0)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         q = torch.tensor([[3.0, 7.0]], dtype=dtype)
-        assert choose(q, Rule(), Train(42, rng)).tolist() == [7]
-        assert choose(q, Rule(), Evaluate(rng)).tolist() == [1]
+        assert choose(q, Rule(), Train(42, rng), None, None)[0].tolist() == [7]
+        assert choose(q, Rule(), Evaluate(rng), None, None)[0].tolist() == [1]
     assert seen == [([[3.0, 7.0]], 42, rng)] * 3
 
 
 def test_the_epsilon_of_an_evaluation() -> None:
-    action = choose(torch.from_numpy(rows(1, 5)), Greedy(), Evaluate(np.random.default_rng(0), 0.3))
+    action, _ = choose(torch.from_numpy(rows(1, 5)), Greedy(), Evaluate(np.random.default_rng(0), 0.3), None, None)
     assert chi2(action, np.array([0.15, 0.85])) < CHI2[1]
 
 
 def test_actions_that_the_mask_does_not_allow_are_not_taken() -> None:
     q = torch.tensor([[9.0, 1.0], [9.0, 1.0], [1.0, 9.0]])
     mask = np.array([[True, True], [False, True], [True, False]])
-    assert choose(q, Greedy(), Evaluate(np.random.default_rng(0)), mask).tolist() == [0, 1, 0]
+    assert choose(q, Greedy(), Evaluate(np.random.default_rng(0)), mask, None)[0].tolist() == [0, 1, 0]
     mode, always = Train(0, np.random.default_rng(0)), EpsilonGreedy(1, 1, 0)
-    actions = np.array([choose(q, always, mode, mask) for _ in range(50)])
+    actions = np.array([choose(q, always, mode, mask, None)[0] for _ in range(50)])
     assert [set(actions[:, i].tolist()) for i in range(3)] == [{0, 1}, {1}, {0}]
 
 

@@ -33,6 +33,7 @@ SWITCHES = {  # name: words of the command line; two that set the same key exclu
     "no_target": ["sync=none"],
     "per_episode": ["sync.every_episodes=2"],
     "boltzmann": ["exploration=boltzmann"],
+    "ez_greedy": ["exploration=ez_greedy"],
     "greedy": ["exploration=greedy"],
     "rmsprop": ["optimizer=rmsprop"],
 }

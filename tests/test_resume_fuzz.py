@@ -62,7 +62,7 @@ DQN: list[Part] = [
     [[], ["value=c51", "value.low=0", "value.high=9"], ["value=qr_dqn", "value.quantiles=5"], ["value=iqn"]],
     [[], ["network=dueling"], ["network=noisy"], ["network=dueling_noisy"]],
     [[], ["network.normalize=true"]],
-    [[], ["exploration=boltzmann"], ["exploration=greedy"], ["exploration.steps=50"]],
+    [[], ["exploration=boltzmann"], ["exploration=greedy"], ["exploration.steps=50"], ["exploration=ez_greedy"]],
     [[], ["sync=soft"], ["sync=none"], ["sync.every_episodes=2"], ["sync.every_updates=5"]],
 ]
 CONTROL: list[Part] = [

@@ -122,7 +122,7 @@ class DQN:
     ) -> tuple[IntArray, Carry | None]:
         """Return actions (N,) for observations (N, *O)."""
         values = self.training_q_values if isinstance(mode, Train) else self.q_values
-        return choose(values(on_device(obs, self.device)), self.exploration, mode, action_mask), carry
+        return choose(values(on_device(obs, self.device)), self.exploration, mode, action_mask, carry)
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return what the exploration rule reports, epsilon for example."""

@@ -43,7 +43,7 @@ class ValueIteration:
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[IntArray, Carry | None]:
         """Return actions (N,) for states (N,)."""
-        return choose(self.q_values(torch.from_numpy(obs)), Greedy(), mode, action_mask), carry
+        return choose(self.q_values(torch.from_numpy(obs)), Greedy(), mode, action_mask, carry)
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return nothing: a plan needs no exploration."""
@@ -107,7 +107,7 @@ class PolicyIteration:
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[IntArray, Carry | None]:
         """Return actions (N,) for states (N,)."""
-        return choose(self.q_values(torch.from_numpy(obs)), Greedy(), mode, action_mask), carry
+        return choose(self.q_values(torch.from_numpy(obs)), Greedy(), mode, action_mask, carry)
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return nothing: a plan needs no exploration."""

@@ -69,7 +69,7 @@ class QLearning:
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[IntArray, Carry | None]:
         """Return actions (N,) for states (N,)."""
-        return choose(self.q_values(torch.from_numpy(obs)), self.exploration, mode, action_mask), carry
+        return choose(self.q_values(torch.from_numpy(obs)), self.exploration, mode, action_mask, carry)
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return what the exploration rule reports, epsilon for example."""

@@ -44,10 +44,12 @@ from rl_runner.types import (
     Loop,
     OnlineAgent,
     PlanningAgent,
+    RemembersActions,
     ReplayAgent,
     RolloutAgent,
     State,
     Sync,
+    UserError,
     ValueRepresentation,
 )
 
@@ -286,11 +288,17 @@ def online(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner
     """Learning with a table, from each step as it happens: temporal differences, or a model of the dynamics."""
     checks.require(cfg, checks.DISCOUNT)
     states = build.states(envs)
+    exploration = part("exploration", build.group(cfg, "exploration"), Exploration, "exploration=epsilon_greedy")
+    if isinstance(exploration, RemembersActions):
+        raise UserError(
+            f"exploration: {type(exploration).__name__} has a memory, which this agent does not keep; "
+            "use exploration=epsilon_greedy"
+        )
     agent = factory("agent", build.agent_node(cfg), MakesTable)(
         states=int(states.n),
         actions=build.number_of_actions(envs),
         gamma=cfg["agent"]["gamma"],
-        exploration=part("exploration", build.group(cfg, "exploration"), Exploration, "exploration=epsilon_greedy"),
+        exploration=exploration,
         first_state=int(states.start),
     )
     return Learner(agent, lambda: OnlineLoop(envs, agent, build.exploration_stream(cfg)))

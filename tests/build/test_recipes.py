@@ -32,6 +32,12 @@ def test_each_recipe_joins_an_agent_with_its_loop() -> None:
         assert joined.agent is made.agent
 
 
+@pytest.mark.parametrize("agent", ["q_learning", "sarsa", "model_based"])
+def test_tables_refuse_a_rule_with_a_memory(agent: str) -> None:
+    with pytest.raises(UserError, match="^exploration: EzGreedy has a memory, which this agent does not keep"):
+        learner("env=frozenlake", f"agent={agent}", "exploration=ez_greedy")
+
+
 def test_values_of_the_configuration_reach_their_places() -> None:
     words = ["batch_size=7", "learning_starts=21", "learn_every_steps=3", "updates_per_learn=2", "overlap=true"]
     more = ["replay.capacity=90", "agent.n_step=4", "agent.gamma=0.5", "reward_clip=2", "agent.double=true"]
