@@ -34,7 +34,7 @@ def test_each_recipe_joins_an_agent_with_its_loop() -> None:
 
 @pytest.mark.parametrize("agent", ["q_learning", "sarsa", "model_based"])
 def test_tables_refuse_a_rule_with_a_memory(agent: str) -> None:
-    with pytest.raises(UserError, match="^exploration: EzGreedy has a memory, which this agent does not keep"):
+    with pytest.raises(UserError, match=r"^exploration: EzGreedy has a memory, which this agent does not keep"):
         learner("env=frozenlake", f"agent={agent}", "exploration=ez_greedy")
 
 
