@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +17,14 @@ from rl_runner.types import (
     FloatArray,
     IntArray,
     Mode,
-    RemembersActions,
     Train,
     UserError,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Explore = Callable[[Array, Carry | None, int, np.random.Generator], tuple[IntArray, Carry | None]]
 
 LONGEST = 10_000  # steps; at most so many times `EzGreedy` repeats an action
 
@@ -44,8 +46,9 @@ def choose(
         values = np.where(action_mask, values, -np.inf)
     if not isinstance(mode, Train):
         return EpsilonGreedy(mode.epsilon, mode.epsilon, 0)(values, 0, mode.rng), carry
-    if isinstance(exploration, RemembersActions):
-        return exploration.explore(values, carry, mode.step, mode.rng)
+    explore: Explore | None = getattr(exploration, "explore", None)  # isinstance of a protocol takes 7 µs a step
+    if explore is not None:
+        return explore(values, carry, mode.step, mode.rng)
     return exploration(values, mode.step, mode.rng), carry
 
 
@@ -93,7 +96,7 @@ class EzGreedy(EpsilonGreedy):
         start: epsilon at the first step.
         end: epsilon after `steps` steps.
         steps: environment steps from start to end, in a straight line.
-        mu: exponent of the zeta distribution; larger: shorter. 2 as in the paper has a mean of 5.9.
+        mu: exponent of the zeta distribution; larger: shorter. 2 as in the paper has a mean of 6.6.
     """
 
     def __init__(self, start: float, end: float, steps: int, mu: float = 2.0) -> None:
