@@ -1,4 +1,8 @@
-"""`init_from=RUN`: begin a new run with the weights of another run's agent."""
+"""`init_from=RUN`: begin a new run with the weights of another run's agent.
+
+These are the weights that its evaluation acts by: the averaged ones if `agent.ema_decay` was set. With its optimizer's
+state they are the trained ones, which that state belongs to.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +38,8 @@ def init_from(agent: Agent, cfg: State) -> list[tuple[str, str]]:
     run = _found(name)
     _same_units(agent, cfg, load_run_config(run, cfg["trust"]))
     checkpoint, about, source = RunDirectory.read_agent(name, "best")
+    if "average" in source and not with_optimizer:  # its score is that of the averaged weights, as in a snapshot
+        source = {**source, "online": source["average"]}
     taken = take_weights(agent, source)
     if not taken.names:
         raise UserError(f"init_from: nothing of {checkpoint} fits this agent: {taken.reasons()}")

@@ -72,6 +72,22 @@ def test_with_the_optimizers_state(trained: Path) -> None:
     assert "the saved optimizer kept exp_avg, exp_avg_sq, step" in line
 
 
+def test_from_averaged_weights_unless_with_the_optimizers_state(workdir: Path) -> None:
+    words = [*SHORT, "agent.ema_decay=0.9", "checkpoint.snapshots_every_steps=40", "hydra.run.dir=outputs/old"]
+    assert rlrun("train", *words).code == 0
+    old = agent("outputs/old", "latest")
+    for name, words, expected in [
+        ("outputs/old/checkpoints/latest", [], "average"),
+        ("outputs/old/checkpoints/snapshots/40", [], "average"),
+        ("outputs/old/checkpoints/latest", ["init_from_optimizer=true"], "online"),
+    ]:
+        begin(f"init_from={name}", *words)
+        new = agent("outputs/new")["online"]
+        same = {key: all(map(torch.equal, new.values(), old[key].values())) for key in ("online", "average")}
+        assert same == {key: key == expected for key in same}
+        shutil.rmtree("outputs/new")
+
+
 def test_gaussian_policies_keep_the_units_of_their_actions(workdir: Path) -> None:
     words = ["env=pendulum", "total_steps=16", "eval.every_steps=0", "eval.episodes=1"]
     ppo = ["train", "agent=ppo", *words, "rollout_steps=8", "batch_size=8"]
