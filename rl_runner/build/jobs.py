@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,7 +208,12 @@ def learner_of(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lea
     """Return the agent of a training configuration with what trains it, built by the recipe that it names."""
     node = components.group(cfg, "recipe")
     check("recipe", node)
-    learner = named("recipe", node["_target_"])(cfg, envs, device)
+    recipe = named("recipe", node["_target_"])
+    try:
+        inspect.signature(recipe).bind(cfg, envs, device)
+    except (TypeError, ValueError):
+        raise UserError(f"recipe: {node['_target_']} must take (cfg, envs, device)") from None
+    learner = recipe(cfg, envs, device)
     if not isinstance(learner, Learner):
         raise UserError(f"recipe: {node['_target_']} must return a Learner (rl_runner/build/recipes.py)")
     return learner

@@ -103,6 +103,8 @@ def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = ne
         _save_config(job, mine=True)
         provenance.record(run.path, words)
     except BaseException:
+        for file in (CONFIG, PROVENANCE):  # a signal may come after they were written
+            (run.path / file).unlink(missing_ok=True)
         run.discard()
         raise
     with _kept(job), naming_their_code(lambda: cfg):

@@ -40,11 +40,12 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
         typed: the same as they were typed.
 
     Raises:
-        UserError: the configuration asks for a sweep, and -m does not; a file in --config-dir that Hydra would
-            not find.
+        UserError: the configuration asks for a sweep, and -m does not; there is no such --config-dir, or a file in it
+            that Hydra would not find.
     """
     options, overrides = words.split(verb, args)
-    _refuse_hidden(words.config_dir(options))
+    if own := words.config_dir(options):
+        _check_directory(own)
     if "hydra.mode=MULTIRUN" in overrides and not words.MULTIRUN & set(options):
         raise UserError(_needs_m(verb, typed))
     for _ in range(len(overrides) + 1):  # each time one more word gets its "+"
@@ -74,10 +75,12 @@ def _needs_m(verb: Verb, typed: list[str]) -> str:
     return f"this configuration is a sweep (hydra.mode=MULTIRUN), which needs -m: {command}"
 
 
-def _refuse_hidden(own: str | None) -> None:
-    """Refuse a file in the user's configuration directory that has the name of one of rlrun's, which comes first."""
-    for file in sorted(Path(own).rglob("*.yaml")) if own else []:
-        if (catalogue.conf_dir() / file.relative_to(own or "")).is_file():
+def _check_directory(own: str) -> None:
+    """Check that the user's configuration directory exists, and has no file of a name of rlrun's, which comes first."""
+    if not Path(own).is_dir():
+        raise UserError(f"--config-dir: {own}: no such directory")
+    for file in sorted(Path(own).rglob("*.yaml")):
+        if (catalogue.conf_dir() / file.relative_to(own)).is_file():
             raise UserError(f"--config-dir: {file}: rlrun has a file of that name, which would be taken; rename yours")
 
 

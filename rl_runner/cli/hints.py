@@ -11,6 +11,7 @@ from rl_runner import catalogue
 from rl_runner.cli import keys
 from rl_runner.cli.table import VERBS, Verb
 
+SHOWN = 6  # options in one line
 GYM_ID = re.compile(r"(?P<namespace>[\w:.-]+/)?(?P<name>[\w.-]+?)(?P<mode>NoFrameskip|Deterministic)?-v\d+")
 VERB_ALIASES = {
     "eval": ("evaluate", "test", "score", "benchmark"),
@@ -163,7 +164,8 @@ def unknown_key(verb: Verb, key: str, value: str, known: Sequence[str]) -> str:
 
 def _options_with(verb: Verb, key: str) -> str:
     having = [f"{group}={option}" for group in verb.all_groups() for option in keys.of_group(group).get(key, {})]
-    return f"{' or '.join(having[:6])} {'has' if len(having) == 1 else 'have'} it" if having else "choose others"
+    listed = " or ".join(having if len(having) <= SHOWN else [*having[:SHOWN], "others"])
+    return f"{listed} {'has' if len(having) == 1 else 'have'} it" if having else "choose others"
 
 
 def meant_key(key: str, known: Sequence[str], fuzzy: bool = True) -> str | None:
@@ -208,6 +210,12 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
         whole = f"{group}/{option}".removeprefix("env/")
         if meant := _environment(whole):
             return f"env: there is no {whole!r}; did you mean {meant}?"
+    if group.partition("/")[0] == "tuned":
+        whole, files = f"{group}/{option}".removeprefix("tuned/"), catalogue.options("tuned").split()
+        same = [file for file in files if file.rpartition("/")[2] == option]
+        return f"tuned: there is no {whole!r}; " + (
+            f"there is {', '.join(same)}" if same else did_you_mean(whole, files)
+        )
     if lower in options:
         return f"{wrong}; did you mean {lower}?"
     if group == "network" and lower in catalogue.options("network/torso").split():

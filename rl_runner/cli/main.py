@@ -27,7 +27,11 @@ def main() -> None:
     # instead of 30 beside other work. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     streams.protect()
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("rlrun: stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 def run(args: list[str]) -> int:

@@ -96,9 +96,9 @@ def train(
     """
     saved = job.run.load_newest() if resume else None
     with (
+        _signals() as received,
         contextlib.closing(job.loop.envs),
         Terminal(job.plan.total_steps, job.run.log, job.loop.agent.metrics) as terminal,
-        _signals() as received,
         _sending(job.sender, terminal, received),
     ):
         terminal.block(job.facts)

@@ -229,7 +229,7 @@ def import_module(name: str) -> None:
         )
     try:
         imported = importlib.import_module(module)
-    except ImportError as e:
+    except (ImportError, SyntaxError) as e:
         raise UserError(f"env.imports: cannot import {module!r}: {one_line(e)}") from e
     if colon and not callable(getattr(imported, function, None)):
         raise UserError(f"env.imports: {module!r} has no function {function!r}")

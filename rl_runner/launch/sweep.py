@@ -151,6 +151,7 @@ def _started(start: Callable[[], object], task: Task) -> tuple[int, Failure | No
     try:
         start()
     except KeyboardInterrupt:
+        print("rlrun: stopped", file=sys.stderr)
         return 130, None
     except SystemExit as e:
         if not _sweeps and not launchers.received:

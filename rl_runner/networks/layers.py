@@ -138,7 +138,13 @@ def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
-    """Run the torso once, on the lowest states or zeros, and return its number of features."""
+    """Run the torso once, on the lowest states or zeros, and return its number of features.
+
+    Raises:
+        UserError: it is no module, cannot read such observations, or returns something else than features.
+    """
+    if not isinstance(torso, nn.Module):
+        raise UserError(f"network.torso: must be an nn.Module, got a {type(torso).__name__}")
     obs = torch.from_numpy(np.full((1, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
     torso.eval()  # BatchNorm cannot train on one observation
     try:

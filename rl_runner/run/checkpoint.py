@@ -257,7 +257,9 @@ class Checkpoints:
         by_step = {_step(path): path for prefix in (f"{SNAPSHOTS}/", "best_", "step_") for path in self._named(prefix)}
         if which.isdigit() and int(which) in by_step:
             return by_step[int(which)]
-        steps = ", ".join(map(str, sorted(by_step))) or "none"
+        if not by_step:
+            raise UserError(f"which: {self.directory.parent} holds no checkpoint yet")
+        steps = ", ".join(map(str, sorted(by_step)))
         raise UserError(f"which: no checkpoint {which!r} in {self.directory}; best, last or one of the steps: {steps}")
 
     def _write(self, name: str, link: str, state: State, about: State) -> Path:

@@ -23,7 +23,7 @@ from hydra.errors import MissingConfigException
 
 from rl_runner import __version__, catalogue
 from rl_runner.build import runs
-from rl_runner.cli import failures, help
+from rl_runner.cli import failures, help, main
 from rl_runner.cli.table import VERBS
 from rl_runner.commands import train
 from rl_runner.launch import task as launching
@@ -160,7 +160,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "--multrun"], "no option '--multrun'; did you mean --multirun?"),
         (["train", "--cfg", "jobb"], "--cfg: must be job or hydra or all, got 'jobb'"),
         (["train", "--config-dir"], "--config-dir: must be DIRECTORY, got ''"),
-        (["train", "--config-dir", "nowhere"], "nowhere' not found"),
+        (["train", "--config-dir", "nowhere"], "--config-dir: nowhere: no such directory"),
         (["train", "env=cartpol"], "env: there is no 'cartpol'; did you mean cartpole?"),
         (["train", "network/torso=nature"], "network/torso: there is no 'nature'; did you mean nature_cnn?"),
         (["train", "experiment=pong_dq"], "experiment: there is no 'pong_dq'; did you mean pong_dqn?"),
@@ -234,6 +234,9 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "env=atari", "env.game=pongg"], "env.game: 'pongg' is not a game of ale-py; did you mean pong?"),
         (["train", "env=gym", "env.id=CartPol-v1"], "env.id: .*did you mean CartPole-v1?"),
         (["train", "env.imports=[no_such_pkg]"], "env.imports: cannot import 'no_such_pkg'"),
+        (["train", "tuned=lunarlander"], "tuned: there is no 'lunarlander'; there is dqn/lunarlander, ppo/lunarlander"),
+        (["train", "tuned=dqn/cartpol"], "tuned: there is no 'dqn/cartpol'; did you mean dqn/cartpole?"),
+        (["train", "recipe._target_=rl_runner.report.runs.flatten"], "flatten must take .cfg, envs, device.$"),
         (["train", "env=gym", "env.id=Pendulum-v1"], "env: Pendulum-v1 has actions Box.*Discrete"),
         (["train", "network=nature_cnn"], "network.torso: NatureCNN needs images.*use network=mlp"),
         (["train", "env=pong", "env.screen_size=10"], "network.torso: images of 10x10 are too small for CNN"),
@@ -642,3 +645,14 @@ def test_a_process_finds_the_users_package_too(package: str, workdir: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "RoboParking-v0" in done.stdout
     assert done.stderr == ""
+
+
+def test_an_interrupt_before_anything_handles_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "run", interrupted)
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main.main()
+    assert (ended.value.code, err.getvalue()) == (130, "rlrun: stopped\n")

@@ -391,7 +391,10 @@ def test_each_signal_saves(number: int, workdir: Path, handlers: None) -> None:
     assert (workdir / "outputs/a/checkpoints/step_000000020").is_dir()
 
 
-@pytest.mark.parametrize("place", ["rl_runner.cli.verbs.train", "rl_runner.build.runs.train_job"])
+@pytest.mark.parametrize(
+    "place",
+    ["rl_runner.cli.verbs.train", "rl_runner.build.runs.train_job", "rl_runner.build.runs.provenance.record"],
+)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_before_the_first_step_leaves_no_directory(
     place: str, number: int, workdir: Path, handlers: None, monkeypatch: pytest.MonkeyPatch

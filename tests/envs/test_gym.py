@@ -458,6 +458,14 @@ def test_an_import_that_fails_is_named(module):
     assert module in one_line(e)
 
 
+def test_a_module_with_a_syntax_error_is_named(tmp_path, monkeypatch):
+    (tmp_path / "half_written.py").write_text("def make(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"^env\.imports: cannot import 'half_written': .*line 1") as e:
+        GymBackend("CartPole-v1", imports=["half_written"])
+    one_line(e)
+
+
 def test_a_function_that_registers_is_called_once(tmp_path, monkeypatch):
     (tmp_path / "late_envs.py").write_text(
         "import gymnasium\n"

@@ -206,6 +206,8 @@ class WrongWidth(Mine):
 
 
 def test_wrong_fits_are_told() -> None:
+    with pytest.raises(UserError, match=r"network\.torso: must be an nn\.Module, got a NoneType"):
+        QNetwork(VECTOR, 2, 1, 0, lambda space: None, SingleStream)  # type: ignore[arg-type, return-value]
     with pytest.raises(UserError, match=r"network\.torso: NatureCNN needs images, .*network=mlp"):
         QNetwork(VECTOR, 2, 1, 0, NatureCNN, SingleStream)
     with pytest.raises(UserError, match=r"network\.torso: Shapeless must return features .*, it returned \(1, 1, 4\)"):
