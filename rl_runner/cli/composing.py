@@ -19,12 +19,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner import catalogue
-from rl_runner.cli import keys, words
+from rl_runner.cli import hints, keys, words
 from rl_runner.cli.table import Verb
 from rl_runner.launch import tuned
 from rl_runner.types import UserError
 
 JOB = "task"  # Hydra's name of the job that main.py starts: its module, rl_runner.launch.task
+OWN = ("recipe", "agent._target_=", "hydra.searchpath=")  # with these, code and files may read keys of their own
 UNKNOWN = re.compile(r"Could not override '([^']+)'")  # how Hydra says that there is no such key
 
 
@@ -41,11 +42,13 @@ def settle(verb: Verb, args: list[str], typed: list[str]) -> list[str]:
 
     Raises:
         UserError: the configuration asks for a sweep, and -m does not; there is no such --config-dir, or a file in it
-            that Hydra would not find.
+            that Hydra would not find; a key is added that nothing reads.
     """
     options, overrides = words.split(verb, args)
     if own := words.config_dir(options):
         _check_directory(own)
+    else:
+        _refuse_unread(verb, overrides)
     if "hydra.mode=MULTIRUN" in overrides and not words.MULTIRUN & set(options):
         raise UserError(_needs_m(verb, typed))
     for _ in range(len(overrides) + 1):  # each time one more word gets its "+"
@@ -82,6 +85,19 @@ def _check_directory(own: str) -> None:
     for file in sorted(Path(own).rglob("*.yaml")):
         if (catalogue.conf_dir() / file.relative_to(own)).is_file():
             raise UserError(f"--config-dir: {file}: rlrun has a file of that name, which would be taken; rename yours")
+
+
+def _refuse_unread(verb: Verb, overrides: list[str]) -> None:
+    """Refuse a key that is added with a "+" outside of all groups: only code of the user's own could read it."""
+    added = [word for word in overrides if word.startswith("+")]
+    if not added or any(word.lstrip("+").startswith(OWN) for word in overrides):
+        return
+    names = keys.names(verb)
+    known = {re.split(r"[./]", name)[0] for name in names} | {"hydra", "experiment"}
+    for word in added:
+        key, _, value = word.lstrip("+").partition("=")
+        if re.split(r"[./@]", key)[0] not in known:
+            raise UserError(hints.unknown_key(verb, key, value, names))
 
 
 def short_names(verb: Verb, args: list[str]) -> list[str]:

@@ -169,6 +169,8 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "agent.gama=0.9"], "there is no key 'agent.gama'; did you mean agent.gamma?"),
         (["train", "+optimizer.momentun=0.9"], "optimizer.momentun: Adam takes no such argument"),
         (["train", "+agent.lr=0.1"], "agent.lr: DQN takes no such argument"),
+        (["train", "+batchsize=3"], "there is no key 'batchsize'; did you mean batch_size?"),
+        (["train", "++agnet.gamma=0.9"], "there is no key 'agnet.gamma'; did you mean agent.gamma=0.9?"),
         (["train", "env.kwargs.gravity=3"], "env.kwargs.gravity: CartPole-v1 takes no such argument"),
         (["train", "env.wrappers=[5]"], r"env.wrappers\[0\]: must be {_target_: package.Wrapper, key: value}, got 5"),
         (["train", "env.wrappers=[{_target_: nowhere.Wrap}]"], r"env.wrappers\[0\]._target_: .*nowhere"),
