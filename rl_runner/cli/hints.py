@@ -213,9 +213,8 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
     if group.partition("/")[0] == "tuned":
         whole, files = f"{group}/{option}".removeprefix("tuned/"), catalogue.options("tuned").split()
         same = [file for file in files if file.rpartition("/")[2] == option]
-        return f"tuned: there is no {whole!r}; " + (
-            f"there is {', '.join(same)}" if same else did_you_mean(whole, files)
-        )
+        hint = f"there is {', '.join(same)}" if same else did_you_mean(whole, files)
+        return f"tuned: there is no {whole!r}; {hint}"
     if lower in options:
         return f"{wrong}; did you mean {lower}?"
     if group == "network" and lower in catalogue.options("network/torso").split():
