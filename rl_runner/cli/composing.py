@@ -93,7 +93,7 @@ def _refuse_unread(verb: Verb, overrides: list[str]) -> None:
     if not added or any(word.lstrip("+").startswith(OWN) for word in overrides):
         return
     names = keys.names(verb)
-    known = {re.split(r"[./]", name)[0] for name in names} | {"hydra", "experiment"}
+    known = {re.split(r"[./]", name)[0] for name in names} | {"hydra"}
     for word in added:
         key, _, value = word.lstrip("+").partition("=")
         if re.split(r"[./@]", key)[0] not in known:
