@@ -151,7 +151,12 @@ def unknown_key(verb: Verb, key: str, value: str, known: Sequence[str]) -> str:
         return f"there is no key {key!r}; training is not shown, a trained agent is: rlrun play RUN"
     others = [name for name in keys.names(verb) if name not in known]  # of options that are not chosen
     if key in others:
-        return f"there is no key {key!r} with these options; {_options_with(verb, key)}"
+        group, _, leaf = key.rpartition(".")
+        deeper = [
+            name for name in keys.names(verb) if group and name.startswith(f"{group}.") and name.endswith(f".{leaf}")
+        ]
+        also = "".join(f"; {name}: {_options_with(verb, name)}" for name in deeper if name != key)
+        return f"there is no key {key!r} with these options; {_options_with(verb, key)}{also}"
     if not meant_key(key, known, fuzzy=False) and (meant := meant_key(key, others, fuzzy=False)):
         return f"there is no key {key!r}; did you mean {meant}? {_options_with(verb, meant)}"
     if meant := meant_key(key, known):

@@ -63,6 +63,11 @@ from tests.commandline import files, refused
             "train optimizer.momentum=0.9",
             "there is no key 'optimizer.momentum' with these options; optimizer=rmsprop has it",
         ),
+        (
+            "train network.activation=tanh",
+            "there is no key 'network.activation' with these options; network=control has it; "
+            "network.torso.activation: network/torso=auto_tanh or network/torso=mlp have it",
+        ),
         ("train env=CartPole-v1", "env: there is no 'CartPole-v1'; did you mean env=cartpole?"),
         ("train env=Pendulum-v1", "env: there is no 'Pendulum-v1'; did you mean env=pendulum?"),
         ("train env=CarRacing-v3", "env: there is no 'CarRacing-v3'; did you mean env=carracing?"),
