@@ -220,5 +220,11 @@ class PolicyLearner:
 
 
 def standardized(advantage: Tensor) -> Tensor:
-    """Return advantages (B,) with mean 0 and standard deviation 1."""
-    return (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+    """Return advantages (B,) with mean 0 and standard deviation 1; equal ones are all 0.
+
+    They are centred twice, because the mean of equal numbers is rounded, and dividing by the deviation would turn what
+    is left into -1 or 1.
+    """
+    centred = advantage - advantage.mean()
+    centred = centred - centred.mean()
+    return centred / (centred.square().mean().sqrt() + 1e-8)

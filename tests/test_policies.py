@@ -14,7 +14,7 @@ from rl_runner.agents.reinforce import REINFORCE
 from rl_runner.distributions import Categorical, Gaussian
 from rl_runner.networks.actor_critic import ActorCritic
 from rl_runner.networks.torsos import MLP
-from rl_runner.policies import PolicyLearner
+from rl_runner.policies import PolicyLearner, standardized
 from rl_runner.types import Evaluate, Rollout, Train
 from tests.agents.rollouts import SGD, TWO, Table, rollout
 
@@ -119,6 +119,19 @@ def test_the_policys_loss_is_shown_once_before_the_gradient_step(learner: Policy
     assert len(shown) == 1
     probability = 1 / (1 + np.exp(0.5))
     np.testing.assert_allclose(shown[0][0], [-2 * (1 - probability), 2 * (1 - probability)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", [3.633974075317383, 0.1, -7.3, 1e-6, 12345.678])
+@pytest.mark.parametrize("count", [2, 3, 1500, 4097])
+def test_equal_advantages_are_standardized_to_zero(number: float, count: int) -> None:
+    """Their mean is rounded, and so small a difference is not to be divided by itself."""
+    np.testing.assert_allclose(standardized(torch.full((count,), number)), np.zeros(count), atol=1e-3)
+
+
+def test_standardized_advantages_are_those_of_float64() -> None:
+    drawn = np.random.default_rng(0).normal(3.0, 2.0, 4097)
+    wanted = (drawn - drawn.mean()) / drawn.std()
+    np.testing.assert_allclose(standardized(torch.from_numpy(drawn).float()), wanted, atol=2e-6)
 
 
 def test_the_discount_is_that_of_the_returns() -> None:

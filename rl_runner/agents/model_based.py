@@ -78,11 +78,12 @@ class ModelBased:
         np.add.at(self.reward, (state, tr.action), tr.reward)
         np.add.at(self.followed, (state, tr.action, following), ~tr.terminal)
         if tr.next_action_mask is not None:
-            self.allowed[following] = tr.next_action_mask
+            goes_on = ~tr.terminal  # the mask of a terminal state says nothing: nothing is chosen there
+            self.allowed[following[goes_on]] = tr.next_action_mask[goes_on]
         self.since += len(state)
         if self.since < self.plan_every_steps:
             return {}
-        self.since = 0
+        self.since %= self.plan_every_steps
         return self._plan()
 
     def _plan(self) -> dict[str, Tensor]:

@@ -101,13 +101,19 @@ class PPO(PolicyLearner):
             old_log_prob, _, old_value = self.evaluate(rows)
         advantage, target = self.advantages(rollout, old_value, self.lam)
         old = Old(old_log_prob, old_value, advantage, target)
+        last: dict[str, Tensor] = {}  # metrics of the last gradient step, returned once the next batch is known
         for index in self._batches(len(old_value)):
             loss_of = self._loss if self.watch is None else self._plain_loss  # a compiled loss has one gradient
             loss, policy_loss, metrics = loss_of(rows.of(index), Old(*(x[index] for x in old)), clip)
             if self.target_kl is not None and float(metrics["kl"]) > 1.5 * self.target_kl:
+                last |= {name: metrics[name] for name in ("kl", "clipped")}  # so that too large a step is seen
                 break
+            if last:
+                yield last
             self.show(policy_loss)
-            yield {**metrics, "grad_norm": self.step(loss)}
+            last = {**metrics, "grad_norm": self.step(loss)}
+        if last:
+            yield last
         self.update_normalizer(rows)
 
     def _plain_loss(self, rows: Rows, old: Old, clip: Tensor) -> Loss:

@@ -11,10 +11,11 @@ from rl_runner.build import checks, trust
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import State, UserError
 
+LEARNING = ("batch_size", "learn_every_steps", "learn_every_episodes", "updates_per_learn", "reward_clip")
 RESUMABLE = (  # keys, and groups of keys, on which nothing depends that a checkpoint holds
     *("total_steps", "stop", "log", "eval", "checkpoint", "device", "num_threads", "replay.frames", "agent.compiled"),
     *("optimizer.lr", "optimizer.lr_end", "optimizer.lr_steps", "optimizer.eps", "optimizer.weight_decay"),
-    *("batch_size", "learn_every_steps", "learn_every_episodes", "updates_per_learn", "reward_clip"),
+    *LEARNING,
     *("exploration.start", "exploration.end", "exploration.steps"),
     *("sync.every_updates", "sync.every_steps", "sync.every_episodes", "sync.tau"),
     *("agent.lr", "agent.clip_grad_norm", "agent.clip_grad_value", "agent.clip_end", "agent.clip_steps"),
@@ -77,6 +78,8 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         group = key.rpartition(".")[0]
         if group and OmegaConf.select(trained, group) is None:
             raise UserError(f"{key}: this run has no {group}")
+        if key in LEARNING and key not in trained and not (key == "learn_every_episodes" and LEARNING[1] in trained):
+            raise UserError(f"{key}: this run has no such key, so that it would change nothing")
         value = OmegaConf.select(cfg, key)
         if isinstance(value, DictConfig) and key != "logger":  # it holds defaults for the keys that were not named
             raise UserError(f"{key}: name single keys when a run is resumed, such as {key}.{next(iter(value))!s}=...")

@@ -24,16 +24,16 @@ from rl_runner.types import State, UserError
 OURS = "rl_runner"
 HARMLESS = (gymnasium.ObservationWrapper, gymnasium.ActionWrapper, gymnasium.RewardWrapper)
 PARTS = {  # where the classes are that any configuration may name, group by group
-    "env": "rl_runner.envs",
-    "agent": "rl_runner.agents",
-    "recipe": "rl_runner.build.recipes",
-    "network": "rl_runner.networks",
-    "value": "rl_runner.values",
-    "exploration": "rl_runner.exploration",
-    "sync": "rl_runner.sync",
-    "replay": "rl_runner.replay",
-    "optimizer": "torch.optim",
-    "logger": "rl_runner.run.loggers",
+    "env": ("rl_runner.envs",),
+    "agent": ("rl_runner.agents",),
+    "recipe": ("rl_runner.build.recipes",),
+    "network": ("rl_runner.networks",),
+    "value": ("rl_runner.values",),
+    "exploration": ("rl_runner.exploration",),
+    "sync": ("rl_runner.sync",),
+    "replay": ("rl_runner.replay",),
+    "optimizer": ("torch.optim", "rl_runner.optim"),
+    "logger": ("rl_runner.run.loggers",),
 }
 FACTORIES = ("rl_runner.networks.torsos.auto",)  # functions, beside recipes; others may do more than build a part
 
@@ -218,8 +218,8 @@ def _ours(group: str, target: str) -> bool:
         # Only those that transform values. Others write files, such as RecordVideo.
         found = getattr(gymnasium.wrappers, name, None)
         return inspect.isclass(found) and issubclass(found, HARMLESS)
-    part = PARTS.get(group, "-")
-    if not f"{module}.".startswith(f"{part}.") or name.startswith("_"):
+    parts = tuple(f"{part}." for part in PARTS.get(group, ()))
+    if not f"{module}.".startswith(parts) or name.startswith("_"):
         return False
     try:
         found = getattr(importlib.import_module(module), name)
@@ -227,4 +227,4 @@ def _ours(group: str, target: str) -> bool:
         return False
     if not (inspect.isclass(found) or group == "recipe" or target in FACTORIES):
         return False
-    return f"{getattr(found, '__module__', '')}.".startswith(f"{part}.")
+    return f"{getattr(found, '__module__', '')}.".startswith(parts)

@@ -123,8 +123,11 @@ class EpisodicVectorEnv:
         self._check_observations(step.obs)
         self._return += step.reward
         ended = step.terminated | step.truncated
+        no_bootstrap = step.no_bootstrap
+        if self.backend.action_mask is not None:  # a truncation after which no action is allowed has no value either
+            no_bootstrap = no_bootstrap | (step.truncated & ~self.backend.action_mask.any(axis=1))
         before, self.action_mask = self.action_mask, self._allowed(ended)
-        flags = (step.terminated, step.truncated, step.no_bootstrap)
+        flags = (step.terminated, step.truncated, no_bootstrap)
         tr = Transition(self._obs, self._action, step.reward, *flags, step.obs, before, self.action_mask)
         self._obs = step.obs
         self.finished = [self._finished(int(i), step.info) for i in np.flatnonzero(ended)] if ended.any() else []

@@ -77,6 +77,23 @@ def test_a_forbidden_action_does_not_count():
     assert model.table[2, 0].item() == pytest.approx(GAMMA * 1.0)
 
 
+def test_the_mask_after_an_episodes_end_is_no_mask_of_that_state():
+    """An environment may report an empty mask there, which counts as all actions being allowed."""
+    model = agent(initial=50.0)
+    model.learn(a_step([2], [0], [0.0], [1], [False], [False], np.array([[True, False]])), np.zeros(1, int))
+    model.learn(a_step([2], [1], [0.0], [1], [True], [False], np.array([[True, True]])), np.zeros(1, int))
+    model.learn(a_step([1], [0], [1.0], [0], [True], [False], np.array([[True, True]])), np.zeros(1, int))
+    assert model.table[2, 0].item() == pytest.approx(GAMMA * 1.0)
+
+
+@pytest.mark.parametrize("envs", [1, 7, 64])
+def test_several_environments_plan_as_often_as_one(envs):
+    model, still = agent(plan_every_steps=100), np.zeros(envs, int)
+    flags = np.zeros(envs, bool), np.zeros(envs, bool)
+    plans = [bool(model.learn(a_step(still, still, still, still, *flags), still)) for _ in range(4480 // envs)]
+    assert sum(plans) == 44
+
+
 def test_states_may_be_counted_from_elsewhere_and_are_acted_in():
     model = agent(first_state=-4)
     model.learn(a_step([-4], [1], [2.0], [-3], [True], [False]), np.zeros(1, int))

@@ -92,6 +92,8 @@ def test_the_batch_size_that_ppo_cuts_its_rollouts_by_changes_with_the_runs(work
     assert "optimizer.lr_steps: 128 steps with optimizer.lr_end=0: the learning rate is 0 from there to" in said
     assert "use optimizer.lr_steps=192 agent.clip_steps=192" in said
     assert saved.load_run_config(run, [])["agent"]["batch_size"] == 16
+    line = refused("train", "resume=outputs/ppo", "learn_every_steps=3")
+    assert line == "rlrun: learn_every_steps: this run has no such key, so that it would change nothing"
     lengths = ["total_steps=256", "optimizer.lr_steps=256", "agent.clip_steps=256"]
     done = rlrun("train", "resume=outputs/ppo", *lengths)
     assert done.code == 0, done

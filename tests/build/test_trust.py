@@ -188,8 +188,8 @@ def test_what_a_trusted_package_takes_from_others_is_asked_for() -> None:
     trust.check(cfg, trust.needed(cfg))
 
 
-@pytest.mark.parametrize("target", ["torch.optim.Adam", "torch.optim.SGD", "torch.optim.RMSprop"])
-def test_torch_optimizers_are_fine(target: str) -> None:
+@pytest.mark.parametrize("target", ["torch.optim.Adam", "torch.optim.SGD", "rl_runner.optim.RMSpropTF"])
+def test_optimizers_of_torch_and_rlrun_are_fine(target: str) -> None:
     trust.check({"optimizer": {"_target_": target}}, [])
 
 
@@ -212,8 +212,8 @@ def test_rlruns_loggers_are_fine_and_rlrun_as_a_whole_is_not() -> None:
 def test_of_our_functions_only_recipes_and_factories_are_fine() -> None:
     """Others import modules or open files: `rl_runner.envs.gym.import_module` runs a file of the run's directory."""
     allowed = set()
-    for group, package in trust.PARTS.items():
-        for module in modules_below(package) if package.startswith("rl_runner.") else []:
+    for group, packages in trust.PARTS.items():
+        for module in [m for package in packages if package.startswith("rl_runner.") for m in modules_below(package)]:
             for name, found in inspect.getmembers(importlib.import_module(module), inspect.isfunction):
                 with contextlib.suppress(UserError):
                     trust.check({group: {"_target_": f"{module}.{name}"}}, [])

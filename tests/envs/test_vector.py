@@ -270,6 +270,29 @@ def test_an_action_that_is_not_finite_is_the_networks_fault_and_is_not_sent():
     assert len(envs.backend.log) == sent
 
 
+def test_a_truncation_after_which_no_action_is_allowed_has_no_value():
+    """The maximum over all actions would be one over actions that are never allowed."""
+    backend = Toy(40)
+    backend.action_mask = np.ones((40, 3), np.bool_)
+    envs = EpisodicVectorEnv(backend, seed=0, stream="train")
+    envs.reset()
+    seen = set()
+    for _ in range(12):
+        envs.send(np.zeros(40, np.int64))
+        length = np.array([len(a) for a in backend.actions])
+        ends = (length == [3 + s % 9 for s in backend.seeds]) | (length == [5 + s % 7 for s in backend.seeds])
+        empty = ends & (np.arange(40) < 20)  # half of them report an empty mask at the end
+        backend.action_mask = np.where(empty[:, None], False, True).repeat(3, axis=1)
+        tr = envs.recv()
+        np.testing.assert_array_equal(tr.terminal, tr.terminated | (tr.truncated & empty))
+        assert tr.next_action_mask.all()
+        seen |= set(zip(tr.truncated.tolist(), empty.tolist(), strict=True))
+        backend.action_mask = np.ones((40, 3), np.bool_)
+        if tr.ended.any():
+            envs.reset(tr.ended)
+    assert {(True, True), (True, False)} <= seen
+
+
 def test_close_reaches_the_backend():
     envs = EpisodicVectorEnv(Toy(1), 0, "train")
     envs.close()
