@@ -134,9 +134,9 @@ def test_ctrl_c_saves_and_is_a_keyboard_interrupt(workdir: Path, monkeypatch: py
 def test_evaluate_returns_what_the_command_writes(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = rlrun.evaluate(trained, episodes=7, seed=2, num_envs=3, epsilon=0.5)
     assert capsys.readouterr().out == ""
-    written = (trained / "eval/best_000000040_seed2_epsilon_0.5.json").read_text()
+    written = (trained / "eval/best_000000040_seed2_episodes_7_num_envs_3_epsilon_0.5.json").read_text()
     assert command("eval", str(trained), "episodes=7", "seed=2", "num_envs=3", "epsilon=0.5").code == 0
-    held = json.loads((trained / "eval/best_000000040_seed2_epsilon_0.5.json").read_text())
+    held = json.loads((trained / "eval/best_000000040_seed2_episodes_7_num_envs_3_epsilon_0.5.json").read_text())
     assert json.loads(written) == held
     assert isinstance(result, rlrun.EvalResult)
     for name in ("mean", "std", "median", "min", "max"):

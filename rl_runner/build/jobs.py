@@ -35,6 +35,8 @@ from rl_runner.schedules import Every
 from rl_runner.screen.video import ffmpeg
 from rl_runner.types import Agent, Evaluate, HasOutputs, Loop, State, UserError, ValueAgent
 
+IN_NAMES = {"episodes": 100, "num_envs": 10, "sticky": None, "epsilon": None}  # unlike these they are in files' names
+
 
 def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
     """Build everything that training needs, and check whether it can work; the arguments are those of `planned_job`.
@@ -125,7 +127,7 @@ def eval_job(cfg: State) -> EvalJob:
         episodes=cfg["episodes"],
         seed=cfg["seed"],
         protocol={**envs.backend.protocol, "eval_epsilon": epsilon, "num_envs": num_envs},
-        name="".join(f"_{k}_{cfg[k]:g}" for k in ("sticky", "epsilon") if cfg[k] is not None),
+        name="".join(f"_{k}_{cfg[k]:g}" for k, usual in IN_NAMES.items() if cfg[k] != usual),
         viewer=drawing,
         videos=cfg["video_episodes"],
     )

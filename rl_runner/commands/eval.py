@@ -36,7 +36,7 @@ class EvalJob:
         episodes: how many to play.
         seed: of the environments.
         protocol: what a reader of the score must know.
-        name: suffix of file names: the settings that differ from the run's own.
+        name: suffix of file names: the settings that are not the usual ones.
         viewer: an environment that draws; None: no videos.
         videos: how many of the episodes to write as videos.
     """

@@ -21,6 +21,7 @@ from rl_runner.results import EvalResult, TrainResult
 from rl_runner.run.best import BestAgent
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.files import CHANGES
 from rl_runner.run.loggers import Sender
 from rl_runner.run.metrics import MetricsLog
 from rl_runner.run.plan import Plan
@@ -208,7 +209,7 @@ def _is_finished(job: TrainJob) -> bool:
 
 def _record_changes(job: TrainJob, terminal: Terminal) -> None:
     """Show what changed at this resume, and add it to the run's table of changes."""
-    step, path = job.loop.clock.steps, job.run.path / "changes.csv"
+    step, path = job.loop.clock.steps, job.run.path / CHANGES
     for key, before, after in job.changes:
         terminal.say(f"changed at step {step:,}: {key}: {before} -> {after}")
     if not job.changes:

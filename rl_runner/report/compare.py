@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +57,7 @@ class Block(NamedTuple):
     environment: str
     rows: list[Row]
     protocol: dict[str, dict[str, str]]  # what differs in it: {key: {label: value}}
+    training: dict[str, dict[str, str]]  # what differs in training's evaluations, where the scores are not from them
     source: str  # what the scores at the end are from
     chosen: str  # what the scores of the best agents are from
     profile: Profiles
@@ -116,7 +117,9 @@ def compare(
     """
     finished, notes = _finished(names)
     found = grouping.group(finished, by)
-    kept = [g._replace(runs=_one_per_seed(g, found.within, notes)) for g in found.groups]
+    origins = {run.path: str(run.config.get("init_from")) for run in finished}
+    kept = [g._replace(runs=_one_per_seed(g, found.within, origins, notes)) for g in found.groups]
+    notes += [note for g in kept for run in g.runs for note in _changes(run)]
     first = kept[0].label
     places = dict.fromkeys(g.environment for g in kept)
     blocks = [_block([g for g in kept if g.environment == place], threshold, resamples) for place in places]
@@ -148,15 +151,22 @@ def _finished(names: Sequence[str]) -> tuple[list[Run], list[str]]:
     return kept, notes
 
 
-def _one_per_seed(group: Group, within: Sequence[str], notes: list[str]) -> list[Run]:
-    """Return the newest run of each seed: runs of one seed and configuration are not independent."""
+def _one_per_seed(group: Group, within: Sequence[str], origins: Mapping[Path, str], notes: list[str]) -> list[Run]:
+    """Return the newest run of each seed and origin: runs of one seed and configuration are not independent."""
     newest: dict[tuple[str, ...], Run] = {}
     for run in sorted(group.runs, key=lambda run: runs.changed(run.path)):
-        key = (run.seed, *(grouping.value(run, name) for name in within))
+        key = (run.seed, origins[run.path], *(grouping.value(run, name) for name in within))
         if key in newest:
             notes.append(f"left out: {newest[key].path}; a later run of {group.label} has seed {run.seed} too")
         newest[key] = run
     return [run for run in group.runs if any(run is kept for kept in newest.values())]
+
+
+def _changes(run: Run) -> Iterator[str]:
+    """Yield a line for each value that changed when a run was resumed, and on which its results depend."""
+    for change in runs.changes(run.path):
+        if grouping.tells_apart(change.key) and change.key != "total_steps":
+            yield f"{run.path}: {change.key} was changed from {change.before} to {change.after} at step {change.step}"
 
 
 # One environment.
@@ -170,6 +180,8 @@ def _block(groups: list[Group], threshold: float | None, resamples: int) -> Bloc
     last = last or {run.path: float(run.evaluations.values[-1]) for run in every}
     best = best or {run.path: float(run.evaluations.values.max()) for run in every}
     protocol = grouping.protocol_differences(groups)
+    training = {key: by for key, by in protocol.items() if source and key.startswith("eval.")}
+    protocol = {key: by for key, by in protocol.items() if key not in training}
     scores = [np.array([last[run.path] for run in group.runs]) for group in groups]
     rows = []
     for group, own in zip(groups, scores, strict=True):
@@ -178,7 +190,7 @@ def _block(groups: list[Group], threshold: float | None, resamples: int) -> Bloc
         rows.append(_row(group, own, [best[run.path] for run in group.runs], versus, threshold, resamples))
     labels = [group.label for group in groups]
     profiles = _profiles(labels, [[s] for s in scores])
-    return Block(groups[0].environment, rows, protocol, source or TRAINING, chosen, profiles)
+    return Block(groups[0].environment, rows, protocol, training, source or TRAINING, chosen, profiles)
 
 
 def _end_scores(every: list[Run], fresh: dict[Path, list[State]], prefix: str) -> tuple[dict[Path, float], str]:
@@ -188,6 +200,8 @@ def _end_scores(every: list[Run], fresh: dict[Path, list[State]], prefix: str) -
         of_run = [score for score in fresh[run.path] if score["checkpoint"].startswith(prefix)]
         if prefix == "step_":
             of_run = [score for score in of_run if score["step"] >= run.evaluations.steps[-1]]
+        elif best := runs.best_checkpoint(run.path):  # training that went on may have found a better one since
+            of_run = [score for score in of_run if score["checkpoint"] == best]
         kinds.append({_kind(score): score["mean"] for score in of_run})
     common = sorted(set.intersection(*map(set, kinds)), reverse=True)
     if not common:
@@ -262,6 +276,12 @@ def _warnings(block: Block, several: bool) -> list[str]:
         f"{where}PROTOCOL DIFFERS in {key}: {', '.join(f'{label} {value}' for label, value in by.items())}; "
         f"these scores are not comparable"
         for key, by in block.protocol.items()
+    ]
+    found += [
+        f"{where}training's evaluations differ in {key}: "
+        f"{', '.join(f'{label} {value}' for label, value in by.items())}; areas, thresholds and the choice of the best "
+        f"agents are not comparable"
+        for key, by in block.training.items()
     ]
     few = [f"{row.label} ({len(row.runs)})" for row in block.rows if len(row.runs) < stats.LEAST_RUNS]
     if few:

@@ -32,7 +32,8 @@ def of_checkpoint(directory: Path, checkpoint: str) -> list[State]:
             result = json.loads(path.read_text(encoding="utf-8"))
             if Path(result["checkpoint"]).name == checkpoint and _is_score(result):
                 result = {"file": path.name, **result, "checkpoint": checkpoint}
-                found.append((path.name != f"{checkpoint}_seed{result['seed']}.json", -result["episodes"], result))
+                other_protocol = any(f"_{name}_" in path.name for name in ("sticky", "epsilon"))
+                found.append((other_protocol, -result["episodes"], result))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return [result for *_, result in sorted(found, key=lambda row: row[:2])]

@@ -74,19 +74,32 @@ def is_protocol(key: str) -> bool:
 
 
 def value(run: Run, key: str) -> str:
-    """Return a value as text; of `init_from` only whether there is one."""
+    """Return a value as text."""
     found = run.config.get(key, ABSENT)
-    if key == "init_from":
-        found = found not in (None, ABSENT)
     return found if isinstance(found, str) else json.dumps(found, default=str)
 
 
-def differing(runs: Sequence[Run]) -> list[str]:
-    """Return the keys whose values differ between runs of the same environment, without what is ignored."""
+def without_origins(runs: Sequence[Run]) -> list[Run]:
+    """Return runs whose `init_from` only says whether there is one."""
+    return [run._replace(config={**run.config, "init_from": run.config.get("init_from") is not None}) for run in runs]
+
+
+def tells_apart(key: str) -> bool:
+    """Return whether runs with different values of a key are runs of different configurations."""
+    return not (key in (*IGNORED, *ENVIRONMENT) or key.startswith(IGNORED_BELOW))
+
+
+def differing(runs: Sequence[Run], by: Sequence[str] = ()) -> list[str]:
+    """Return the keys whose values differ between runs of the same environment, without what is ignored.
+
+    Args:
+        runs: of one environment or several.
+        by: keys, or groups of keys, that are not ignored.
+    """
     keys = dict.fromkeys(key for run in runs for key in run.config)
     found = []
     for key in keys:
-        if key in (*IGNORED, *ENVIRONMENT) or key.startswith(IGNORED_BELOW):
+        if not tells_apart(key) and not any(_covers(name, key) for name in by):
             continue
         in_one: dict[str, str] = {}
         if any(in_one.setdefault(environment(run.config), value(run, key)) != value(run, key) for run in runs):
@@ -107,7 +120,9 @@ def group(runs: Sequence[Run], by: Sequence[str] = ()) -> Grouping:
     Raises:
         UserError: there is no such key, or a group would mix protocols.
     """
-    differ = differing(runs)
+    if not any(_covers(name, "init_from") for name in by):  # otherwise it only counts whether there is one
+        runs = without_origins(runs)
+    differ = differing(runs, by)
     chosen = [key for key in differ if not by or any(_covers(name, key) for name in by)]
     _check_by(runs, by)
     keys = telling(runs, chosen)

@@ -74,11 +74,12 @@ def listed(names: Sequence[str], where: Sequence[str], states: Sequence[str], so
     for condition in where:
         found = [run for run in found if _holds(run, condition, known)]
     found = [run for run in found if not states or run.state in states]
-    keys = groups.differing(found)
-    keys = list(dict.fromkeys([*groups.telling(found, keys), *keys]))
+    plain = groups.without_origins(found)
+    keys = groups.differing(plain)
+    keys = list(dict.fromkeys([*groups.telling(plain, keys), *keys]))
     entries = [
-        Entry(run, {key: groups.value(run, key) for key in keys}, runs.changed(run.path), runs.disk(run.path))
-        for run in found
+        Entry(run, {key: groups.value(short, key) for key in keys}, runs.changed(run.path), runs.disk(run.path))
+        for run, short in zip(found, plain, strict=True)
     ]
     name = sort.removeprefix("-")
     if name not in SORTED and name not in known:

@@ -159,7 +159,7 @@ def _profile(made: Page, profiles: Profiles, unit: str) -> str:
 def protocol(block: Block) -> str:
     """Return how all runs of an environment were trained and measured, as far as they agree."""
     run = block.rows[0].runs[0]
-    left_out = {*block.protocol, *(("stop.window",) if run.config.get("stop.return") is None else ())}
+    left_out = {*block.protocol, *block.training, *(("stop.window",) if run.config.get("stop.return") is None else ())}
     keys = [key for key in run.config if groups.is_protocol(key) and key not in left_out and _is_set(run.config[key])]
     values = [run.config[key] for key in keys]
     texts = [f"{v:_}" if type(v) is int else groups.value(run, key) for key, v in zip(keys, values, strict=True)]

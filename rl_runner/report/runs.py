@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import json
 import math
@@ -14,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from rl_runner.report.curves import Series, Table, Unreadable, read_table, series
 from rl_runner.run import notes
-from rl_runner.run.files import CHECKPOINTS, CONFIG, LOG, NOTE, PROVENANCE, TABLE
+from rl_runner.run.files import CHANGES, CHECKPOINTS, CONFIG, LOG, NOTE, PROVENANCE, TABLE
 from rl_runner.run.lock import in_use
 from rl_runner.types import State, UserError
 
@@ -171,6 +172,30 @@ def scores(path: Path) -> list[State]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return [score for score in found if math.isfinite(score["mean"])]
+
+
+def best_checkpoint(path: Path) -> str:
+    """Return the name of a run's best checkpoint; empty if there is none, or none any more."""
+    link = path / CHECKPOINTS / "best"
+    return link.resolve().name if link.exists() else ""
+
+
+class Change(NamedTuple):
+    """A value that changed when a run was resumed."""
+
+    step: str
+    key: str
+    before: str
+    after: str
+
+
+def changes(path: Path) -> list[Change]:
+    """Return what changed when a run was resumed; nothing if that cannot be read."""
+    try:
+        with open(path / CHANGES, newline="", encoding="utf-8") as file:
+            return [Change(*(row[name] for name in Change._fields)) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []
 
 
 def disk(path: Path) -> int:

@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 import yaml
 
+from rl_runner import catalogue
 from rl_runner.build import jobs as build
 from rl_runner.commands import eval as command
 from rl_runner.run.directory import RunDirectory
 from tests.commandline import SHORT, SHORT_ATARI, only_run, refused, rlrun
 
 
-def result(run: Path, name: str = "best_000000040_seed0") -> dict[str, Any]:
-    return dict(json.loads((run / "eval" / f"{name}.json").read_text()))
+def result(run: Path, name: str = "best_000000040_seed0*") -> dict[str, Any]:
+    (file,) = (run / "eval").glob(f"{name}.json")
+    return dict(json.loads(file.read_text()))
 
 
 def test_the_file_holds_what_the_issue_lists(trained: Path) -> None:
@@ -46,14 +48,24 @@ def test_the_file_holds_what_the_issue_lists(trained: Path) -> None:
     for word in ("mean", "95 % CI", "std", "median", "min", "max", "return", "length"):
         assert word in table
     assert f"{held['return']['mean']:.2f}" in table
-    assert f"written to {trained}/eval/best_000000040_seed0.json" in table
+    assert f"written to {trained}/eval/best_000000040_seed0_episodes_12_num_envs_3.json" in table
+
+
+def test_a_short_evaluation_leaves_a_longer_one_and_the_names_are_those_of_the_usual_values(trained: Path) -> None:
+    for words in (["episodes=12"], ["episodes=3"], ["episodes=12", "num_envs=2"]):
+        assert rlrun("eval", str(trained), *words).code == 0
+    found = {p.name: json.loads(p.read_text())["episodes"] for p in (trained / "eval").iterdir()}
+    name = "best_000000040_seed0_episodes"
+    assert found == {f"{name}_12.json": 12, f"{name}_3.json": 3, f"{name}_12_num_envs_2.json": 12}
+    usual = yaml.safe_load((catalogue.conf_dir() / "eval.yaml").read_text())
+    assert {key: usual[key] for key in build.IN_NAMES} == build.IN_NAMES
 
 
 def test_the_same_seed_gives_the_same_episodes(trained: Path) -> None:
     results = []
     for seed in (0, 0, 1):
         assert rlrun("eval", str(trained), "episodes=5", f"seed={seed}", "epsilon=0.5").code == 0
-        results.append(result(trained, f"best_000000040_seed{seed}_epsilon_0.5")["return"])
+        results.append(result(trained, f"best_000000040_seed{seed}_episodes_5_epsilon_0.5")["return"])
     assert results[0] == results[1] != results[2]
 
 
@@ -75,7 +87,7 @@ def test_the_same_seed_gives_the_same_episodes(trained: Path) -> None:
 def test_which_agent_is_meant(words: list[str], checkpoint: str, trained: Path) -> None:
     done = rlrun("eval", *words, "episodes=1")
     assert done.code == 0, done
-    assert [p.name for p in (trained / "eval").iterdir()] == [f"{checkpoint}_seed0.json"]
+    assert [p.name for p in (trained / "eval").iterdir()] == [f"{checkpoint}_seed0_episodes_1.json"]
 
 
 def test_snapshots_are_evaluated_as_the_whole_checkpoint_of_their_step(workdir: Path) -> None:
@@ -93,7 +105,8 @@ def test_snapshots_are_evaluated_as_the_whole_checkpoint_of_their_step(workdir: 
         scores.append(done.out.splitlines()[1:-1])  # without the names
     assert scores[0] == scores[1]
     assert scores[2] == scores[3]
-    assert {p.name for p in (run / "eval").iterdir()} == {f"{n}_seed0.json" for n in ("step_000000040", "40", "20")}
+    names = {f"{checkpoint}_seed0_episodes_3.json" for checkpoint in ("step_000000040", "40", "20")}
+    assert {p.name for p in (run / "eval").iterdir()} == names
     line = refused("eval", str(run), "which=30")
     assert line.endswith("best, last or one of the steps: 20, 40")
     assert "checkpoint.snapshots_every_steps: must be a whole number" in refused(
@@ -118,7 +131,7 @@ def test_any_path_can_be_named(name: str, trained: Path) -> None:
         shutil.rmtree(odd / "eval", ignore_errors=True)
         done = rlrun("eval", *words, "episodes=1")
         assert done.code == 0, done
-        assert (odd / "eval/best_000000040_seed0.json").is_file()
+        assert (odd / "eval/best_000000040_seed0_episodes_1.json").is_file()
 
 
 def test_what_is_changed_stands_in_the_protocol(workdir: Path) -> None:
@@ -131,7 +144,7 @@ def test_what_is_changed_stands_in_the_protocol(workdir: Path) -> None:
         (file,) = (run / "eval").glob("best_*.json")
         protocol = result(run, file.stem)["protocol"]
         file.unlink()
-        assert file.stem.endswith(f"_seed0{words and '_'}{words.replace(' ', '_').replace('=', '_')}")
+        assert file.stem.endswith(f"_seed0_episodes_1{words and '_'}{words.replace(' ', '_').replace('=', '_')}")
         got = (protocol["sticky"], protocol["eval_epsilon"], protocol["frame_skip"], protocol["max_frames"])
         assert got == (sticky, epsilon, 4, 80)
     assert yaml.safe_load((run / "config.yaml").read_text())["env"]["sticky"] == 0.0
@@ -147,7 +160,7 @@ def test_videos(trained: Path) -> None:
     videos = sorted((trained / "videos").iterdir())
     assert len(videos) == 2
     for video in videos:
-        assert re.fullmatch(r"best_000000040_seed0_\d_return_\d+\.mp4", video.name)
+        assert re.fullmatch(r"best_000000040_seed0_episodes_4_\d_return_\d+\.mp4", video.name)
         assert video.read_bytes()[4:8] == b"ftyp"
         assert f"written to {video}" in done.out
     assert rlrun("eval", str(trained), "video=false", "episodes=1").code == 0
@@ -226,7 +239,7 @@ def test_a_video_tells_what_it_shows(odd: Path) -> None:
         done = rlrun("eval", str(odd), "trust=[odd_envs]", "episodes=3", "video=true", "video_episodes=1")
         assert (done.code, done.err) == (0, ""), kind
         (video,) = (odd / "videos").iterdir()
-        assert video.name == f"best_000000040_seed0_0_return_{shown}.mp4"
+        assert video.name == f"best_000000040_seed0_episodes_3_0_return_{shown}.mp4"
         assert imageio_ffmpeg.count_frames_and_secs(str(video))[0] == frames
         (line,) = [line for line in done.out.splitlines() if str(video) in line]
         other = "another episode than the one that was counted"
@@ -348,7 +361,7 @@ def test_a_place_that_cannot_be_written_to(trained: Path, monkeypatch: pytest.Mo
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     monkeypatch.setattr(Path, "write_text", read_only)
-    file = trained / "eval/best_000000040_seed0.json"
+    file = trained / "eval/best_000000040_seed0_episodes_2.json"
     line = f"{file}: cannot be written: Read-only file system; the score is the one shown above"
     done = rlrun("eval", str(trained), "episodes=2")
     assert (done.code, done.err) == (2, f"rlrun: {line}\n")
@@ -373,7 +386,9 @@ def test_a_best_agent_that_is_replaced_meanwhile(when: str, trained: Path, monke
     monkeypatch.setattr(*place, replaced)
     done = rlrun("eval", str(trained), "episodes=1")
     assert (done.code, done.err) == (0, "")
-    assert result(trained, f"best_{40 if when == 'play' else 41:09d}_seed0")["step"] == 40  # by the manifest, unchanged
+    assert (
+        result(trained, f"best_{40 if when == 'play' else 41:09d}_seed0*")["step"] == 40
+    )  # by the manifest, unchanged
 
 
 def test_a_damaged_checkpoint(trained: Path) -> None:

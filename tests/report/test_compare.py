@@ -67,6 +67,60 @@ def test_scores_of_fresh_seeds_where_every_run_has_them(tmp_path: Path) -> None:
     assert block.source == "rlrun eval, 100 episodes of fresh seeds (seed 0; eval_epsilon: 0.0)"
 
 
+def test_scores_of_an_agent_that_is_the_best_no_more_do_not_count(tmp_path: Path) -> None:
+    a_group(tmp_path, [10.0, 20.0, 60.0])
+    for seed in range(3):
+        run = tmp_path / f"s{seed}"
+        for name in ("best_000000200", "best_000000300"):
+            (run / "checkpoints" / name).mkdir(parents=True)
+        (run / "checkpoints/best").symlink_to("best_000000300")
+        an_evaluation(run, "best_000000200", 7.0, step=200)
+    (block,) = compare([str(tmp_path)]).blocks
+    assert block.rows[0].best == pytest.approx((50 + 50 + 60) / 3)  # of training's evaluations
+    assert block.chosen.startswith("the highest evaluation while training")
+    for seed in range(3):
+        an_evaluation(tmp_path / f"s{seed}", "best_000000300", 8.0 + seed)
+    (block,) = compare([str(tmp_path)]).blocks
+    assert block.rows[0].best == 9
+    assert block.chosen.startswith("rlrun eval")
+
+
+def test_training_evaluations_that_differ_do_not_touch_scores_of_rlrun_eval(tmp_path: Path) -> None:
+    a_group(tmp_path / "a", [1.0, 2.0, 3.0])
+    a_group(tmp_path / "b", [1.0, 2.0, 3.0], {"eval.episodes": 3, "agent.name": "ppo"})
+    found = compare([str(tmp_path)])
+    assert [note.partition(":")[0] for note in found.notes] == ["PROTOCOL DIFFERS in eval.episodes"]
+    assert found.blocks[0].rows[1].better is None
+    for name in "ab":
+        for seed in range(3):
+            an_evaluation(tmp_path / name / f"s{seed}", "step_000000300", 1.0 + seed)
+    found = compare([str(tmp_path)])
+    assert [note.partition(":")[0] for note in found.notes] == ["training's evaluations differ in eval.episodes"]
+    assert "areas, thresholds and the choice of the best agents are not comparable" in found.notes[0]
+    better = found.blocks[0].rows[1].better
+    assert better is not None
+    assert better.value == 0.5
+
+
+def test_what_changed_at_a_resume_is_said(tmp_path: Path) -> None:
+    a_group(tmp_path, [1.0, 2.0, 3.0])
+    changes = "step,key,before,after\n100,total_steps,100,300\n100,optimizer.lr,1e-08,0.001\n100,log.every_steps,1,2\n"
+    (tmp_path / "s1/changes.csv").write_text(changes)
+    assert compare([str(tmp_path)]).notes == [
+        f"{tmp_path}/s1: optimizer.lr was changed from 1e-08 to 0.001 at step 100"
+    ]
+
+
+def test_runs_of_one_seed_that_began_with_different_agents_all_count(tmp_path: Path) -> None:
+    for name in "xyz":
+        a_run(tmp_path / name, {300: float(ord(name))}, {"seed": 0, "init_from": f"outputs/{name}"})
+    found = compare([str(tmp_path)])
+    assert [(row.label, len(row.runs)) for row in found.blocks[0].rows] == [("all runs", 3)]
+    assert not [note for note in found.notes if "left out" in note]
+    rows = compare([str(tmp_path)], by=["init_from"]).blocks[0].rows
+    assert [row.label for row in rows] == [f"init_from=outputs/{name}" for name in "xyz"]
+
+
 def test_runs_that_are_left_out_are_named(tmp_path: Path) -> None:
     a_group(tmp_path / "a", [10.0, 20.0])
     a_run(tmp_path / "cut", {100: 99.0}, {"seed": 5}, log=INTERRUPTED)

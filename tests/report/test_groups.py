@@ -111,6 +111,13 @@ def test_chosen_keys_and_what_groups_then_mix(tmp_path: Path) -> None:
     assert found.within == ["optimizer.lr"]
 
 
+def test_keys_that_are_ignored_otherwise_can_be_chosen(tmp_path: Path) -> None:
+    changes: list[dict[str, object]] = [{"tags": [tag], "seed": seed} for tag in ("old", "new") for seed in range(3)]
+    found = grouped(tmp_path, *changes, by=("tags",))
+    assert [(g.label, len(g.runs)) for g in found.groups] == [('tags=["old"]', 3), ('tags=["new"]', 3)]
+    assert found.within == []
+
+
 @pytest.mark.parametrize(
     ("by", "says"),
     [
