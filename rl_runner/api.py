@@ -29,7 +29,7 @@ from rl_runner.cli.table import VERBS
 from rl_runner.cli.words import WrongLine, prepare
 from rl_runner.commands import eval as evaluation
 from rl_runner.commands.train import Interrupted
-from rl_runner.envs.spaces import first_action
+from rl_runner.envs.spaces import first_action, state_outside
 from rl_runner.results import EvalResult, TrainResult
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import Agent, Array, BoolArray, Carry, Evaluate, State, UserError, ValueAgent
@@ -192,11 +192,13 @@ class LoadedAgent:
 
         Args:
             obs: as `make_env()` gives it, or N of them along a first axis.
-            epsilon: probability of a random action; 0: always the best one; None: that of the run's evaluations.
+            epsilon: probability of a random action (policy gradients: of one drawn from the policy); 0: always the best
+                one; None: that of the run's evaluations.
             action_mask: the actions that are allowed, (A,) or (N, A), as `make_env()` gives them in its info.
 
         Raises:
-            UserError: an observation or a mask of another shape or type, or a probability outside [0, 1].
+            UserError: an observation or a mask of another shape or type, a state outside the observation space, or a
+                probability outside [0, 1].
         """
         checks.require({"epsilon": epsilon}, {"epsilon": checks.EVALUATION["epsilon"]})
         batch, single = self._batch(obs)
@@ -221,7 +223,7 @@ class LoadedAgent:
 
         Raises:
             AttributeError: this agent has none.
-            UserError: an observation of another shape or type.
+            UserError: an observation of another shape or type, or a state outside the observation space.
         """
         if not isinstance(self._agent, ValueAgent):
             raise AttributeError(f"{type(self._agent).__name__} has no action values")
@@ -276,7 +278,10 @@ class LoadedAgent:
         if not np.can_cast(array.dtype, space.dtype or array.dtype, casting="same_kind"):
             raise UserError(f"obs: must be {space.dtype}, got {array.dtype}")
         single = array.shape == shape
-        return np.ascontiguousarray(array[None] if single else array, dtype=space.dtype), single
+        states = np.ascontiguousarray(array[None] if single else array, dtype=space.dtype)
+        if (outside := state_outside(space, states)) is not None:
+            raise UserError(f"obs: must be in {space}, got {outside}")
+        return states, single
 
 
 def _names(given: str | Sequence[str]) -> list[str]:

@@ -49,7 +49,11 @@ def choose(
     explore: Explore | None = getattr(exploration, "explore", None)  # isinstance of a protocol takes 7 µs a step
     if explore is not None:
         return explore(values, carry, mode.step, mode.rng)
-    return exploration(values, mode.step, mode.rng), carry
+    action = exploration(values, mode.step, mode.rng)
+    if not isinstance(action, np.ndarray):  # from a rule of the user's own
+        kind = type(exploration).__name__
+        raise UserError(f"exploration: {kind} must return actions (N,) as an array, got a {type(action).__name__}")
+    return action, carry
 
 
 class EpsilonGreedy:

@@ -265,6 +265,11 @@ def test_a_table(workdir: Path) -> None:
         agent.act([[1, 2], [3, 4]])
     with pytest.raises(rlrun.UserError, match="obs: must be int64, got float64"):
         agent.act(1.5)
+    for state in (-1, 16):  # the first would be the last row of the table
+        with pytest.raises(rlrun.UserError, match=rf"obs: must be in Discrete\(16\), got {state}"):
+            agent.q_values(state)
+        with pytest.raises(rlrun.UserError, match=rf"obs: must be in Discrete\(16\), got {state}"):
+            agent.act([3, state])
 
 
 def test_an_atari_game(workdir: Path) -> None:

@@ -196,6 +196,15 @@ def test_the_epsilon_of_an_evaluation() -> None:
     assert chi2(action, np.array([0.15, 0.85])) < CHI2[1]
 
 
+def test_a_rule_that_returns_no_array_is_named() -> None:
+    class Mine(Greedy):
+        def __call__(self, q, step, rng):
+            return [0] * len(q)
+
+    with pytest.raises(UserError, match=r"^exploration: Mine must return actions \(N,\) as an array, got a list"):
+        choose(torch.zeros(2, 3), Mine(), Train(0, np.random.default_rng(0)), None, None)
+
+
 def test_actions_that_the_mask_does_not_allow_are_not_taken() -> None:
     q = torch.tensor([[9.0, 1.0], [9.0, 1.0], [1.0, 9.0]])
     mask = np.array([[True, True], [False, True], [True, False]])

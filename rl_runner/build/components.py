@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +15,7 @@ from torch import nn
 
 from rl_runner import compute, rng
 from rl_runner.build import checks
-from rl_runner.build.signatures import factory, make, named
+from rl_runner.build.signatures import factory, make, named, part
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exact.mdp import MDP
 from rl_runner.networks.actor_critic import ActorCritic
@@ -28,8 +28,17 @@ from rl_runner.replay.replay import Replay
 from rl_runner.replay.samplers import Prioritized, Uniform
 from rl_runner.replay.storage import RowStorage
 from rl_runner.schedules import LinearSchedule
-from rl_runner.types import Distribution, Sampler, State, UserError, ValueRepresentation
+from rl_runner.types import (
+    ActionNoise,
+    Distribution,
+    Exploration,
+    Sampler,
+    State,
+    UserError,
+    ValueRepresentation,
+)
 
+Explores = TypeVar("Explores", Exploration, ActionNoise)
 SETTINGS = ("name", "gamma", "n_step")  # keys of the agent group that are not arguments of the agent's class
 
 
@@ -302,6 +311,25 @@ def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     sampler = factory("replay.sampler", node["sampler"], MakesSampler)(capacity=capacity)
     stream = rng.generator(cfg["seed"], "replay")
     return Replay(storage, sampler, cfg["agent"]["gamma"], n_step, cfg["reward_clip"], stream, device)
+
+
+def exploration(cfg: State, contract: type[Explores], wanted: str) -> Explores:
+    """Return the rule of exploration.
+
+    Args:
+        cfg: the configuration.
+        contract: the protocol of the rules that the agent can use.
+        wanted: an option that keeps it, for messages.
+
+    Raises:
+        UserError: it does not keep the protocol, or reports something else than numbers.
+    """
+    rule = part("exploration", group(cfg, "exploration"), contract, wanted)
+    reported = rule.metrics(0)
+    if not (isinstance(reported, dict) and all(isinstance(x, (int, float)) for x in reported.values())):
+        kind = type(rule).__name__
+        raise UserError(f"exploration: {kind}.metrics must return a dict of numbers, got {reported!r}")
+    return rule
 
 
 def exploration_stream(cfg: State) -> np.random.Generator:

@@ -176,7 +176,7 @@ def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -
         value=value,
         optimizer=build.optimizer_factory(cfg),
         sync=part("sync", build.group(cfg, "sync"), Sync),
-        exploration=part("exploration", build.group(cfg, "exploration"), Exploration, "exploration=epsilon_greedy"),
+        exploration=build.exploration(cfg, Exploration, "exploration=epsilon_greedy"),
         lr_schedule=build.lr_schedule(cfg),
     )
 
@@ -189,7 +189,7 @@ def noisy_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     parts = _control(cfg, envs, device, actions.size)
     agent = factory("agent", build.agent_node(cfg), MakesNoisyControl)(
         actions=actions,
-        exploration=part("exploration", build.group(cfg, "exploration"), ActionNoise, "exploration=gaussian"),
+        exploration=build.exploration(cfg, ActionNoise, "exploration=gaussian"),
         **parts,
     )
     return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
@@ -288,7 +288,7 @@ def online(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner
     """Learning with a table, from each step as it happens: temporal differences, or a model of the dynamics."""
     checks.require(cfg, checks.DISCOUNT)
     states = build.states(envs)
-    exploration = part("exploration", build.group(cfg, "exploration"), Exploration, "exploration=epsilon_greedy")
+    exploration = build.exploration(cfg, Exploration, "exploration=epsilon_greedy")
     if isinstance(exploration, RemembersActions):
         raise UserError(
             f"exploration: {type(exploration).__name__} has a memory, which this agent does not keep; "

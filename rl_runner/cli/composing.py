@@ -26,6 +26,7 @@ from rl_runner.types import UserError
 
 JOB = "task"  # Hydra's name of the job that main.py starts: its module, rl_runner.launch.task
 OWN = ("recipe", "agent._target_=", "hydra.searchpath=")  # with these, code and files may read keys of their own
+CLOSED = ("eval", "log", "stop", "checkpoint")  # keys that rlrun reads itself, and hands to no class
 UNKNOWN = re.compile(r"Could not override '([^']+)'")  # how Hydra says that there is no such key
 
 
@@ -88,7 +89,7 @@ def _check_directory(own: str) -> None:
 
 
 def _refuse_unread(verb: Verb, overrides: list[str]) -> None:
-    """Refuse a key that is added with a "+" outside of all groups: only code of the user's own could read it."""
+    """Refuse a key that is added with a "+" where no class takes it: only code of the user's own could read it."""
     added = [word for word in overrides if word.startswith("+")]
     if not added or any(word.lstrip("+").startswith(OWN) for word in overrides):
         return
@@ -96,7 +97,9 @@ def _refuse_unread(verb: Verb, overrides: list[str]) -> None:
     known = {re.split(r"[./]", name)[0] for name in names} | {"hydra"}
     for word in added:
         key, _, value = word.lstrip("+").partition("=")
-        if re.split(r"[./@]", key)[0] not in known:
+        first, *below = re.split(r"[./@]", key)
+        unread = first in CLOSED or (first == "replay" and len(below) == 1 and "=" in word)
+        if first not in known or (unread and below and key not in names):
             raise UserError(hints.unknown_key(verb, key, value, names))
 
 

@@ -12,7 +12,7 @@ import gymnasium as gym
 from gymnasium.error import DependencyNotInstalled
 
 from rl_runner.envs.checked import Checked, FiveValues
-from rl_runner.envs.spaces import readable, statistics_of_its_own, without_normalization
+from rl_runner.envs.spaces import about_wrappers, readable, without_normalization
 from rl_runner.types import UserError
 
 Env = gym.Env[Any, Any]
@@ -45,7 +45,7 @@ def make_env(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Ca
             said = f"{type(e).__name__}: {one_line(e)}".removesuffix(": ")
             raise UserError(f"env.wrappers[{i}]: {wrapper_name(wrapper)} cannot wrap {name}: {said}") from e
     env, normalized = without_normalization(env, name)
-    notes = statistics_of_its_own(env)
+    notes = about_wrappers(env)
     env, made = readable(env, name)
     checked = Checked(env, name)
     checked.notes, checked.normalized = ([f"its observations: {made}"] if made else []) + notes, normalized

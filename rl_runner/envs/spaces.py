@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from gymnasium.wrappers import (
     FlattenObservation,
     NormalizeObservation,
+    NormalizeReward,
     OrderEnforcing,
     PassiveEnvChecker,
     RecordEpisodeStatistics,
@@ -168,14 +169,22 @@ def without_normalization(env: Env, name: str) -> tuple[Env, bool]:
     return env, True
 
 
-def statistics_of_its_own(env: Env) -> list[str]:
-    """Return a line for each wrapper that keeps running statistics, which are not saved."""
-    return [
+def about_wrappers(env: Env) -> list[str]:
+    """Return a line for each wrapper that keeps running statistics, which are not saved, or that changes rewards."""
+    chain = _chain(env)
+    kept = [
         f"its {type(w).__name__} keeps statistics that are not saved: its output depends on all earlier steps. "
         f"A resumed run is not exact, and scores depend on num_envs"
-        for w in _chain(env)
+        for w in chain
         if any(isinstance(value, RunningMeanStd) for value in vars(w).values())
     ]
+    changed = [
+        f"its {type(w).__name__} changes rewards: all returns, those of evaluations too, are of its rewards. "
+        f"reward_clip and agent.normalize_rewards change what is learned from alone"
+        for w in chain
+        if isinstance(w, (gym.RewardWrapper, NormalizeReward))
+    ]
+    return kept + changed
 
 
 def _chain(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner import catalogue
+from rl_runner.launch import own_torso
 from rl_runner.launch.copies import Files, ReadOnce, copier
 
 MAIN = "train"  # the configuration that tuned values belong to
@@ -148,6 +149,7 @@ class Loader(ConfigLoaderImpl):
         OmegaConf.update(cfg, "tuned.file", name, force_add=True)
         if "unused" not in cfg.tuned:
             OmegaConf.update(cfg, "tuned.unused", [], force_add=True)
+        own_torso.drop_other_keys(cfg, overrides)
         return cfg
 
     def _once(self, key: tuple[Hashable, ...], composed: Callable[[], DictConfig]) -> DictConfig:

@@ -152,10 +152,11 @@ def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
     except (RuntimeError, ValueError, IndexError) as e:
         raise UserError(f"network.torso: {type(torso).__name__} cannot read observations {space}: {e}") from e
     torso.train()
+    wrong = f"network.torso: {type(torso).__name__} must return features (B, F), it returned "
+    if not isinstance(features, Tensor):
+        raise UserError(f"{wrong}a {type(features).__name__}")
     if features.dim() != 2:
-        raise UserError(
-            f"network.torso: {type(torso).__name__} must return features (B, F), it returned {tuple(features.shape)}"
-        )
+        raise UserError(f"{wrong}{tuple(features.shape)}")
     return int(features.shape[1])
 
 

@@ -10,6 +10,7 @@ from rl_runner.agents.planning import PolicyIteration
 from rl_runner.agents.tabular import Sarsa
 from rl_runner.build import jobs
 from rl_runner.build.recipes import Learner
+from rl_runner.exploration import Greedy
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.planning import PlanningLoop
 from rl_runner.loops.replay import ReplayLoop
@@ -30,6 +31,18 @@ def test_each_recipe_joins_an_agent_with_its_loop() -> None:
         joined = made.loop()
         assert isinstance(joined, loop)
         assert joined.agent is made.agent
+
+
+class Talks(Greedy):
+    """Reports a word."""
+
+    def metrics(self, step: int) -> Any:
+        return {"phase": "warmup"}
+
+
+def test_a_rule_that_reports_no_numbers_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^exploration: Talks.metrics must return a dict of numbers, got {'phase'"):
+        learner("env=cartpole", "~exploration", "+exploration._target_=tests.build.test_recipes.Talks")
 
 
 @pytest.mark.parametrize("agent", ["q_learning", "sarsa", "model_based"])

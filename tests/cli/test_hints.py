@@ -68,6 +68,12 @@ from tests.commandline import files, refused
             "there is no key 'network.activation' with these options; network=control has it; "
             "network.torso.activation: network/torso=auto_tanh or network/torso=mlp have it",
         ),
+        (
+            "train +eval.greedy=true",
+            "there is no key 'eval.greedy'; rlrun train --help eval lists the keys",
+        ),
+        ("train +stop.patience=5", "there is no key 'stop.patience'; rlrun train --help stop lists the keys"),
+        ("train +replay.alpha=0.9", "there is no key 'replay.alpha'; rlrun train --help replay lists the keys"),
         ("train env=CartPole-v1", "env: there is no 'CartPole-v1'; did you mean env=cartpole?"),
         ("train env=Pendulum-v1", "env: there is no 'Pendulum-v1'; did you mean env=pendulum?"),
         ("train env=CarRacing-v3", "env: there is no 'CarRacing-v3'; did you mean env=carracing?"),

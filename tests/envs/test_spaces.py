@@ -14,9 +14,10 @@ from gymnasium.wrappers import (
     RecordEpisodeStatistics,
     TimeLimit,
     TransformObservation,
+    TransformReward,
 )
 
-from rl_runner.envs.spaces import readable, state_outside, statistics_of_its_own, stored, without_normalization
+from rl_runner.envs.spaces import about_wrappers, readable, state_outside, stored, without_normalization
 from rl_runner.types import UserError
 
 STORED = [  # space, type that is stored
@@ -218,6 +219,9 @@ def test_normalisation_that_something_works_on_is_refused() -> None:
 
 
 def test_statistics_that_nobody_saves_are_named() -> None:
-    (line,) = statistics_of_its_own(TimeLimit(NormalizeReward(Shows(NUMBERS)), 5))
-    assert line.startswith("its NormalizeReward keeps statistics that are not saved")
-    assert statistics_of_its_own(TimeLimit(Shows(NUMBERS), 5)) == []
+    kept, changed = about_wrappers(TimeLimit(NormalizeReward(Shows(NUMBERS)), 5))
+    assert kept.startswith("its NormalizeReward keeps statistics that are not saved")
+    assert changed.startswith("its NormalizeReward changes rewards: all returns, those of evaluations too, are of its")
+    (line,) = about_wrappers(TimeLimit(TransformReward(Shows(NUMBERS), np.sign), 5))
+    assert line.startswith("its TransformReward changes rewards")
+    assert about_wrappers(TimeLimit(Shows(NUMBERS), 5)) == []
