@@ -79,6 +79,9 @@ def _start_or_resume(cfg: Any, directory: Path, words: Sequence[str], chosen: bo
         if not notes.has_checkpoint(run):
             notes.clear(run)
             return begin(saved.plain(cfg), run, words)
+        named = {_key(word) for word in words}
+        if chosen and (kept := [word for word in _about_the_run(began) if _key(word) not in named]):
+            print(f"resume=auto: the run keeps what it was started with: {' '.join(kept)}")
         cfg.trust = [*cfg.trust, *trust.needed(saved.plain(cfg))]  # the same words were just typed
         return resume(cfg, run, words, changes, notes.resumed(run.path))
 
@@ -92,6 +95,10 @@ def _same(folder: Path, words: Sequence[str]) -> Path | None:
 
 def _about_the_run(words: Sequence[str]) -> list[str]:
     return sorted(word for word in words if not word.startswith(("resume=", "trust=", "hydra.")))
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
 
 
 def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = never) -> TrainResult:

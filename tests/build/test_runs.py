@@ -52,6 +52,15 @@ def test_in_a_chosen_directory_words_may_change_what_a_resume_may(workdir: Path)
     assert done.err.startswith("rlrun: seed: cannot change when a run is resumed; ")
 
 
+def test_words_of_the_first_start_that_are_missing_now_are_named(workdir: Path) -> None:
+    command = ["train", *set_trap(workdir, "nothing"), "resume=auto", "hydra.run.dir=mine"]
+    assert "keeps" not in rlrun(*command, "agent.gamma=0.5").out
+    assert "keeps" not in rlrun(*command, "agent.gamma=0.5").out
+    done = rlrun(*command)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("resume=auto: the run keeps what it was started with: agent.gamma=0.5\n")
+
+
 def test_the_run_of_the_same_words_is_the_newest_one(tmp_path: Path) -> None:
     for name, words in (("old", ["seed=1"]), ("new", ["seed=1", "resume=auto"]), ("other", ["seed=2"])):
         (tmp_path / name).mkdir()
