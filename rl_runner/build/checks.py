@@ -35,6 +35,7 @@ def _or_null(check: Check) -> Check:
 
 _unit = _number(0, 1, "a number in [0, 1]")
 _positive = _number(1e-300, 1e300, "a number above 0")
+_not_negative = _number(0, 1e300, "a number, 0 or more")
 _switch: Check = (lambda x: isinstance(x, bool), "true or false")
 _text: Check = (lambda x: isinstance(x, str), "a word")
 _names: Check = (
@@ -84,7 +85,10 @@ GRADIENTS: dict[str, Check] = {
     "reward_clip": _or_null(_positive),
     "optimizer.lr": _if_given(_positive),
     "optimizer.alpha": _if_given(_unit),
-    "optimizer.lr_end": _if_given(_or_null(_number(0, 1e300, "a number, 0 or more"))),
+    "optimizer.eps": _if_given(_not_negative),
+    "optimizer.weight_decay": _if_given(_not_negative),
+    "optimizer.momentum": _if_given(_not_negative),
+    "optimizer.lr_end": _if_given(_or_null(_not_negative)),
     "optimizer.lr_steps": _if_given(_integer(0)),
 }
 REPLAY_LEARNING: dict[str, Check] = {
@@ -107,7 +111,7 @@ ROLLOUT_LEARNING: dict[str, Check] = {
     "rollout_steps": _or_null(_integer(1)),
     "rollout_episodes": _integer(1),
     "scale_actions": _if_given(_switch),  # older runs do not have it
-    "agent.value_coef": _if_given(_number(0, 1e300, "a number, 0 or more")),
+    "agent.value_coef": _if_given(_not_negative),
 }
 EVALUATION: dict[str, Check] = {
     "checkpoint": (lambda x: isinstance(x, str), "a run or a checkpoint directory, or latest (rlrun eval outputs/...)"),

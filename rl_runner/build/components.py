@@ -39,6 +39,7 @@ from rl_runner.types import (
 )
 
 Explores = TypeVar("Explores", Exploration, ActionNoise)
+LEFT_OVER = {"eps": 1e-8, "fused": True}  # in conf/optimizer/adam.yaml
 SETTINGS = ("name", "gamma", "n_step")  # keys of the agent group that are not arguments of the agent's class
 
 
@@ -247,7 +248,8 @@ def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optim
     """
     node = group(cfg, "optimizer")
     node = {k: v for k, v in node.items() if k not in ("lr_end", "lr_steps")}  # these are the schedule's
-    # A class that was chosen by its _target_ alone still has the other keys of Adam's file, not all of which it takes.
+    # A class that was chosen by its _target_ alone still has the other keys of Adam's file, not all of which it takes;
+    # only values that were set are for it.
     target = named("optimizer", node["_target_"])
     if isinstance(target, type) and not issubclass(target, torch.optim.Optimizer):
         raise UserError(f"optimizer._target_: {node['_target_']} is no torch.optim.Optimizer; such as torch.optim.Adam")
@@ -260,7 +262,7 @@ def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optim
         raise UserError(
             f"optimizer: {node['_target_']} evaluates the loss several times a step, which is not supported"
         )
-    node = {k: v for k, v in node.items() if k not in ("eps", "fused") or k in taken}
+    node = {k: v for k, v in node.items() if k in taken or LEFT_OVER.get(k) != v}
 
     def optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
         try:

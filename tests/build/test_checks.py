@@ -56,6 +56,14 @@ def test_the_rows_that_are_written_against_a_replay(num_envs: int, length: int, 
 # Values.
 
 
+@pytest.mark.parametrize("key", ["eps", "weight_decay", "momentum", "lr_end"])
+def test_other_numbers_of_an_optimizer_are_not_negative(key: str) -> None:
+    cfg = {"agent": {"gamma": 0.9}, "reward_clip": None, "optimizer": {"lr": 1e-3}}
+    checks.require(cfg | {"optimizer": {"lr": 1e-3, key: 0}}, checks.GRADIENTS)
+    with pytest.raises(UserError, match=rf"^optimizer\.{key}: must be a number, 0 or more(, or null)?, got -1"):
+        checks.require(cfg | {"optimizer": {"lr": 1e-3, key: -1}}, checks.GRADIENTS)
+
+
 @pytest.mark.parametrize("alpha", [2, -0.1, "x"])
 def test_a_decay_of_an_optimizer_is_a_share(alpha: Any) -> None:
     cfg = {"agent": {"gamma": 0.9}, "reward_clip": None, "optimizer": {"lr": 1e-3}}

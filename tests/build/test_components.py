@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped]
 
-from rl_runner import compute, memory
+from rl_runner import catalogue, compute, memory
 from rl_runner.build import components, jobs, saved
 from rl_runner.build.recipes import Learner
 from rl_runner.envs.vector import EpisodicVectorEnv
@@ -58,6 +59,15 @@ def test_the_learning_rate_falls_only_where_that_is_asked_for() -> None:
     assert components.lr_schedule(configuration("env=cartpole")) is None
     agent: Any = learner("env=cartpole", "optimizer.lr=0.5", "optimizer.lr_end=0.1", "total_steps=200").agent
     assert [agent.lr_schedule(step) for step in (0, 100, 200, 300)] == pytest.approx([0.5, 0.3, 0.1, 0.1])
+
+
+def test_values_of_adams_file_are_left_out_for_other_classes_and_values_that_were_set_are_not() -> None:
+    assert learner("env=cartpole", "optimizer._target_=torch.optim.SGD", "replay.capacity=500")
+    line = r"^optimizer\.eps: SGD takes no such argument; it takes params, lr"
+    with pytest.raises(UserError, match=line):
+        learner("env=cartpole", "optimizer._target_=torch.optim.SGD", "optimizer.eps=0.001", "replay.capacity=500")
+    adam = yaml.safe_load((catalogue.conf_dir() / "optimizer/adam.yaml").read_text())
+    assert {key: float(adam[key]) for key in components.LEFT_OVER} == components.LEFT_OVER
 
 
 def test_an_optimizer_that_needs_a_closure_is_refused() -> None:
