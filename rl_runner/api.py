@@ -10,7 +10,7 @@ import copy
 import io
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
     """
     from rl_runner.launch.composed import compose
 
-    words = typed = list(map(str, _names(overrides)))
+    words = typed = list(map(str, _names(overrides, "overrides")))
     try:
         words = prepare(VERBS["train"], typed)
         if options := [word for word in words if word.startswith("-")]:
@@ -284,8 +284,14 @@ class LoadedAgent:
         return states, single
 
 
-def _names(given: str | Sequence[str]) -> list[str]:
-    """Return a list, also of a single word, which Python takes for a sequence of letters."""
+def _names(given: str | Sequence[str], key: str = "trust") -> list[str]:
+    """Return a list, also of a single word, which Python takes for a sequence of letters.
+
+    Raises:
+        UserError: something else.
+    """
+    if not isinstance(given, Iterable):
+        raise UserError(f"{key}: must be a list of words, got {given!r}")
     return [given] if isinstance(given, str) else list(given)
 
 
