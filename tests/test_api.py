@@ -214,9 +214,9 @@ def test_one_observation_or_a_batch(trained: Path) -> None:
 
 
 def test_words_that_are_none_are_told(trained: Path) -> None:
-    with pytest.raises(rlrun.UserError, match="^overrides: must be a list of words, got None"):
+    with pytest.raises(rlrun.UserError, match=r"^overrides: must be a list of words, got None"):
         rlrun.train(None)  # type: ignore[arg-type]
-    with pytest.raises(rlrun.UserError, match="^trust: must be a list of words, got 5"):
+    with pytest.raises(rlrun.UserError, match=r"^trust: must be a list of words, got 5"):
         rlrun.evaluate(trained, trust=5)  # type: ignore[arg-type]
 
 
