@@ -267,7 +267,15 @@ def test_a_table(workdir: Path) -> None:
     assert not hasattr(agent, "network")
     with pytest.raises(AttributeError, match="QLearning has no network"):
         agent.network  # noqa: B018
-    assert play(agent, agent.make_env(), 5) in (0.0, 1.0)
+    env = agent.make_env()
+    assert play(agent, env, 5) in (0.0, 1.0)
+    env.reset(seed=1)
+    infos, ended = [], False
+    while not ended:
+        *_, terminated, truncated, info = env.step(1)
+        infos, ended = [*infos, info], terminated or truncated
+    assert infos[-1] == {"prob": pytest.approx(1 / 3)}  # what FrozenLake reports at the end
+    assert not any(infos[:-1])
     with pytest.raises(rlrun.UserError, match=r"obs: must be the shape \(\), or \(N,\) for a batch, got \(2, 2\)"):
         agent.act([[1, 2], [3, 4]])
     with pytest.raises(rlrun.UserError, match="obs: must be int64, got float64"):

@@ -16,7 +16,8 @@ from rl_runner.types import Array
 class SingleEnv(gym.Env[Any, Any]):
     """The one environment of a backend. Observations are those that the run's agent reads.
 
-    Where actions are masked, `info["action_mask"]` holds those that are allowed (A,).
+    Where actions are masked, `info["action_mask"]` holds those that are allowed (A,). At the end of an episode `info`
+    holds the numbers that the environment reports there, such as whether the task was solved.
 
     Args:
         backend: with num_envs=1.
@@ -52,7 +53,8 @@ class SingleEnv(gym.Env[Any, Any]):
         step = self.backend.recv()
         terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
         self._running = not (terminated or truncated)
-        return step.obs[0].copy(), float(step.reward[0]), terminated, truncated, self._info()
+        reported = {} if self._running or not step.info else dict(step.info[0])
+        return step.obs[0].copy(), float(step.reward[0]), terminated, truncated, {**self._info(), **reported}
 
     def render(self) -> Any:
         """Return the newest picture (H, W, 3), None if the environment does not draw."""
