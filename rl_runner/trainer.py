@@ -139,10 +139,10 @@ class Trainer:
         if self.best.outdoes(step, result["mean"]):
             self._adopt_best()
         self.evaluated = {**summary, "per_episode": episodes, "steps": step}
-        self.log.write(step, evaluation_scalars(summary))
         self.records.evaluation(step, episodes)
         whole = {**summary, "per_episode": episodes}
         is_best = self.best.offer(step, summary, lambda: self.saver.best(self.loop.clock, self.loop.agent, whole))
+        self.log.write(step, evaluation_scalars(summary))  # last: a run with this row at its end counts as finished
         self.terminal.say(
             f"step {step:,}: evaluation over {summary['episodes']} episodes: return {result['mean']:.2f}, "
             f"std {result['std']:.2f}{' (best so far)' if is_best else ''}"

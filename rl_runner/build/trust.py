@@ -82,13 +82,13 @@ def remember(config: Path, packages: list[str]) -> bool:
     if not packages:
         return True
     note = {"config": str(config.resolve()), "sha256": _hash(config), "packages": {p: _origin(p) for p in packages}}
-    file = _note(config)
     try:
+        file = _note(config)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = file.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
         temporary.replace(file)
-    except OSError:  # then the user is asked, as for a stranger's run
+    except (OSError, RuntimeError):  # no such home: then the user is asked, as for a stranger's run
         return False
     return True
 
@@ -99,7 +99,7 @@ def remembered(config: Path) -> list[str]:
     None if the run stands elsewhere or its config.yaml is another one: it may be a stranger's. A package counts only if
     its name still means the same file, so that one in a stranger's directory does not take its place.
     """
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         note = json.loads(_note(config).read_text(encoding="utf-8"))
         if (note["config"], note["sha256"]) == (str(config.resolve()), _hash(config)):
             return [package for package, origin in note["packages"].items() if origin and origin == _origin(package)]

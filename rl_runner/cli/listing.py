@@ -39,10 +39,11 @@ def _remove(names: list[str], yes: bool) -> None:
     if not yes:
         if not sys.stdin.isatty():
             raise UserError("runs rm: nobody can be asked here; add --yes")
-        if input(f"move {len(paths)} run{'s' * (len(paths) > 1)} to the bin? [y/N] ").strip().lower() not in (
-            "y",
-            "yes",
-        ):
+        try:
+            answer = input(f"move {len(paths)} run{'s' * (len(paths) > 1)} to the bin? [y/N] ")
+        except EOFError:  # Ctrl-D
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
             print("nothing was moved")
             return
     for path, place in bins.move(paths):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -130,7 +131,7 @@ class Terminal:
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for name, fact in rows:
-            table.add_row(name, fact)
+            table.add_row(name, escape(fact))
             self._write(f"{name:15}{' '.join(fact.split())}")
         self._console.print(table)
 

@@ -497,3 +497,23 @@ def test_the_learning_rate_is_logged(workdir: Path) -> None:
     assert done.code == 0, done.err
     rows = [line.split(",") for line in (only_run() / "metrics.csv").read_text().splitlines()]
     assert [(step, float(v)) for step, name, v in rows if name == "learn/lr"] == [("20", 0.0015), ("40", 0.001)]
+
+
+def test_a_run_that_fails_in_its_closing_evaluation_repeats_it(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint at the end was written before it, so only the evaluation's own rows tell that it is done."""
+    words = ["agent=q_learning", "env=frozenlake", "total_steps=300", "num_threads=1", "checkpoint.every_steps=250"]
+    words += ["eval.every_steps=0", "eval.episodes=2"]
+    assert rlrun("train", *words, "hydra.run.dir=whole").code == 0
+
+    def fails(*args: Any) -> Any:
+        raise RuntimeError("the machine dies")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_best", fails)
+        assert rlrun("train", *words, "hydra.run.dir=run").code == 1
+    done = rlrun("train", "resume=run")
+    assert (done.code, done.err) == (0, "")
+    for name in ("evaluations.jsonl", "episodes.csv"):
+        assert Path("run", name).read_text() == Path("whole", name).read_text()
+    best = [sorted(p.name for p in Path(run, "checkpoints").iterdir()) for run in ("run", "whole")]
+    assert best[0] == best[1]
