@@ -212,7 +212,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "sync=null"], "sync=null: choose an option, sync=NAME, or leave the group out: ~sync"),
         (["train", "agent.double=maybe"], "agent.double: must be true or false, got 'maybe'"),
         (["train", "optimizer.lr=-1"], "optimizer.lr: must be a number above 0"),
-        (["train", "optimizer.eps=-1"], "optimizer: .*epsilon"),
+        (["train", "optimizer.eps=-1"], "optimizer.eps: must be a number, 0 or more, got -1"),
         (["train", "exploration.start=2"], r"exploration.start: .*\[0, 1\]"),
         (["train", "exploration.steps=soon"], "exploration.steps: must be a whole number, got 'soon'"),
         (["train", "sync.every_updates=0"], "sync.every_updates: must be at least 1"),
