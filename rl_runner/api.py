@@ -273,15 +273,15 @@ class LoadedAgent:
         array, space = np.asarray(obs), self.observation_space
         shape = space.shape or ()
         if array.shape != shape and array.shape[1:] != shape:
-            batch = f"({', '.join(map(str, ('N', *shape)))}{'' if shape else ','})"
-            raise UserError(f"obs: must be the shape {shape}, or {batch} for a batch, got {array.shape}")
+            several = f"({', '.join(map(str, ('N', *shape)))}{'' if shape else ','})"
+            raise UserError(f"obs: must be the shape {shape}, or {several} for a batch, got {array.shape}")
         if not np.can_cast(array.dtype, space.dtype or array.dtype, casting="same_kind"):
             raise UserError(f"obs: must be {space.dtype}, got {array.dtype}")
         single = array.shape == shape
-        states = np.ascontiguousarray(array[None] if single else array, dtype=space.dtype)
-        if (outside := state_outside(space, states)) is not None:
+        batch = np.ascontiguousarray(array[None] if single else array, dtype=space.dtype)
+        if (outside := state_outside(space, batch)) is not None:
             raise UserError(f"obs: must be in {space}, got {outside}")
-        return states, single
+        return batch, single
 
 
 def _names(given: str | Sequence[str], key: str = "trust") -> list[str]:

@@ -78,7 +78,11 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         group = key.rpartition(".")[0]
         if group and OmegaConf.select(trained, group) is None:
             raise UserError(f"{key}: this run has no {group}")
-        if key in LEARNING and key not in trained and not (key == "learn_every_episodes" and LEARNING[1] in trained):
+        if (
+            key in LEARNING
+            and key not in trained
+            and not (key == "learn_every_episodes" and "learn_every_steps" in trained)
+        ):
             raise UserError(f"{key}: this run has no such key, so that it would change nothing")
         value = OmegaConf.select(cfg, key)
         if isinstance(value, DictConfig) and key != "logger":  # it holds defaults for the keys that were not named

@@ -98,8 +98,8 @@ def _refuse_unread(verb: Verb, overrides: list[str]) -> None:
     for word in added:
         key, _, value = word.lstrip("+").partition("=")
         first, *below = re.split(r"[./@]", key)
-        unread = first in CLOSED or (first == "replay" and len(below) == 1 and "=" in word)
-        if first not in known or (unread and below and key not in names):
+        read_here = first in CLOSED or (first == "replay" and len(below) == 1)
+        if first not in known or (below and read_here and key not in names):
             raise UserError(hints.unknown_key(verb, key, value, names))
 
 

@@ -24,5 +24,6 @@ def drop_other_keys(cfg: DictConfig, words: Sequence[str]) -> None:
         return
     with open_dict(node):
         for key in [str(key) for key in node]:
-            if not key.startswith("_") and not any(name.startswith(f"{TORSO}.{key}") for name in typed):
+            named = any(f"{name}.".startswith(f"{TORSO}.{key}.") for name in typed)
+            if not key.startswith("_") and not named:
                 del node[key]
