@@ -77,6 +77,11 @@ def _start_or_resume(cfg: Any, directory: Path, words: Sequence[str], chosen: bo
     changes = [word for word in words if word not in began] if chosen else []
     with RunDirectory.resumed(str(found)) as run:
         if not notes.has_checkpoint(run):
+            if began and _about_the_run(began) != _about_the_run(words):
+                raise UserError(
+                    f"hydra.run.dir: {found} holds another run, without a checkpoint to resume from; choose another "
+                    f"directory, or the words of that run: {' '.join(_about_the_run(began))}"
+                )
             notes.clear(run)
             return begin(saved.plain(cfg), run, words)
         named = {_key(word) for word in words}
@@ -146,10 +151,13 @@ def resume(
         job = train_job(config, run, resumed=True)
     job.changes = training.differences(dict(flatten(before)), dict(flatten(job.config)))
     _start_logger(job, resumed=True)
-    _save_config(job, mine=set(job.trust) <= set(mine))
-    provenance.record(run.path, words)
+
+    def record() -> None:
+        _save_config(job, mine=set(job.trust) <= set(mine))
+        provenance.record(run.path, words)
+
     with noted or contextlib.nullcontext(), _kept(job), naming_their_code(lambda: config):
-        return training.train(job, resume=True, prune=prune)
+        return training.train(job, resume=True, prune=prune, accepted=record)
 
 
 def _start_logger(job: TrainJob, resumed: bool) -> None:

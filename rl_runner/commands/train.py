@@ -81,6 +81,7 @@ def train(
     resume: bool = False,
     words: Sequence[str] = (),
     prune: Callable[[int, float], bool] = lambda step, mean: False,
+    accepted: Callable[[], object] = lambda: None,
 ) -> TrainResult:
     """Run a training job to its end; return where it stands then.
 
@@ -89,6 +90,7 @@ def train(
         resume: continue from the newest checkpoint.
         words: what the user changed in the configuration, for TensorBoard's page of hyperparameters.
         prune: told the step and the mean return of each evaluation; True ends the run early.
+        accepted: called once the checkpoint fits and steps remain; writes down what the run is resumed with.
 
     Raises:
         UserError: nothing to resume, or a checkpoint that does not fit.
@@ -105,12 +107,13 @@ def train(
         terminal.block(job.facts)
         resumed = _load(job, terminal, *saved) if saved else None
         saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
-        if resumed:
-            _record_changes(job, terminal)
         if resumed and _is_finished(job):
             done, steps = job.loop.done, job.loop.clock.steps
             terminal.say(finished_line(job.run, steps, None if done else job.plan.total_steps, job.trust))
             return _finished_result(job, resumed)
+        if resumed:
+            _record_changes(job, terminal)
+            accepted()
         files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
         with (
             contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say, job.sender)) as log,

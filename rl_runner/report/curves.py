@@ -100,12 +100,13 @@ def read_table(directory: Path) -> Table:
     table: Table = {}
     try:
         with open(directory / TABLE, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
+            rows = csv.DictReader(file)
+            for row in rows:
                 table.setdefault(row["name"], []).append((int(row["step"]), float(row["value"])))
     except OSError as e:
         raise Unreadable(f"{directory} is no run: it holds no readable {TABLE} ({e.strerror})") from e
     except (KeyError, TypeError, ValueError) as e:
-        raise Unreadable(f"{directory}/{TABLE} has a line that is not step,name,value") from e
+        raise Unreadable(f"{directory}/{TABLE} has a line that is not step,name,value: line {rows.line_num}") from e
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from pathlib import Path
 
 
 def cut_rows(file: Path, header: bytes, row: bytes, size: int, step: int, say: Callable[[str], object]) -> None:
-    r"""Cut a file to the size that a checkpoint knows, and to whole rows. Report what is missing.
+    r"""Cut a file to the size that a checkpoint knows, and there to its last whole row. Report what is missing.
+
+    A line that is no row, as after a disk's failure or an edit, stays where rows follow it.
 
     Args:
         file: its first line is the header, each later line one row, whose first number is its step.
@@ -17,7 +20,7 @@ def cut_rows(file: Path, header: bytes, row: bytes, size: int, step: int, say: C
         row: a regular expression for one row, with its line end, such as `rb"\d+,[^\n]*\n"`.
         size: bytes of the file when the checkpoint was written.
         step: of that checkpoint.
-        say: told of a file that is missing or shorter than `size`.
+        say: told of a file that is missing or shorter than `size`, and of lines that are no rows.
 
     Raises:
         OSError: the file cannot be read or cut.
@@ -25,11 +28,15 @@ def cut_rows(file: Path, header: bytes, row: bytes, size: int, step: int, say: C
     if not file.is_file():
         say(f"{file} is missing: it starts again, without the rows up to step {step:,}")
         return
-    rows = file.read_bytes()[:size]
-    whole = re.match(rb"(?:%b(?:%b)*+)?" % (re.escape(header), row), rows)
-    assert whole is not None  # it also matches nothing
-    os.truncate(file, whole.end())
-    if whole.end() < size:
-        last = re.search(rb"\d+", whole[0][len(header) :].rpartition(b"\n")[0].rpartition(b"\n")[2])
-        kept = f"its last row is of step {int(last[0]):,}" if last else "it holds no row"
-        say(f"{file} is shorter than at the checkpoint: {kept}, what followed up to step {step:,} is missing")
+    lines = io.BytesIO(file.read_bytes()[:size]).readlines()  # ended by "\n" alone
+    is_row = [bool(re.fullmatch(row, line)) for line in lines]
+    is_row[:1] = [lines[0] == header] if lines and header else is_row[:1]
+    whole = max((number for number, good in enumerate(is_row, 1) if good), default=0)  # lines up to the last row
+    kept = sum(map(len, lines[:whole]))
+    os.truncate(file, kept)
+    if bad := [number for number, good in enumerate(is_row[:whole], 1) if not good]:
+        say(f"{file}: lines that are no rows: {len(bad)}, the first is line {bad[0]}")
+    if kept < size:
+        last = re.search(rb"\d+", lines[whole - 1]) if whole > bool(header) else None
+        reached = f"its last row is of step {int(last[0]):,}" if last else "it holds no row"
+        say(f"{file} is shorter than at the checkpoint: {reached}, what followed up to step {step:,} is missing")

@@ -1,6 +1,7 @@
 """resume=auto: the same command starts a run, or resumes it."""
 
 import os
+import shutil
 from pathlib import Path
 
 from rl_runner.build import runs
@@ -40,6 +41,39 @@ def test_a_run_without_a_checkpoint_begins_again_in_its_directory(workdir: Path)
         checkpoint.rename(f"{checkpoint.name}_away")
     assert rlrun(*command).code == 0
     assert curves(Path("mine")) == whole
+
+
+def test_another_run_without_a_checkpoint_is_not_overwritten(workdir: Path) -> None:
+    command = ["train", *set_trap(workdir, "nothing"), "resume=auto", "hydra.run.dir=mine"]
+    assert rlrun(*command, "seed=1").code == 0
+    shutil.rmtree("mine/checkpoints")
+    before = contents(Path("mine"))
+    for words in ([], ["seed=2"]):
+        done = rlrun(*command, *words)
+        assert done.code == 2
+        assert done.err.startswith("rlrun: hydra.run.dir: mine holds another run, without a checkpoint to resume from;")
+        assert " seed=1" in done.err
+    assert contents(Path("mine")) == before
+
+
+def test_a_resume_that_is_refused_or_has_nothing_to_do_changes_nothing(workdir: Path) -> None:
+    command = ["train", *set_trap(workdir, "nothing"), "hydra.run.dir=mine"]
+    assert rlrun(*command).code == 0
+    before = contents(Path("mine"))
+    assert "is finished" in rlrun("train", "resume=mine", "batch_size=8").out
+    assert contents(Path("mine")) == before
+    for checkpoint in Path("mine/checkpoints").glob("step_*"):
+        (checkpoint / "agent.npz").write_bytes(b"damaged")
+    damaged = rlrun("train", "resume=mine", "total_steps=50")
+    assert damaged.code == 2
+    assert "holds no whole checkpoint" in damaged.err
+    assert contents(Path("mine")) == before
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Return the files of a run that a resume writes first; its log tells what happened and may grow."""
+    names = ("config.yaml", "provenance.json", "changes.csv", "metrics.csv", "episodes.csv")
+    return {name: (run / name).read_bytes() for name in names if (run / name).exists()}
 
 
 def test_in_a_chosen_directory_words_may_change_what_a_resume_may(workdir: Path) -> None:
