@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from rl_runner import streams
 from rl_runner.launch import launchers
+from rl_runner.run.files import remove_unused
 from rl_runner.run.notes import Failure
 from rl_runner.types import UserError
 
@@ -72,8 +73,7 @@ class Task:
             return launchers.NO_VALUE
         except SystemExit:
             if not in_sweep():
-                with contextlib.suppress(OSError):
-                    os.removedirs(shortest(Path(HydraConfig.get().runtime.output_dir)))  # Hydra has made it
+                remove_unused(shortest(Path(HydraConfig.get().runtime.output_dir)))  # Hydra has made it
             raise
 
     def _elsewhere(self, cfg: Any) -> float | None:

@@ -37,14 +37,16 @@ def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:
         return
     console = make_console()
     _show(console, directory, rows)
-    _write(directory / "results.csv", rows)
-    said = f"written to {directory}/results.csv"
-    if any(row.evaluations for row in rows):
-        try:
+    try:
+        _write(directory / "results.csv", rows)
+        said = f"written to {directory}/results.csv"
+        if any(row.evaluations for row in rows):
             draw(directory / "results.png", rows, f"{directory.name}: {_common(rows)}")
             said += " and results.png"
-        except ImportError:
-            said += "; for a picture too: pip install 'rlrun[plot]'"
+    except ImportError:
+        said += "; for a picture too: pip install 'rlrun[plot]'"
+    except OSError as e:
+        said = f"{e.filename or directory} cannot be written: {e.strerror}"
     console.print(said, markup=False)
 
 

@@ -8,11 +8,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rl_runner.run.files import BIN, LOCK
+from rl_runner.run.files import BIN, LOCK, OUTPUTS
 from rl_runner.run.lock import BUSY, flock
 from rl_runner.types import UserError
-
-OUTPUTS = "outputs"  # the directory that a bin is in, for the runs below it
 
 
 def move(runs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:

@@ -6,18 +6,15 @@ tensorboard/  checkpoints/  eval/  videos/
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any, Self
 
 from rl_runner.run.checkpoint import MANIFEST, SNAPSHOTS, Checkpoints, Damaged, about, load
-from rl_runner.run.files import BIN, CHECKPOINTS, LOCK
+from rl_runner.run.files import BIN, CHECKPOINTS, LOCK, OUTPUTS, remove_unused
 from rl_runner.run.lock import BUSY, flock
 from rl_runner.run.weights import load_agent_state
 from rl_runner.types import Agent, State, UserError
 
-OUTPUTS = Path("outputs")
 NAMES = 1_000  # directories that are tried for a new run: name, name_2, ..., name_1000
 
 
@@ -197,8 +194,7 @@ class RunDirectory:
         if self._lock:
             self.release()
             (self.path / LOCK).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # removes what is empty, upwards
-            os.removedirs(self.path)
+        remove_unused(self.path)
 
     def _try_lock(self, new: bool = False) -> bool:
         """Lock the directory for as long as this process lives; False: another process has it.
@@ -224,7 +220,7 @@ class RunDirectory:
 
 
 def _latest() -> Path:
-    runs = sorted((p for p in OUTPUTS.glob("**/config.yaml") if BIN not in p.parts), key=_modified)
+    runs = sorted((p for p in Path(OUTPUTS).glob("**/config.yaml") if BIN not in p.parts), key=_modified)
     if not runs:
         raise UserError(f"latest: no runs under {OUTPUTS}/ in this directory yet")
     return runs[-1].parent

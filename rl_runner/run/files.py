@@ -1,5 +1,9 @@
 """The names of the files in a run's directory. Whoever writes or reads one imports its name from here."""
 
+import contextlib
+from pathlib import Path
+
+OUTPUTS = "outputs"  # the directory for runs, in the current one
 CONFIG = "config.yaml"
 LOG = "train.log"
 TABLE = "metrics.csv"
@@ -12,3 +16,18 @@ EVALUATIONS = "evaluations.jsonl"
 PROVENANCE = "provenance.json"
 LOCK = ".lock"
 BIN = ".bin"  # a directory of runs that were removed; whoever looks for runs passes it over
+
+
+def remove_unused(directory: Path) -> None:
+    """Remove a directory that was made for nothing if it is empty, and the empty ones above it up to `outputs`.
+
+    Above a directory that the user chose, nothing is removed: an empty one may have been there before.
+
+    Args:
+        directory: relative to the current directory if it lies below it.
+    """
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+        for above in directory.parents:
+            if above.parts[:1] == (OUTPUTS,):
+                above.rmdir()

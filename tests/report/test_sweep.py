@@ -330,3 +330,12 @@ def test_a_note_is_plain(tmp_path: Path) -> None:
     job = a_job(tmp_path, "network=mlp seed=0", {100: 1.0})
     assert json.loads((job / "job.json").read_text()) == {"overrides": ["network=mlp", "seed=0"], "state": "finished"}
     assert {path.name for path in job.iterdir()} == {"job.json", "metrics.csv"}
+
+
+def test_a_table_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a_job(tmp_path / "0", "env=cartpole seed=0", {100: 1.0})
+    (tmp_path / "results.csv").mkdir()
+    sweep.report(tmp_path)
+    out = capsys.readouterr().out
+    assert "1 of 1 runs finished" in out
+    assert "results.csv cannot be written: Is a directory" in " ".join(out.split())

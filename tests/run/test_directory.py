@@ -120,7 +120,7 @@ def test_a_run_that_is_deleted_while_the_newest_is_looked_for(trained: Path, mon
         def glob(self, _: str) -> list[Path]:
             return [Path("outputs/deleted/config.yaml"), trained / "config.yaml"]
 
-    monkeypatch.setattr(runs, "OUTPUTS", Listed())
+    monkeypatch.setattr(runs, "Path", lambda name: Listed() if name == runs.OUTPUTS else Path(name))
     assert RunDirectory.find("latest", "best")[0].path == trained
 
 
