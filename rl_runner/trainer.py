@@ -15,6 +15,7 @@ from rl_runner.run.plan import Plan
 from rl_runner.run.progress import Progress
 from rl_runner.run.records import EpisodeRecords
 from rl_runner.run.saver import Saver
+from rl_runner.run.terminal import counted
 from rl_runner.types import Clock, Loop, State
 
 
@@ -144,7 +145,7 @@ class Trainer:
         is_best = self.best.offer(step, summary, lambda: self.saver.best(self.loop.clock, self.loop.agent, whole))
         self.log.write(step, evaluation_scalars(summary))  # last: a run with this row at its end counts as finished
         self.terminal.say(
-            f"step {step:,}: evaluation over {summary['episodes']} episodes: return {result['mean']:.2f}, "
+            f"step {step:,}: evaluation over {counted(summary['episodes'], 'episode')}: return {result['mean']:.2f}, "
             f"std {result['std']:.2f}{' (best so far)' if is_best else ''}"
         )
         left = step < self.plan.total_steps and not (self.solved or self.loop.done)

@@ -117,9 +117,9 @@ def number_of_actions(envs: EpisodicVectorEnv) -> int:
     """
     space = envs.action_space
     if not isinstance(space, gym.spaces.Discrete):
-        raise UserError(
-            f"env: {envs.backend.name} has actions {space}; this agent needs a finite number of them (Discrete)"
-        )
+        others = "; agent=ppo, agent=sac and others take these" if isinstance(space, gym.spaces.Box) else ""
+        needed = "this agent needs a finite number of them (Discrete)"
+        raise UserError(f"env: {envs.backend.name} has actions {space}; {needed}{others}")
     return int(space.n)
 
 

@@ -49,12 +49,15 @@ def failure(verb: Verb, args: list[str], e: Exception) -> Failure:
 
 
 def _set_by(args: list[str], line: str) -> str:
-    """Return which experiment set the key that a line is about, if the user did not type it."""
+    """Return what the user chose that set the key that a line is about, if the user did not type the key itself."""
     key, words = line.partition(":")[0], dict(word.lstrip("+").partition("=")[::2] for word in args)
-    experiment = words.get("experiment", "")
-    if key in words or not any(had.name == key for had in keys.of_option("experiment", experiment)):
+    if key in words:
         return ""
-    return f"; experiment={experiment} sets it"
+    chosen = [(group, words[group]) for group in ("experiment", "tuned") if group in words]
+    setting = [
+        f"{group}={name}" for group, name in chosen if any(had.name == key for had in keys.of_option(group, name))
+    ]
+    return f"; {setting[0]} sets it" if setting else ""
 
 
 def explain(verb: Verb, args: list[str], e: Exception) -> str:

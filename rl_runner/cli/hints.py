@@ -213,7 +213,7 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
     lower = option.lower().replace("-", "_")
     if group.partition("/")[0] == "env":
         whole = f"{group}/{option}".removeprefix("env/")
-        if meant := _environment(whole):
+        if meant := _environment(whole) or _registered(whole):
             return f"env: there is no {whole!r}; did you mean {meant}?"
     if group.partition("/")[0] == "tuned":
         whole, files = f"{group}/{option}".removeprefix("tuned/"), catalogue.options("tuned").split()
@@ -286,6 +286,15 @@ def _environment(word: str) -> str | None:
         if ids and ids[0].rpartition("-v")[0] == parts["name"] and not parts["namespace"]:
             return f"env={option}"
     return f"env=gym env.id={word}"
+
+
+def _registered(name: str) -> str | None:
+    """Return how an environment of Gymnasium is chosen, named without its version and in any case, such as taxi."""
+    from gymnasium import registry
+
+    same = [spec for spec in registry.values() if not spec.namespace and spec.name.lower() == name.lower()]
+    newest = max(same, key=lambda spec: spec.version or 0, default=None)
+    return f"env=gym env.id={newest.id}" if newest else None
 
 
 def _in_torch(name: str) -> str | None:

@@ -14,7 +14,7 @@ from rich.text import Text
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.run.directory import RunDirectory
-from rl_runner.run.terminal import make_console
+from rl_runner.run.terminal import counted, make_console
 from rl_runner.screen.playback import playback
 from rl_runner.screen.video import VideoFile
 from rl_runner.types import Agent, Episode, Evaluate, State, UserError
@@ -122,7 +122,7 @@ def _show(job: EvalJob, result: State) -> None:
     console = make_console()
     protocol = ", ".join(f"{k} {v}" for k, v in job.protocol.items())
     console.print(f"{job.envs.backend.name}, {job.checkpoint} (step {result['step']:,})", markup=False)
-    console.print(f"{result['episodes']} episodes, seed {job.seed}, raw rewards; {protocol}", markup=False)
+    console.print(f"{counted(result['episodes'], 'episode')}, seed {job.seed}, raw rewards; {protocol}", markup=False)
     table = Table()
     table.add_column("")
     for column in COLUMNS:

@@ -83,7 +83,7 @@ class Exact:
             f"exact value of the greedy policy at the start: {now['exact/value']:.6f}, "
             f"of {now['exact/value_optimal']:.6f} at best (discounted by {self.gamma} a step)",
             f"exact mean return of an episode{limit}: {now['exact/return']:.4f}; "
-            f"largest error of a value: {now['exact/q_error']:.2g}",
+            f"largest error of an action value: {now['exact/q_error']:.2g}",
         ]
 
     def _grids(self) -> list[str]:

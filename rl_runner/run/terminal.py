@@ -24,6 +24,7 @@ from rl_runner.types import Clock
 RECENT = 10  # episodes: the window of the return that is shown; enough to smooth it, few enough to tell the present
 REDRAWS = 4  # per second
 RATE_WINDOW = 60  # redraws, over which steps per second are measured
+EXPLORED = {"epsilon": "ε", "temperature": "temperature"}  # what is shown of the exploration, and its sign
 LEAST_BAR = 10  # characters; without room for them there is no bar
 
 
@@ -42,6 +43,11 @@ def make_console(width: int | None = None, soft_wrap: bool = True) -> Console:
         soft_wrap: lines that are too long are left to the terminal, in one piece.
     """
     return _Console(soft_wrap=soft_wrap, highlight=False, emoji=False, width=width)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words, such as "1 episode" or "1,000 episodes"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def recent_return(returns: Sequence[float]) -> str:
@@ -113,7 +119,7 @@ class Terminal:
         """Note the scalars that were written, and show them where there is no terminal."""
         self._loss = scalars.get("learn/loss")
         line = "  ".join(
-            _status(self._returns, scalars.get("explore/epsilon"), scalars.get("time/steps_per_s"), self._loss)
+            _status(self._returns, _named("explore/", scalars), scalars.get("time/steps_per_s"), self._loss)
         )
         line = f"step {clock.steps:,}/{self._total:,}  {line}"
         if not self._live:
@@ -147,8 +153,8 @@ class Terminal:
         parts = [f"{steps:,}/{self._total:,} steps", f"{duration(left)} left", f"{share:.0%}"]
         counts = _fitted(parts, width)
         doing = self._speed.doing if self._speed else "starting"
-        epsilon = self._exploration(steps).get("epsilon")
-        status = _fitted([*([doing] if doing else []), *_status(self._returns, epsilon, rate, self._loss)], width)
+        explored = self._exploration(steps)
+        status = _fitted([*([doing] if doing else []), *_status(self._returns, explored, rate, self._loss)], width)
         table = Table.grid()
         room = width - len(counts) - 2
         bar = ProgressBar(total=self._total, completed=steps, width=room)
@@ -213,15 +219,20 @@ class _Speed:
 
 
 def _status(
-    returns: Sequence[float], epsilon: float | None, steps_per_s: float | None, loss: float | None
+    returns: Sequence[float], explored: Mapping[str, float], steps_per_s: float | None, loss: float | None
 ) -> list[str]:
     """Return the few numbers that say how a run is doing, as far as they are known; the most important one first."""
     return [
         *([recent_return(returns)] if returns else []),
-        *([] if epsilon is None else [f"ε {epsilon:.3f}"]),
+        *(f"{sign} {explored[name]:.3f}" for name, sign in EXPLORED.items() if name in explored),
         *([] if steps_per_s is None else [f"{steps_per_s:,.0f} steps/s"]),
         *([] if loss is None else [f"loss {loss:.4f}"]),
     ]
+
+
+def _named(prefix: str, scalars: Mapping[str, float]) -> dict[str, float]:
+    """Return the scalars of a group by their names in it."""
+    return {name.removeprefix(prefix): value for name, value in scalars.items() if name.startswith(prefix)}
 
 
 def _fitted(parts: Sequence[str], width: int) -> str:

@@ -125,7 +125,7 @@ def test_the_report_draws_the_grid_and_says_what_the_policy_is_worth():
     assert grid == "→ 0.50   → 0.25   → 2.00     ·"
     # three, two or one steps: -1.75, -1.5, -1; the largest error is 2 + 1
     text = " ".join(words)
-    for number in ("-1.416667, of -1.416667", "by 0.5 a step", "within 100 steps: -2.0000", "a value: 3"):
+    for number in ("-1.416667, of -1.416667", "by 0.5 a step", "within 100 steps: -2.0000", "an action value: 3"):
         assert number in text
 
 

@@ -43,6 +43,12 @@ def test_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert err == ""
 
 
+def test_a_temperature_is_shown_as_epsilon_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal(2000, tmp_path / "log") as terminal:
+        terminal.update(Clock(steps=1000), {"explore/temperature": 0.25, "explore/weights": 2.0})
+    assert capsys.readouterr().out == "step 1,000/2,000  temperature 0.250\n"
+
+
 def test_every_line_is_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):  # a resumed run appends
         show(tmp_path / "log")
