@@ -67,18 +67,28 @@ def named_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> State:
 
 
 def load_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: State) -> None:
-    """Restore what `named_state` returned. Older checkpoints have numbers, which are taken as they are."""
+    """Restore what `named_state` returned. Older checkpoints have numbers, which are taken as they are.
+
+    Raises:
+        ValueError: it is of other parameters. They may be in other groups: each takes the settings of its first one.
+    """
     numbers = {name: i for i, name in enumerate(_names(optimizer, module))}
 
     def number(key: str | int) -> int:
         return numbers[key] if isinstance(key, str) else key
 
+    saved = {number(key): group for group in state["param_groups"] for key in group["params"]}
+    if saved.keys() != set(range(len(numbers))):
+        raise ValueError("the optimizer's state is of other parameters")
+    groups, first = [], 0
+    for group in optimizer.param_groups:
+        following = first + len(group["params"])
+        groups.append({**saved[first], "params": list(range(first, following))})
+        first = following
     optimizer.load_state_dict(
         {
             "state": {number(key): of_parameter for key, of_parameter in state["state"].items()},
-            "param_groups": [
-                {**group, "params": [number(key) for key in group["params"]]} for group in state["param_groups"]
-            ],
+            "param_groups": groups,
         }
     )
 

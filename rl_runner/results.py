@@ -16,11 +16,11 @@ class EvalResult:
     Attributes:
         step: of training, at which the agent was saved or evaluated.
         mean: of the returns, like the others.
-        std: standard deviation.
+        std: standard deviation; 0 for one episode.
         median: median.
         min: lowest.
         max: highest.
-        ci95: 95 % confidence interval of the mean, by Student's t.
+        ci95: 95 % confidence interval of the mean, by Student's t; without width for one episode.
         returns: of each episode.
         lengths: of each episode, in steps.
         seeds: of each episode.

@@ -65,6 +65,9 @@ class SoftLearner:
         self.average = Average(network, ema_decay)
         lr = {} if actor_lr is None else {"lr": actor_lr}
         self.optimizer = optimizer([{"params": self._critic}, {"params": self._actor + self._temperature, **lr}])
+        if self._temperature and self.optimizer.defaults.get("weight_decay"):  # it would pull the temperature to 1
+            alone = {"params": self._temperature, "weight_decay": 0.0, **lr}
+            self.optimizer = optimizer([{"params": self._critic}, {"params": self._actor, **lr}, alone])
         self._ratios = ratios(self.optimizer)  # of learning rates to the critics'
         self.lr_schedule = lr_schedule
 

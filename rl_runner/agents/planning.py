@@ -106,8 +106,8 @@ class PolicyIteration:
     def act(
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[IntArray, Carry | None]:
-        """Return actions (N,) for states (N,)."""
-        return choose(self.q_values(torch.from_numpy(obs)), Greedy(), mode, action_mask, carry)
+        """Return actions (N,) for states (N,), by the policy."""
+        return choose(self.preferences(torch.from_numpy(obs)), Greedy(), mode, action_mask, carry)
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return nothing: a plan needs no exploration."""
@@ -116,6 +116,14 @@ class PolicyIteration:
     def q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of states (N,)."""
         return self.table[obs.cpu() - self.first_state]
+
+    def preferences(self, obs: Tensor) -> Tensor:
+        """Return the same, with the policy's actions above all others. Equally good ones may not lead to the goal.
+
+        Without discount, for example, a step into the wall is worth as much as one towards the goal.
+        """
+        values, chosen = self.q_values(obs), torch.from_numpy(self._pi)[obs.cpu() - self.first_state] == 1.0
+        return torch.where(chosen, 2.0 * self.table.abs().max() + 1.0, values)
 
     def state_dict(self) -> State:
         """Return table and policy."""

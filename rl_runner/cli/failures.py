@@ -77,6 +77,10 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
     if isinstance(e, OverrideParseException):
         return _unreadable(e.override, text)
     if several := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
+        if re.fullmatch(r"\d{1,3}(,\d{3})+", several[2]):
+            return (
+                f"{several[1]}: {several[2]} is a list of values; the number is written {several[2].replace(',', '_')}"
+            )
         return f"{several[1]}: one run for each of {several[2]} needs -m; a list is written [{several[2]}]"
     if nowhere := re.search(r"Interpolation key '([^']+)' not found", text):
         without = f"~{nowhere[1]}" in (word.partition("=")[0] for word in args)

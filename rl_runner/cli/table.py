@@ -117,7 +117,7 @@ VERBS = {
         Verb(
             name="play",
             summary="watch an agent, in a window or as a video",
-            usage="RUN [key=value ...]   RUN: a run's directory, a checkpoint's, or latest",
+            usage="RUN [key=value ...]   RUN: a run's directory, a checkpoint's, or latest; env=NAME: a random agent",
             work=_play,
             groups=("env",),
             argument="checkpoint",

@@ -75,7 +75,7 @@ def split(verb: Verb, args: list[str]) -> tuple[list[str], list[str]]:
             continue
         name, equals, value = arg.partition("=")
         if name not in known:
-            raise WrongLine(hints.unknown_option(verb, arg, rest, list(known)))
+            raise WrongLine(hints.unknown_option(verb, arg, rest, [*known, "--help", "--version"]))
         options.append(name)
         if choices := known[name]:
             value = value if equals else rest.pop(0) if rest else ""

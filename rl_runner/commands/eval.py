@@ -112,7 +112,9 @@ def show_all(labels: Sequence[str], scores: Sequence[Score]) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for label, (_, result) in zip(labels, scores, strict=True):
-        table.add_row(Text(label), f"{result['step']:,}", *_cells(result["return"]), str(result["episodes"]))
+        table.add_row(
+            Text(label), f"{result['step']:,}", *_cells(result["return"], result["episodes"]), str(result["episodes"])
+        )
     # Wide enough that no number is cut short.
     print()
     make_console(width=1000).print(table)
@@ -123,12 +125,13 @@ def _show(job: EvalJob, result: State) -> None:
     protocol = ", ".join(f"{k} {v}" for k, v in job.protocol.items())
     console.print(f"{job.envs.backend.name}, {job.checkpoint} (step {result['step']:,})", markup=False)
     console.print(f"{counted(result['episodes'], 'episode')}, seed {job.seed}, raw rewards; {protocol}", markup=False)
-    table = Table()
-    table.add_column("")
-    for column in COLUMNS:
-        table.add_column(column, justify="right")
-    for row in ("return", "length"):
-        table.add_row(row, *_cells(result[row]))
+    table = Table("", "return", "length")  # narrow enough for every terminal
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cells in zip(
+        COLUMNS, *(_cells(result[name], result["episodes"]) for name in ("return", "length")), strict=True
+    ):
+        table.add_row(*cells)
     console.print(table)
     for note in job.envs.backend.notes:
         console.print(f"{job.envs.backend.name}: {note}", markup=False)
@@ -140,10 +143,11 @@ def _show(job: EvalJob, result: State) -> None:
         )
 
 
-def _cells(s: dict[str, Any]) -> list[str]:
+def _cells(s: dict[str, Any], episodes: int) -> list[str]:
+    """Return the statistics in the order of COLUMNS. One episode says nothing of the spread."""
     low, high = s["ci95"]
-    rest = [f"{s[name]:.2f}" for name in ("std", "median", "min", "max")]
-    return [f"{s['mean']:.2f}", f"{low:.2f} to {high:.2f}", *rest]
+    spread = [f"{low:.2f} to {high:.2f}", f"{s['std']:.2f}"] if episodes > 1 else ["-", "-"]
+    return [f"{s['mean']:.2f}", *spread, *(f"{s[name]:.2f}" for name in ("median", "min", "max"))]
 
 
 def _write_video(job: EvalJob, viewer: Backend, i: int, episode: Episode) -> None:

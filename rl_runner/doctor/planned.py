@@ -65,8 +65,10 @@ class Plan:
         """Gradient updates of the whole run from a replay memory; None: there is none, or nobody can know."""
         starts, every = self.number("learning_starts"), self.number("learn_every_steps")
         num_envs = self.number("env.num_envs")
-        if starts is None or not every or self.number("learn_every_episodes"):
+        if starts is None:
             return None
+        if not every or self.number("learn_every_episodes"):
+            return 0 if starts >= self.number("total_steps") else None
         last = self.vector_steps * num_envs
         first = max(-(-starts // num_envs), 1) + bool(self.get("overlap"))  # overlapped learning lags a step behind
         crossings = last // every - (first - 1) * num_envs // every
@@ -90,7 +92,7 @@ def no_updates(plan: Plan) -> Iterator[Finding]:
     if plan.updates != 0:
         return
     total = int(plan.number("total_steps"))
-    key = "learn_every_steps" if plan.number("learn_every_steps") > total else "learning_starts"
+    key = "learn_every_steps" if (plan.number("learn_every_steps") or 0) > total else "learning_starts"
     why = f"leaves no update within total_steps={total:,}: nothing would be learned"
     yield Finding(key, plan.get(key), why, f"{key} must be smaller, or total_steps larger", refused=not plan.resumed)
 

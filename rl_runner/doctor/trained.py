@@ -174,6 +174,9 @@ def overestimation(run: Trained) -> Iterator[Finding]:
     """Action values are larger than the returns that follow."""
     if run.played is None or len(run.played.values) < STATES or run.group("agent").get("munchausen"):
         return
+    updates = run.last("learn/updates")
+    if updates and updates[1] == 0:  # its values are those of random weights
+        return
     value, back = float(run.played.values.mean()), run.played.returns
     size = max(float(np.abs(back).mean()), float(back.std()))
     if value - back.mean() > OVER * size and size > 0:

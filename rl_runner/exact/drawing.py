@@ -34,15 +34,20 @@ def _arrow(down: float, right: float) -> str:
     return "→" if right > 0 else "←"
 
 
-def draw(mdp: MDP, q: Floats) -> list[str]:
-    """Return one line of text per row of the grid: each cell's greedy action and its value, from values (S, A).
+def draw(mdp: MDP, q: Floats, policy: Floats | None = None) -> list[str]:
+    """Return one line of text per row of the grid: the action taken in each cell, and the cell's value.
 
     Cells where no action is chosen (terminal cells, walls) are dots. Without a grid there are no lines.
+
+    Args:
+        mdp: has the grid.
+        q: action values (S, A).
+        policy: probabilities (S, A), of which the largest is drawn; None: the greedy policy.
     """
     symbols = arrows(mdp)
     if symbols is None:
         return []
-    chosen = greedy(q).argmax(axis=1)
+    chosen = (greedy(q) if policy is None else policy).argmax(axis=1)
     if mdp.acts_as is not None:
         chosen = mdp.acts_as[np.arange(len(chosen)), chosen]
     return _rows(mdp, [f"{symbols[a]} " for a in chosen], q.max(axis=1))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from rl_runner.exact.drawing import draw, draw_values
 from rl_runner.exact.mdp import (
@@ -62,7 +65,7 @@ class Exact:
             `exact/return`: mean undiscounted return of the greedy policy within the time limit.
         """
         q = self._values()
-        policy = greedy(q)
+        policy = self._policy(q)
         error = (q - self._optimal)[self._seen]  # (states, A)
         excess = (q.max(axis=1) - self._optimal.max(axis=1))[self._seen]  # (states,)
         return {
@@ -87,15 +90,25 @@ class Exact:
         ]
 
     def _grids(self) -> list[str]:
+        q = self._values()
         random = policy_values(self.mdp, uniform(self.mdp), self.gamma)
         return [
             "values of the random policy",
             *draw_values(self.mdp, random),
             "values and greedy actions of the agent",
-            *draw(self.mdp, self._values()),
+            *draw(self.mdp, q, self._policy(q)),
         ]
 
-    def _values(self) -> Floats:
-        """Return the agent's Q (S, A), where a forbidden action counts as the allowed one that it acts as."""
-        q: Floats = self.agent.q_values(self._states).double().cpu().numpy()
+    def _policy(self, q: Floats) -> Floats:
+        """Return the policy (S, A) by which an agent with values q acts in evaluation: one of its own, or greedy."""
+        own = getattr(self.agent, "preferences", None)
+        return greedy(q if own is None else self._values(own))
+
+    def _values(self, function: Callable[[Tensor], Tensor] | None = None) -> Floats:
+        """Return the agent's Q (S, A), where a forbidden action counts as the allowed one that it acts as.
+
+        Args:
+            function: of observations, with values that order the actions; None: `q_values`.
+        """
+        q: Floats = (function or self.agent.q_values)(self._states).double().cpu().numpy()
         return q if self.mdp.acts_as is None else np.take_along_axis(q, self.mdp.acts_as, axis=1)

@@ -297,7 +297,8 @@ def _overall(blocks: Sequence[Block], first: str, notes: list[str], resamples: i
     scale = reference.human_scores()
     unknown = [block.environment for block in blocks if block.environment not in scale]
     if unknown:
-        notes.append(f"nothing is averaged over environments: {', '.join(unknown)} has no human-normalised score")
+        have = "has" if len(unknown) == 1 else "have"
+        notes.append(f"nothing is averaged over environments: {', '.join(unknown)} {have} no human-normalised score")
         return None
     by_label: dict[str, list[Array]] = {}
     for block in blocks:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar, text
@@ -23,6 +24,7 @@ from rl_runner.types import Episode, State, UserError
 
 MAX_EPISODES = 100  # that TensorBoard gets between two log lines
 HEADER = "step,name,value\n"
+WAITING = "waiting"  # episodes (step, return, length) that TensorBoard gets with the next scalars
 ROW = rb"\d+,.*,[^,\n]+\n"  # a regular expression
 
 
@@ -37,7 +39,7 @@ class MetricsLog:
 
     Args:
         run: the run's directory.
-        sizes: file sizes as `state_dict` returned them, of the checkpoint that the run resumes from; None: a new run.
+        sizes: what `state_dict` returned, of the checkpoint that the run resumes from; None: a new run.
         step: the step that it resumes from.
         say: told what a user must know.
         sender: sends the scalars to a service too.
@@ -49,7 +51,7 @@ class MetricsLog:
     def __init__(
         self,
         run: Path,
-        sizes: Mapping[str, int] | None = None,
+        sizes: Mapping[str, Any] | None = None,
         step: int = 0,
         say: Callable[[str], object] = print,
         sender: Sender | None = None,
@@ -64,7 +66,8 @@ class MetricsLog:
         if self._table.size == 0:
             self._table.append(HEADER.encode())
         self._curves = _EventFile(run / CURVES, say)
-        self._episodes: list[tuple[int, float, int]] = []  # (step, return, length), of those not written yet
+        waiting = () if sizes is None else sizes.get(WAITING, ())  # an older checkpoint has none
+        self._episodes = [(int(at), float(total), int(length)) for at, total, length in waiting]  # not written yet
         if sizes is not None:
             self._curves.purge(step + 1)
 
@@ -100,11 +103,11 @@ class MetricsLog:
         self._curves.add(*(Event(summary=summary) for summary in hparams(simple, {metric: None})))
 
     def state_dict(self) -> State:
-        """Return each file's size, with what could not be written yet."""
-        self._write_episodes()
+        """Return each file's size, with what could not be written yet, and the episodes since the last scalars."""
         sizes = {_name(self._run, file): file.stat().st_size for file in _files(self._run)}
         written = {_name(self._run, file.path): file.size for file in (self._table, self._curves.file)}
-        return sizes | written
+        waiting = {WAITING: np.array(self._episodes, dtype=np.float64)} if self._episodes else {}
+        return sizes | written | waiting
 
     def close(self) -> None:
         """Write what was noted, and close the files."""
@@ -146,7 +149,7 @@ def _name(run: Path, file: Path) -> str:
 # Going back to a checkpoint.
 
 
-def _cut_back(run: Path, sizes: Mapping[str, int], step: int, say: Callable[[str], object]) -> None:
+def _cut_back(run: Path, sizes: Mapping[str, Any], step: int, say: Callable[[str], object]) -> None:
     """Bring the files back to the sizes that a checkpoint knows; say what is missing."""
     for file in _files(run):
         if _name(run, file) not in sizes:

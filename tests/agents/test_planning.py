@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rl_runner.agents.planning import PolicyIteration, ValueIteration
 from rl_runner.envs.gridworld import GridWorld
 from rl_runner.exact.mdp import MDP
+from rl_runner.exact.measure import Exact
 from rl_runner.types import Evaluate, UserError
 from tests.tables import best_values, random_table
 
@@ -55,6 +56,27 @@ def test_sweeps_of_value_iteration_by_hand():
     assert not agent.converged
     assert agent.learn()["bellman_error"].item() == 0
     assert agent.converged
+
+
+@pytest.mark.parametrize("name", ["4x4", "8x8"])
+def test_policy_iteration_acts_by_its_policy_where_actions_are_worth_the_same(name):
+    """Without slips and discount every action of a safe cell is worth 1; the first of them goes into a wall."""
+    env = gym.make("FrozenLake-v1", map_name=name, is_slippery=False).unwrapped
+    mdp = MDP.from_table(env.P, env.initial_state_distrib, None, env.desc.shape)
+    agent = PolicyIteration(mdp, gamma=1.0)
+    plan(agent)
+    state, rewards = 0, []
+    for _ in range(100):
+        (action,), _ = agent.act(np.array([state]), None, Evaluate(np.random.default_rng(0)))
+        ((_, state, reward, ended),) = env.P[state][int(action)]
+        rewards.append(reward)
+        if ended:
+            break
+    assert sum(rewards) == 1.0
+    assert agent.q_values(torch.arange(mdp.reward.shape[0])).equal(agent.table)
+    measured = Exact(mdp, agent, gamma=1.0)
+    assert measured()["exact/value"] == 1.0
+    assert measured.report()[-3 - env.desc.shape[0] + 1].startswith(("↓", "→"))
 
 
 def test_sweeps_of_policy_iteration_by_hand():

@@ -221,3 +221,22 @@ def test_the_gradients_of_critics_and_actor_are_clipped_and_that_of_the_temperat
         norm = sum(x for key, x in moved.items() if key.startswith(part)) ** 0.5
         assert float(norm) == pytest.approx(1e-3, rel=0.01)
     assert float(agent.alpha) > math.exp(40)
+
+
+def test_weight_decay_leaves_the_temperature_alone() -> None:
+    def made(weight_decay: float) -> SAC:
+        optimizer = partial(torch.optim.AdamW, lr=1e-2, weight_decay=weight_decay)
+        return SAC(network(SquashedGaussian), ONE, Scalar("mse"), optimizer, Soft(0.1), initial_alpha=0.01)
+
+    agent = made(weight_decay=0.5)
+    before = [p.detach().clone() for p in agent._actor]
+    agent._step_policy(sum((p.sum() * 0.0 for p in agent._actor), torch.zeros(())), excess_entropy=torch.tensor(0.0))
+    assert agent.log_alpha.item() == pytest.approx(math.log(0.01), abs=1e-6)
+    for was, now in zip(before, agent._actor, strict=True):
+        assert torch.allclose(now, was * (1 - 1e-2 * 0.5))
+    saved = made(weight_decay=0.0)  # the temperature is in the actor's group
+    saved._step_policy(sum((p.sum() for p in saved._actor), torch.zeros(())), excess_entropy=torch.tensor(1.0))
+    agent.load_state_dict(saved.state_dict())
+    state = agent.optimizer.state[agent.log_alpha]
+    assert torch.equal(state["exp_avg"], saved.optimizer.state[saved.log_alpha]["exp_avg"])
+    assert [group["weight_decay"] for group in agent.optimizer.param_groups] == [0.5, 0.5, 0.0]

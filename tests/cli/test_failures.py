@@ -27,6 +27,7 @@ def test_the_full_memory_of_a_gpu_is_told_in_one_line() -> None:
         ("agent=ppo experiment=pong_84 agent.double=true", ""),
         ("agent=ppo experiment=frozenlake_q_learning", ""),
         ("agent=ppo +agent.double=true", ""),
+        ("agent=ppo tuned=dqn/pong", "; tuned=dqn/pong sets it"),
     ],
 )
 def test_a_key_that_was_not_typed_is_told_with_the_experiment_that_sets_it(args: str, says: str) -> None:

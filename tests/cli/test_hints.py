@@ -74,6 +74,8 @@ from tests.commandline import files, refused
         ),
         ("train +stop.patience=5", "there is no key 'stop.patience'; rlrun train --help stop lists the keys"),
         ("train +replay.alpha=0.9", "there is no key 'replay.alpha'; rlrun train --help replay lists the keys"),
+        ("train total_steps=2,000", "total_steps: 2,000 is a list of values; the number is written 2_000"),
+        ("train --verson", "there is no option '--verson'; did you mean --version?"),
         ("train env=blackjack", "env: there is no 'blackjack'; did you mean env=gym env.id=Blackjack-v1?"),
         ("train env=CartPole-v1", "env: there is no 'CartPole-v1'; did you mean env=cartpole?"),
         ("train env=Pendulum-v1", "env: there is no 'Pendulum-v1'; did you mean env=pendulum?"),

@@ -51,6 +51,14 @@ def test_the_file_holds_what_the_issue_lists(trained: Path) -> None:
     assert f"written to {trained}/eval/best_000000040_seed0_episodes_12_num_envs_3.json" in table
 
 
+def test_one_episode_says_nothing_of_the_spread(trained: Path) -> None:
+    out = rlrun("eval", str(trained), "episodes=1").out
+    assert "\n1 episode, seed 0," in out
+    cells = {name: of_return for name, of_return, *_ in rows(out)}
+    assert (cells["95 % CI"], cells["std"]) == ("-", "-")
+    assert cells["mean"] == cells["median"] == cells["max"]
+
+
 def test_a_short_evaluation_leaves_a_longer_one_and_the_names_are_those_of_the_usual_values(trained: Path) -> None:
     for words in (["episodes=12"], ["episodes=3"], ["episodes=12", "num_envs=2"]):
         assert rlrun("eval", str(trained), *words).code == 0
@@ -274,7 +282,7 @@ def test_what_is_no_picture_later_on(odd: Path) -> None:
     done = rlrun("eval", str(odd), "trust=[odd_envs]", "episodes=1", "video=true")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert done.err.startswith("rlrun: env: Odd-v0: its render returns None; it must return ")
-    assert "│ return │ 5.00" in done.out
+    assert ["mean", "5.00"] in [row[:2] for row in rows(done.out)]
     assert not list((odd / "videos").iterdir())
 
 
@@ -365,7 +373,7 @@ def test_a_place_that_cannot_be_written_to(trained: Path, monkeypatch: pytest.Mo
     line = f"{file}: cannot be written: Read-only file system; the score is the one shown above"
     done = rlrun("eval", str(trained), "episodes=2")
     assert (done.code, done.err) == (2, f"rlrun: {line}\n")
-    assert [row[0] for row in rows(done.out)] == ["return", "length"]
+    assert [row[0] for row in rows(done.out)] == ["mean", "95 % CI", "std", "median", "min", "max"]
     done = rlrun("eval", str(trained), str(trained), "episodes=2")
     assert (done.code, done.err) == (2, f"rlrun: 2 of 2 runs failed: {line}; {line}\n")
     assert [row[0] for row in rows(done.out)] == [str(trained)] * 2

@@ -81,6 +81,13 @@ MISTAKES: list[tuple[Callable[..., State], State, State, str]] = [  # wrong, rig
 ]
 
 
+def test_learning_by_episodes_must_begin_within_the_run() -> None:
+    cfg = config("experiment=lunarlander_dqn", total_steps=1_000, learning_starts=1_000)
+    (refused,) = (finding for finding in planned.findings(Plan(cfg)) if finding.refused)
+    assert refused.key == "learning_starts"
+    assert not any(finding.refused for finding in planned.findings(Plan({**cfg, "learning_starts": 999})))
+
+
 @pytest.mark.parametrize(("of", "wrong", "right", "key"), MISTAKES, ids=lambda x: x if isinstance(x, str) else "")
 def test_a_mistake_is_found_and_what_is_right_is_not(
     of: Callable[..., State], wrong: State, right: State, key: str

@@ -82,6 +82,8 @@ def test_what_is_no_fault() -> None:
     assert findings({"learn/q_max": [(5_000, 10.4)]}, reward_clip=1.0) == []
     assert findings({"learn/updates": [(1_000, 0.0)], "learn/loss": []}, steps=1_000) == []  # still collecting
     assert findings(seen=played(values=7.4)) == []
+    (untrained,) = findings({"learn/updates": [(10_000, 0.0)]}, seen=played(values=0.0, returns=-300.0))
+    assert untrained.startswith("learn/updates: 0")  # and no advice on values of random weights
     assert findings(seen=played(values=-5.0)) == []  # too low is no over-estimation
     assert findings(seen=played(values=50.0, returns=5.0)._replace(values=np.empty(0), returns=np.empty(0))) == []
 

@@ -10,6 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl_runner.meter import Meter, grouped
+from rl_runner.run.checkpoint import load, save
 from rl_runner.run.metrics import MetricsLog
 from rl_runner.types import Episode
 from tests.disk import full_beyond
@@ -323,6 +324,26 @@ def test_episodes_reach_tensorboard_and_not_the_table(tmp_path: Path) -> None:
     shown = curves(tmp_path)
     assert [(s, v) for s, name, v in shown if name == "episode/return"] == [(s, total) for s, total, _ in rows]
     assert [(s, v) for s, name, v in shown if name == "episode/length"] == [(s, length) for s, _, length in rows]
+
+
+def test_a_checkpoint_between_two_log_lines_changes_no_curve(tmp_path: Path) -> None:
+    """Every third of 250 episodes is shown, whether the run went on, or was resumed in between."""
+    for run in (tmp_path / "whole", tmp_path / "resumed"):
+        log = MetricsLog(run)
+        log.write(1, {"a": 0.0})
+        log.episodes(2, [an_episode(float(i), 1) for i in range(130)])
+        saved = log.state_dict()
+        if run.name == "resumed":
+            log.episodes(3, [an_episode(-1.0, 1) for _ in range(99)])
+            log.write(4, {"a": 1.0})
+            log.close()
+            save(tmp_path / "checkpoint", {"trainer": saved}, {})
+            log = MetricsLog(run, load(tmp_path / "checkpoint")["trainer"], step=2)
+        log.episodes(3, [an_episode(float(i), 1) for i in range(130, 250)])
+        log.write(5, {"a": 2.0})
+        log.close()
+    assert curves(tmp_path / "resumed") == curves(tmp_path / "whole")
+    assert [v for _, name, v in curves(tmp_path / "whole") if name == "episode/return"] == [*range(0, 250, 3)]
 
 
 def test_of_very_many_episodes_every_nth_is_written(tmp_path: Path) -> None:
