@@ -201,6 +201,10 @@ def test_whole_commands(workdir: Path) -> None:
             ],
             "agent.normalize_advantages: leaves nothing of returns=trajectory with rollout_episodes=1, because",
         ),
+        (
+            ["agent=ppo", "env=cartpole", "rollout_steps=null", "env.num_envs=1", "agent.compiled=true"],
+            "agent.compiled: must be false for whole episodes",
+        ),
         (["agent=ppo", "env=cartpole", "batch_size=1"], "agent.normalize_advantages: must be false where"),
         (["agent=ppo", "env=cartpole", "rollout_steps=0"], "rollout_steps: must be a whole number, 1 or more, or null"),
         (["agent=ppo", "env=cartpole", "batch_size=0"], "agent.batch_size: must be at least 1, got 0"),

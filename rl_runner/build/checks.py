@@ -168,6 +168,17 @@ def written(value: Any) -> str:
     return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
 
 
+def one_length(cfg: State) -> None:
+    """Check that what is compiled has the same shape again and again.
+
+    Raises:
+        UserError: a compiled loss for whole episodes, which have any length. torch.compile takes many seconds for each
+            length and gives up after a few, so that a resumed run would not compute the same.
+    """
+    if cfg["agent"].get("compiled") and cfg["rollout_steps"] is None:
+        raise UserError("agent.compiled: must be false for whole episodes, which have any length; or set rollout_steps")
+
+
 def rows_to_compare(cfg: State, num_envs: int) -> None:
     """Check that a gradient step has the steps or episodes that it compares with each other.
 

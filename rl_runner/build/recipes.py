@@ -272,6 +272,7 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
 
     def loop() -> RolloutLoop:
         checks.rows_to_compare(cfg, envs.num_envs)
+        checks.one_length(cfg)
         return RolloutLoop(
             envs,
             agent,
