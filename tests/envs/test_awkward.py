@@ -190,7 +190,8 @@ def test_statistics_belong_to_the_agent_and_scores_do_not_depend_on_num_envs(wor
     assert "best evaluation: 10.00" in done.out  # to the right from the start: 1 in each of 10 steps
     for num_envs in (1, 5, 20):
         evaluated = rlrun("eval", "latest", "episodes=20", f"num_envs={num_envs}", TRUST)
-        assert re.search(r"return +│ +10.00 │ 10.00 to 10.00", evaluated.out), evaluated
+        assert re.search(r"mean +│ +10.00 │", evaluated.out), evaluated
+        assert re.search(r"95 % CI │ 10.00 to 10.00 │", evaluated.out), evaluated
         assert "not deterministic" not in evaluated.out
     done = rlrun("train", "resume=latest", "total_steps=1510", TRUST)
     assert "not deterministic" not in done.out
@@ -224,7 +225,7 @@ def test_wrappers_stacks_limits_and_arguments_hold_in_training_evaluation_and_re
     assert "return 7.00 (last 6 episodes)" in done.out
     whole = [row for row in (only_run() / "metrics.csv").read_text().splitlines() if "time/" not in row]
     evaluated = rlrun("eval", "latest", "episodes=2", "num_envs=2", TRUST)
-    assert re.search(r"length +│ +7.00", evaluated.out), evaluated
+    assert re.search(r"mean +│ +[\d.-]+ │ +7.00 │", evaluated.out), evaluated
     (result,) = Path().glob("outputs/**/eval/*.json")
     protocol = json.loads(result.read_text())["protocol"]
     assert (protocol["wrappers"], protocol["frame_stack"], protocol["max_steps"]) == ("GrayscaleObservation", 4, 7)
