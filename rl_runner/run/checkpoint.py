@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 from rl_runner.run.encoding import decode, encode
+from rl_runner.run.files import MANIFEST
 from rl_runner.types import Array, State, UserError
 from rl_runner.version import __version__
 
 FORMAT = 2
 READABLE = (1, FORMAT)  # format 1 numbered the arrays, format 2 names them
 LARGE = 16 * 2**20  # bytes from which an array gets a file of its own
-MANIFEST = "manifest.json"
 SNAPSHOTS = "snapshots"
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from rl_runner.run.checkpoint import MANIFEST, SNAPSHOTS, Checkpoints, Damaged, about, load
-from rl_runner.run.files import BIN, CHECKPOINTS, LOCK, OUTPUTS, remove_unused
+from rl_runner.run.checkpoint import SNAPSHOTS, Checkpoints, Damaged, about, load
+from rl_runner.run.files import BIN, CHECKPOINTS, LOCK, MANIFEST, OUTPUTS, remove_unused
 from rl_runner.run.lock import BUSY, flock
 from rl_runner.run.weights import load_agent_state
 from rl_runner.types import Agent, State, UserError

@@ -9,6 +9,7 @@ LOG = "train.log"
 TABLE = "metrics.csv"
 CURVES = "tensorboard"
 CHECKPOINTS = "checkpoints"
+MANIFEST = "manifest.json"  # of a checkpoint
 NOTE = "job.json"
 EPISODES = "episodes.csv"
 CHANGES = "changes.csv"

@@ -71,9 +71,8 @@ def test_scores_of_an_agent_that_is_the_best_no_more_do_not_count(tmp_path: Path
     a_group(tmp_path, [10.0, 20.0, 60.0])
     for seed in range(3):
         run = tmp_path / f"s{seed}"
-        for name in ("best_000000200", "best_000000300"):
-            (run / "checkpoints" / name).mkdir(parents=True)
-        (run / "checkpoints/best").symlink_to("best_000000300")
+        (run / "checkpoints/best_000000300").mkdir(parents=True)
+        (run / "checkpoints/best_000000300/manifest.json").write_text("{}")
         an_evaluation(run, "best_000000200", 7.0, step=200)
     (block,) = compare([str(tmp_path)]).blocks
     assert block.rows[0].best == pytest.approx((50 + 50 + 60) / 3)  # of training's evaluations

@@ -10,6 +10,7 @@ import pytest
 from rl_runner.report import runs
 from rl_runner.report.curves import Unreadable
 from rl_runner.run import notes
+from rl_runner.run.checkpoint import Checkpoints, save
 from rl_runner.types import UserError
 from tests.runs import FINISHED, INTERRUPTED, a_run, an_evaluation
 
@@ -92,6 +93,17 @@ def test_evaluations_that_can_be_read(tmp_path: Path) -> None:
     an_evaluation(path, "step_000000300", float("nan"))
     (path / "eval" / "broken.json").write_text("{")
     assert [(score["checkpoint"], score["mean"]) for score in runs.scores(path)] == [("step_000000300", 5)]
+
+
+def test_the_best_checkpoint_is_that_of_rlrun_eval_where_a_killed_save_left_two(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert runs.best_checkpoint(tmp_path) == ""
+    checkpoints.save_best(900, {"agent": {}}, {"return": {"mean": 3.0}})
+    assert runs.best_checkpoint(tmp_path) == "best_000000900"
+    save(checkpoints.directory / "best_000001000", {"agent": {}}, {"return": {"mean": 4.0}})  # killed before the link
+    assert runs.best_checkpoint(tmp_path) == "best_000001000" == checkpoints.find("best").name
+    save(checkpoints.directory / "best_000001100", {"agent": {}}, {"return": {"mean": float("nan")}})
+    assert runs.best_checkpoint(tmp_path) == "best_000001000" == checkpoints.find("best").name
 
 
 def test_the_disk_that_a_run_takes(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import torch
 
 from rl_runner.rng import generator_state
 from rl_runner.run import checkpoint
-from rl_runner.run.checkpoint import MANIFEST, Checkpoints, Damaged, about, load, save
+from rl_runner.run.checkpoint import Checkpoints, Damaged, about, load, save
+from rl_runner.run.files import MANIFEST
 from rl_runner.types import UserError
 
 
