@@ -53,11 +53,10 @@ def _set_by(args: list[str], line: str) -> str:
     key, words = line.partition(":")[0], dict(word.lstrip("+").partition("=")[::2] for word in args)
     if key in words:
         return ""
-    chosen = [(group, words[group]) for group in ("experiment", "tuned") if group in words]
-    setting = [
-        f"{group}={name}" for group, name in chosen if any(had.name == key for had in keys.of_option(group, name))
-    ]
-    return f"; {setting[0]} sets it" if setting else ""
+    for group in ("experiment", "tuned"):
+        if group in words and any(had.name == key for had in keys.of_option(group, words[group])):
+            return f"; {group}={words[group]} sets it"
+    return ""
 
 
 def explain(verb: Verb, args: list[str], e: Exception) -> str:

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from rl_runner.report.curves import Series, Table, Unreadable, read_table, series
 from rl_runner.run import notes
-from rl_runner.run.files import CHANGES, CHECKPOINTS, CONFIG, LOG, MANIFEST, NOTE, PROVENANCE, TABLE
+from rl_runner.run.files import CHANGES, CHECKPOINTS, CONFIG, LOG, MANIFEST, NOTE, PROVENANCE, TABLE, best_score
 from rl_runner.run.lock import in_use
 from rl_runner.types import State, UserError
 
@@ -181,17 +181,8 @@ def best_checkpoint(path: Path) -> str:
     """
     names = [file.parent.name for file in (path / CHECKPOINTS).glob(f"best_*/{MANIFEST}")]
     if len(names) > 1:
-        names.sort(key=lambda name: (_score(path / CHECKPOINTS / name), name))
+        names.sort(key=lambda name: (best_score(path / CHECKPOINTS / name), name))
     return names[-1] if names else ""
-
-
-def _score(checkpoint: Path) -> float:
-    """Return the mean return that the best agent was kept for; minus infinity if that is not a finite number."""
-    try:
-        score = float(json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["about"]["return"]["mean"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return -math.inf
-    return score if math.isfinite(score) else -math.inf
 
 
 class Change(NamedTuple):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 
 from rl_runner.run.encoding import decode, encode
-from rl_runner.run.files import MANIFEST
+from rl_runner.run.files import MANIFEST, best_score
 from rl_runner.types import Array, State, UserError
 from rl_runner.version import __version__
 
@@ -241,7 +240,7 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """Return the checkpoint of the best agent. A save that was killed may leave two: the higher score counts."""
-        return max(self._named("best_"), key=lambda path: (_score(path), _step(path)), default=None)
+        return max(self._named("best_"), key=lambda path: (best_score(path), _step(path)), default=None)
 
     def find(self, which: str) -> Path:
         """Return the checkpoint called "best", "last" or by its step; of several at one step the whole one.
@@ -278,15 +277,6 @@ class Checkpoints:
 def _discard(path: Path) -> None:
     """Delete a directory, or what can be deleted of it: the new checkpoint is whole, whatever becomes of an old one."""
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _score(path: Path) -> float:
-    """Return the mean return that the best agent was kept for; minus infinity if that is not a finite number."""
-    try:
-        score = float(about(path)["return"]["mean"])
-    except (Damaged, KeyError, TypeError, ValueError):
-        return -math.inf
-    return score if math.isfinite(score) else -math.inf
 
 
 def _step(path: Path) -> int:

@@ -1,6 +1,11 @@
-"""The names of the files in a run's directory. Whoever writes or reads one imports its name from here."""
+"""The names of the files in a run's directory, and what can be done with them without torch.
+
+Whoever writes or reads one of the files imports its name from here.
+"""
 
 import contextlib
+import json
+import math
 from pathlib import Path
 
 OUTPUTS = "outputs"  # the directory for runs, in the current one
@@ -32,3 +37,12 @@ def remove_unused(directory: Path) -> None:
         for above in directory.parents:
             if above.parts[:1] == (OUTPUTS,):
                 above.rmdir()
+
+
+def best_score(checkpoint: Path) -> float:
+    """Return the mean return that the best agent was kept for; minus infinity if that is not a finite number."""
+    try:
+        score = float(json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["about"]["return"]["mean"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf
+    return score if math.isfinite(score) else -math.inf

@@ -12,7 +12,7 @@ from pathlib import Path
 def cut_rows(file: Path, header: bytes, row: bytes, size: int, step: int, say: Callable[[str], object]) -> None:
     r"""Cut a file to the size that a checkpoint knows, and there to its last whole row. Report what is missing.
 
-    A line that is no row, as after a disk's failure or an edit, stays where rows follow it.
+    A line that cannot be read as a row stays where rows follow it: a disk may have failed, or somebody edited the file.
 
     Args:
         file: its first line is the header, each later line one row, whose first number is its step.
@@ -20,7 +20,7 @@ def cut_rows(file: Path, header: bytes, row: bytes, size: int, step: int, say: C
         row: a regular expression for one row, with its line end, such as `rb"\d+,[^\n]*\n"`.
         size: bytes of the file when the checkpoint was written.
         step: of that checkpoint.
-        say: told of a file that is missing or shorter than `size`, and of lines that are no rows.
+        say: told of a file that is missing or shorter than `size`, and of lines that cannot be read as rows.
 
     Raises:
         OSError: the file cannot be read or cut.
@@ -35,7 +35,7 @@ def cut_rows(file: Path, header: bytes, row: bytes, size: int, step: int, say: C
     kept = sum(map(len, lines[:whole]))
     os.truncate(file, kept)
     if bad := [number for number, good in enumerate(is_row[:whole], 1) if not good]:
-        say(f"{file}: lines that are no rows: {len(bad)}, the first is line {bad[0]}")
+        say(f"{file}: lines that cannot be read as rows: {len(bad)}, the first is line {bad[0]}")
     if kept < size:
         last = re.search(rb"\d+", lines[whole - 1]) if whole > bool(header) else None
         reached = f"its last row is of step {int(last[0]):,}" if last else "it holds no row"

@@ -33,7 +33,7 @@ def test_rows_after_one_that_is_damaged_stay(tmp_path: Path, bad: bytes) -> None
     file.write_bytes(written + b"9,2.5,4\n")
     cut_rows(file, HEADER, ROW, len(written), 8, said.append)
     assert file.read_bytes() == written
-    assert said == [f"{file}: lines that are no rows: 1, the first is line 3"]
+    assert said == [f"{file}: lines that cannot be read as rows: 1, the first is line 3"]
 
 
 def test_rows_stay_where_the_header_is_damaged(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_rows_stay_where_the_header_is_damaged(tmp_path: Path) -> None:
     file.write_bytes(b"step;return;seed\n7,1.5,3\n")
     cut_rows(file, HEADER, ROW, file.stat().st_size, 8, said.append)
     assert file.read_bytes() == b"step;return;seed\n7,1.5,3\n"
-    assert said == [f"{file}: lines that are no rows: 1, the first is line 1"]
+    assert said == [f"{file}: lines that cannot be read as rows: 1, the first is line 1"]
 
 
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
