@@ -23,7 +23,7 @@ def device(name: str) -> torch.device:
     """Return the device of that name; "auto" is the GPU where there is one.
 
     Raises:
-        UserError: it is not here.
+        UserError: this machine has no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -35,7 +35,7 @@ def device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as e:
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         there += ["mps"] if torch.backends.mps.is_available() else []
-        raise UserError(f"device: {name!r} is not here; there is {', '.join(there)}, or auto") from e
+        raise UserError(f"device: must be {', '.join(there)} or auto on this machine, got {name!r}") from e
     return found
 
 

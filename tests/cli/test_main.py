@@ -242,9 +242,9 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "env=gym", "env.id=Pendulum-v1"], "env: Pendulum-v1 has actions Box.*Discrete"),
         (["train", "network=nature_cnn"], "network.torso: NatureCNN needs images.*use network=mlp"),
         (["train", "env=pong", "env.screen_size=10"], "network.torso: images of 10x10 are too small for CNN"),
-        (["train", "device=cuda:77"], "device: 'cuda:77' is not here; there is cpu"),
-        (["train", "device=tpu"], "device: 'tpu' is not here; there is cpu"),
-        (["train", "device=meta"], "device: 'meta' is not here; there is cpu"),
+        (["train", "device=cuda:77"], "on this machine, got 'cuda:77'"),
+        (["train", "device=tpu"], "on this machine, got 'tpu'"),
+        (["train", "device=meta"], "on this machine, got 'meta'"),
         (["train", "env=pong", "replay.capacity=10_000_000_000"], "replay.capacity: .* more than can be addressed"),
         (
             ["train", "env=pong", "replay.capacity=10_000_000_000", "total_steps=10_000_000_000"],
