@@ -120,6 +120,14 @@ def test_every_key_that_is_named_exists(page: Path) -> None:
             assert name in keys() or any(key.startswith(f"{name}.") for key in keys()) or parts[1] in ("kwargs",), code
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_key_of_eval_play_and_export_exists(page: Path) -> None:
+    for command, words in re.findall(r"rlrun (eval|play|export) ([^`#|\n]*)", page.read_text(encoding="utf-8")):
+        given = set(re.findall(r"(?:^| )([a-z_.]+)=", words))
+        known = yaml.safe_load((catalogue.conf_dir() / f"{command}.yaml").read_text(encoding="utf-8"))
+        assert "env" in given or given <= known.keys() | {"key"}, (command, words)  # env=NAME: also those of training
+
+
 def test_configuration_lists_every_key_with_its_default() -> None:
     rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \|", prose(DOCS / "configuration.md"), re.MULTILINE)
     listed = {name for name, _ in rows} | set(re.findall(r"`(network\.torso\.\w+)=", prose(DOCS / "configuration.md")))
