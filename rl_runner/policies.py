@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.distributions import mask_on
+from rl_runner.networks.layers import Acting
 from rl_runner.optim import clip_norm, named_state, require_clip, resume_named_state, set_lr
 from rl_runner.returns import RewardScale, gae
 from rl_runner.schedules import LinearSchedule
@@ -44,6 +45,7 @@ class PolicyLearner:
         normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
 
     Attributes:
+        in_acting: a context in which the network works as where it acts.
         watch: called with the policy's part of the next loss (see `show`), and then forgotten; None: not called.
     """
 
@@ -59,6 +61,7 @@ class PolicyLearner:
     ) -> None:
         require_clip(clip_grad_norm)
         self.network: Any = network
+        self.in_acting = Acting(network)
         self.distribution, self.gamma = distribution, gamma
         self.optimizer, self.lr_schedule = optimizer(network.parameters()), lr_schedule
         self.clip_grad_norm, self._parameters = clip_grad_norm, list(network.parameters())
@@ -86,7 +89,9 @@ class PolicyLearner:
         """
         obs_tensor, allowed = on_device(obs, self.device), mask_on(action_mask, self.device)
         if isinstance(mode, Train):
-            return self._draw(self.distribution.masked(self.network.policy(obs_tensor), allowed), mode.rng), carry
+            with self.in_acting:
+                parameters = self.network.policy(obs_tensor)
+            return self._draw(self.distribution.masked(parameters, allowed), mode.rng), carry
         self.network.eval()  # for torsos of the user's own, with dropout for example
         parameters = self.distribution.masked(self.network.policy(obs_tensor), allowed)
         self.network.train()
@@ -145,7 +150,8 @@ class PolicyLearner:
         shape = rollout.reward.shape
         now = value.cpu().double().numpy().reshape(shape)  # on the host: Apple's GPUs have no float64
         ends = on_device(np.concatenate([rollout.last_obs, rollout.cut_obs]), self.device)
-        of_ends = self.network.value(ends).cpu().double().numpy()
+        with self.in_acting:
+            of_ends = self.network.value(ends).cpu().double().numpy()
         after = np.concatenate([now[1:], of_ends[None, : shape[1]]])
         after[tuple(rollout.cut.T)] = of_ends[shape[1] :]
         return now, after

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.control import ControlNetwork
+from rl_runner.networks.layers import Acting
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
 from rl_runner.sync import Average
@@ -54,6 +55,7 @@ class SoftLearner:
             raise UserError(f"agent.initial_alpha: must be above 0, got {initial_alpha}")
         require_clip(clip_grad_norm)
         self.network, self.value, self._sync, self.clip_grad_norm = network, value, sync, clip_grad_norm
+        self.in_acting = Acting(network)
         self.device = next(network.parameters()).device
         self.target = sync.make_target(network.critic)
         self._critic, self._actor = list(network.critic.parameters()), list(network.actor.parameters())

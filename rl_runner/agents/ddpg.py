@@ -17,6 +17,7 @@ from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, to_numpy
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, least
+from rl_runner.networks.layers import Acting
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
 from rl_runner.sync import Average
@@ -88,6 +89,7 @@ class DDPG:
         self.network, self.actions, self.value, self._sync = network, actions, value, sync
         self._online = nn.ModuleDict({"actor": network.actor, "critic": network.critic})  # what has a target
         self.target, self.average = sync.make_target(self._online), Average(network, ema_decay)
+        self._in_acting = Acting(network)
         self._critic, self._actor = list(network.critic.parameters()), list(network.actor.parameters())
         lr = {} if actor_lr is None else {"lr": actor_lr}
         self.optimizer = optimizer([{"params": self._critic}, {"params": self._actor, **lr}])
@@ -114,7 +116,7 @@ class DDPG:
             self.network.normalizer.update(tensor)
         if mode.step < self.random_steps:
             return self.actions.to_environment(self.actions.uniform(len(obs), mode.rng)), carry
-        with torch.no_grad():
+        with torch.no_grad(), self._in_acting:
             action = to_numpy(self.network.actor(self.network.normalized(tensor)))
         noise, carry = self.exploration(action.shape, carry, mode.step, mode.rng)
         return self.actions.to_environment((action + noise).clip(-1.0, 1.0)), carry

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rl_runner.compiled import compiled_function
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
+from rl_runner.networks.layers import Acting
 from rl_runner.optim import clip_norm, named_state, resume_named_state, set_lr
 from rl_runner.schedules import LinearSchedule
 from rl_runner.sync import Average
@@ -95,7 +96,7 @@ class DQN:
         if munchausen and not munchausen_clip < 0:
             raise UserError(f"agent.munchausen_clip: must be below 0, got {munchausen_clip}")
         self.online, self.target = network, sync.make_target(network)
-        self.average = Average(network, ema_decay)
+        self.average, self._in_acting = Average(network, ema_decay), Acting(network)
         self.value, self.optimizer, self._sync = value, optimizer(network.parameters()), sync
         self._parameters = list(network.parameters())  # to look for them takes as long as an operation on a GPU
         self.lr_schedule, self.double, self.munchausen, self.alpha = lr_schedule, double, munchausen, munchausen_alpha
@@ -137,7 +138,8 @@ class DQN:
         """
         if self.normalizer is not None:
             self.normalizer.update(obs)
-        return self._action_values(obs)
+        with self._in_acting:
+            return self._action_values(obs)
 
     def _plain_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of observations (N, *O)."""

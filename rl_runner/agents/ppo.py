@@ -97,7 +97,7 @@ class PPO(PolicyLearner):
         """Do all epochs on a rollout; return the metrics of each gradient step."""
         self.anneal(step)
         rows, clip = self.rows(rollout), torch.tensor(self.clip(step), device=self.device)
-        with torch.no_grad():
+        with torch.no_grad(), self.in_acting:
             old_log_prob, _, old_value = self.evaluate(rows)
         advantage, target = self.advantages(rollout, old_value, self.lam)
         old = Old(old_log_prob, old_value, advantage, target)

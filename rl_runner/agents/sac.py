@@ -71,7 +71,7 @@ class SAC(SoftLearner):
             self.network.normalizer.update(tensor)
         if mode.step < self.random_steps:
             return self.actions.to_environment(self.actions.uniform(len(obs), mode.rng)), carry
-        with torch.no_grad():
+        with torch.no_grad(), self.in_acting:
             mean, log_std = self.network.actor(self.network.normalized(tensor))
         noise = mode.rng.standard_normal(mean.shape, dtype=np.float32)
         return self.actions.to_environment(np.tanh(to_numpy(mean) + np.exp(to_numpy(log_std)) * noise)), carry

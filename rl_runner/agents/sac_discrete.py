@@ -82,12 +82,13 @@ class SACDiscrete(SoftLearner):
         tensor, evaluating = on_device(obs, self.device), isinstance(mode, Evaluate)
         if self.network.normalizer is not None and not evaluating:
             self.network.normalizer.update(tensor)
-        network = self.acting if evaluating else self.network
         if evaluating:
-            network.eval()
-        logits = network.actor(network.normalized(tensor))
-        if evaluating:
-            network.train()
+            self.acting.eval()
+            logits = self.acting.actor(self.acting.normalized(tensor))
+            self.acting.train()
+        else:
+            with self.in_acting:
+                logits = self.network.actor(self.network.normalized(tensor))
         allowed = mask_on(action_mask, self.device)
         best: Array = self.policy.mode(self.policy.masked(logits, allowed)).cpu().numpy()
         if isinstance(mode, Evaluate):

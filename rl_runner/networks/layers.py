@@ -11,6 +11,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from rl_runner.types import UserError
 
@@ -129,6 +131,28 @@ class QuantileLevels(nn.Module):
             level = middles.expand(features.shape[0], count)
         embedded = self.embedding(torch.cos(level[..., None] * self.frequency))  # (B, K, F)
         return (features[:, None, :] * embedded).flatten(0, 1), level
+
+
+class Acting:
+    """A context in which dropout and batch normalisation work as in evaluation, and noisy layers as in training.
+
+    Actions in training are chosen in it: an action must not depend on the other environments' observations, and batch
+    normalisation cannot train on one observation. rlrun's own networks have no such layers; users' may.
+
+    Args:
+        network: that acts.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = [layer for layer in network.modules() if isinstance(layer, (_BatchNorm, _DropoutNd))]
+
+    def __enter__(self) -> None:
+        for layer in self._layers:
+            layer.eval()
+
+    def __exit__(self, *_: object) -> None:
+        for layer in self._layers:
+            layer.train()
 
 
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:

@@ -576,6 +576,14 @@ class MyNet(torch.nn.Module):
 '''
 
 
+NORMALISED = """
+from torch import nn
+
+def Torso(space):
+    return nn.Sequential(nn.Linear(space.shape[0], 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1))
+"""
+
+
 @pytest.fixture
 def package(workdir: Path) -> str:
     """A package of the user's own, in the current directory, under a name that no other test has imported."""
@@ -586,6 +594,16 @@ def package(workdir: Path) -> str:
 
 
 ENV = ["env=gym", "env.id=RoboParking-v0", "env.imports=[my_pkg]"]
+
+
+@pytest.mark.parametrize("agent", ["dqn", "sac_discrete", "a2c", "ppo", "td3", "sac"])
+def test_a_torso_with_batch_normalisation_acts_in_one_environment(agent: str, workdir: Path) -> None:
+    (workdir / "norm_pkg.py").write_text(NORMALISED)
+    words = [f"agent={agent}", f"env={'pendulum' if agent in ('td3', 'sac') else 'cartpole'}", "tuned=none"]
+    words += ["env.num_envs=1", "network/torso._target_=norm_pkg.Torso", "total_steps=60", "eval.episodes=1"]
+    words += ["learning_starts=20", "batch_size=8", "replay.capacity=100"] if agent not in ("a2c", "ppo") else []
+    done = rlrun("train", *words, *(["rollout_steps=16", "batch_size=8"] if agent == "ppo" else []))
+    assert done.code == 0, done
 
 
 def test_an_environment_and_a_network_of_the_users_own(package: str, workdir: Path) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from rl_runner.networks.layers import (
     ACTIVATIONS,
+    Acting,
     FullyConnected,
     NoisyLinear,
     QuantileLevels,
@@ -210,3 +211,18 @@ def test_linear_layers_in_order() -> None:
         nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Sequential(NoisyLinear(1, 1), nn.LayerNorm(1)), nn.Linear(1, 1)
     )
     assert [type(m) for m in linear_layers(net)] == [nn.Conv2d, NoisyLinear, nn.Linear]
+
+
+def test_acting_holds_dropout_and_batch_normalisation_still_but_not_noise() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Dropout(0.5), NoisyLinear(3, 3))
+    acting, one = Acting(network), torch.ones(1, 2)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        network(one)
+    seen = int(network[1].num_batches_tracked)
+    with acting:
+        assert not torch.equal(network(one), network(one))  # the noisy layer
+        features = network[:3]
+        assert torch.equal(features(one), features(one))
+        assert torch.equal(features(one), features(torch.tensor([[1.0, 1.0], [5.0, -9.0]]))[:1])
+    assert all(module.training for module in network.modules())
+    assert int(network[1].num_batches_tracked) == seen
