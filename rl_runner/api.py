@@ -103,7 +103,7 @@ def evaluate(
         UserError: no such run, a value out of range, or a file that cannot be written.
     """
     settings = {
-        "checkpoint": os.fspath(run),
+        "checkpoint": _name(run),
         "which": which,
         "episodes": episodes,
         "seed": seed,
@@ -143,7 +143,7 @@ def load(
     Raises:
         UserError: no such run or checkpoint, or one that is damaged.
     """
-    name = os.fspath(run)
+    name = _name(run)
     which = "last" if which == "latest" else str(which)
     directory, _ = RunDirectory.find(name, which)
     checks.require({"seed": seed}, {"seed": checks.TRAINING["seed"]})
@@ -282,6 +282,13 @@ class LoadedAgent:
         if (outside := state_outside(space, batch)) is not None:
             raise UserError(f"obs: must be in {space}, got {outside}")
         return batch, single
+
+
+def _name(run: str | os.PathLike[str]) -> str:
+    """Return the name of a run. Raise UserError if it cannot be one."""
+    if not isinstance(run, str | os.PathLike):
+        raise UserError(f"run: must be a directory's name or path, or latest, got {run!r}")
+    return os.fspath(run)
 
 
 def _names(given: str | Sequence[str], key: str = "trust") -> list[str]:

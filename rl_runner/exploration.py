@@ -48,12 +48,19 @@ def choose(
         return EpsilonGreedy(mode.epsilon, mode.epsilon, 0)(values, 0, mode.rng), carry
     explore: Explore | None = getattr(exploration, "explore", None)  # isinstance of a protocol takes 7 µs a step
     if explore is not None:
-        return explore(values, carry, mode.step, mode.rng)
-    action = exploration(values, mode.step, mode.rng)
-    if not isinstance(action, np.ndarray):  # from a rule of the user's own
-        kind = type(exploration).__name__
-        raise UserError(f"exploration: {kind} must return actions (N,) as an array, got a {type(action).__name__}")
+        action, carry = explore(values, carry, mode.step, mode.rng)
+    else:
+        action = exploration(values, mode.step, mode.rng)
+    if not isinstance(action, np.ndarray) or action.shape != values.shape[:1] or action.dtype.kind not in "iu":
+        raise UserError(  # from a rule of the user's own
+            f"exploration: {type(exploration).__name__} must return actions (N,) as an array of whole numbers, here "
+            f"({len(values)},), got {_described(action)}"
+        )
     return action, carry
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 class EpsilonGreedy:

@@ -353,7 +353,10 @@ def test_what_cannot_be_loaded(trained: Path) -> None:
     for arguments, line in (
         ({"run": "nowhere"}, "nowhere: no such directory"),
         ({"run": trained, "which": "7"}, "which: no checkpoint '7'"),
-        ({"run": trained, "device": "cuda:77"}, "on this machine, got 'cuda:77'"),
+        ({"run": trained, "device": "cuda:77"}, "device: must be cpu.* or auto on this machine, got 'cuda:77'"),
     ):
         with pytest.raises(rlrun.UserError, match=f"^{line}"):
             rlrun.load(**arguments)  # type: ignore[arg-type]
+    for call in (rlrun.load, rlrun.evaluate):
+        with pytest.raises(rlrun.UserError, match=r"^run: must be a directory's name or path, or latest, got None"):
+            call(None)  # type: ignore[operator]

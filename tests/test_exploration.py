@@ -196,12 +196,23 @@ def test_the_epsilon_of_an_evaluation() -> None:
     assert chi2(action, np.array([0.15, 0.85])) < CHI2[1]
 
 
-def test_a_rule_that_returns_no_array_is_named() -> None:
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [
+        ([0, 0], "a list"),
+        (np.zeros((2, 3), np.float32), r"float32 \(2, 3\)"),
+        (np.zeros((2, 1), np.int64), r"int64 \(2, 1\)"),
+        (np.zeros(2), r"float64 \(2,\)"),
+    ],
+    ids=str,
+)
+def test_a_rule_that_returns_no_actions_is_named(returned: object, got: str) -> None:
     class Mine(Greedy):
         def __call__(self, q, step, rng):
-            return [0] * len(q)
+            return returned
 
-    with pytest.raises(UserError, match=r"^exploration: Mine must return actions \(N,\) as an array, got a list"):
+    wanted = r"^exploration: Mine must return actions \(N,\) as an array of whole numbers, here \(2,\), got "
+    with pytest.raises(UserError, match=f"{wanted}{got}$"):
         choose(torch.zeros(2, 3), Mine(), Train(0, np.random.default_rng(0)), None, None)
 
 

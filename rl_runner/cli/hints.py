@@ -79,6 +79,7 @@ ALIASES = {  # what other libraries call a key
     "tuned": ("preset",),
     "updates_per_learn": ("gradient_steps",),
 }
+RECIPES = {("experiment", "pong_fast"): "env=pong"}  # a published result's name, taken for a recipe's
 
 
 # Words of a command line.
@@ -157,6 +158,8 @@ def unknown_key(verb: Verb, key: str, value: str, known: Sequence[str]) -> str:
         ]
         also = "".join(f"; {name}: {_options_with(verb, name)}" for name in deeper if name != key)
         return f"there is no key {key!r} with these options; {_options_with(verb, key)}{also}"
+    if key in known:  # with the first options of a sweep
+        return f"there is no key {key!r} with some of the sweep's options; {_options_with(verb, key)}"
     if not meant_key(key, known, fuzzy=False) and (meant := meant_key(key, others, fuzzy=False)):
         return f"there is no key {key!r}; did you mean {meant}? {_options_with(verb, meant)}"
     if meant := meant_key(key, known):
@@ -220,6 +223,8 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
         same = [file for file in files if file.rpartition("/")[2] == option]
         hint = f"there is {', '.join(same)}" if same else did_you_mean(whole, files)
         return f"tuned: there is no {whole!r}; {hint}"
+    if meant := RECIPES.get((group, lower)):
+        return f"{wrong}; did you mean {meant}?"
     if lower in options:
         return f"{wrong}; did you mean {lower}?"
     if group == "network" and lower in catalogue.options("network/torso").split():

@@ -18,6 +18,7 @@ from rl_runner.report.curves import Unreadable, read_table, series
 from rl_runner.report.results import setting
 from rl_runner.report.runs import flatten
 from rl_runner.results import EvalResult, TrainResult
+from rl_runner.run import notes
 from rl_runner.run.best import BestAgent
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
@@ -136,7 +137,8 @@ def train(
             else:
                 log.hyperparameters(hyperparameters(job.config, words), metric="eval/return_mean")
                 log.text("config", "\n".join(f"{key}: {value}" for key, value in flatten(job.config)))
-            trainer.run()
+            with _failure_logged(job.run):
+                trainer.run()
             for line in closing_lines(trainer, job.run, job.trust, job.exact, bool(received)):
                 terminal.say(line)
     job.run.release()
@@ -230,6 +232,19 @@ def differences(before: State, after: State) -> list[tuple[str, Any, Any]]:
     """Return the keys of two flat configurations that differ, each with both values."""
     keys = dict.fromkeys([*before, *after])
     return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+@contextlib.contextmanager
+def _failure_logged(run: RunDirectory) -> Iterator[None]:
+    """Add to the run's log why training failed. A sweep notes that of its jobs by itself."""
+    try:
+        yield
+    except Exception as e:
+        kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
+        with contextlib.suppress(OSError), open(run.log, "a", encoding="utf-8") as log:
+            if notes.read(run.path) is None:
+                log.write(f"failed: {kind}{notes.one_line(e).line}\n")
+        raise
 
 
 @contextlib.contextmanager

@@ -23,6 +23,8 @@ from rl_runner.launch.task import Task, shortest
 from rl_runner.run import files, notes
 from rl_runner.run.notes import Failure
 
+MULTIRUN = "multirun.yaml"  # Hydra's
+
 
 class Sweep(NamedTuple):
     """A sweep that Hydra has started."""
@@ -134,6 +136,8 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
             from rl_runner.report import sweep
 
             sweep.report(*_sweeps[0])
+            if refused:
+                _remove_unused(_sweeps[0].directory)
     if launchers.received:
         status = 128 + launchers.received[0]
         if not multirun:
@@ -144,6 +148,14 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
         refused = refused._replace(trace=None)  # what a sweeper makes of jobs that failed
     said = _say(failures, refused, multirun or bool(_sweeps))
     return status or said
+
+
+def _remove_unused(sweep: Path) -> None:
+    """Remove the directory of a sweep that was refused before a job began, if only Hydra's file is in it."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in sweep.iterdir()] == [MULTIRUN]:
+            (sweep / MULTIRUN).unlink()
+            files.remove_unused(sweep)
 
 
 def _started(start: Callable[[], object], task: Task) -> tuple[int, Failure | None]:

@@ -92,21 +92,28 @@ def read_run(directory: Path, unit: str = "steps", smooth: int = 1, metric: str 
 
 
 def read_table(directory: Path) -> Table:
-    """Read a run's metrics.csv.
+    """Read a run's metrics.csv. Lines that are no rows are passed over: a crash of the machine may leave some.
 
     Raises:
-        Unreadable: there is none, or it is broken.
+        Unreadable: there is none, or none of its lines is a row.
     """
     table: Table = {}
+    damaged = 0  # the first line that is no row
     try:
-        with open(directory / TABLE, newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            for row in rows:
-                table.setdefault(row["name"], []).append((int(row["step"]), float(row["value"])))
+        with open(directory / TABLE, newline="", encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    step, rest = line.split(",", 1)
+                    name, value = rest.rsplit(",", 1)
+                    point = int(step), float(value)
+                except ValueError:
+                    damaged = damaged or (number if number > 1 else 0)
+                else:
+                    table.setdefault(name, []).append(point)
     except OSError as e:
         raise Unreadable(f"{directory} is no run: it holds no readable {TABLE} ({e.strerror})") from e
-    except (KeyError, TypeError, ValueError) as e:
-        raise Unreadable(f"{directory}/{TABLE} has a line that is not step,name,value: line {rows.line_num}") from e
+    if damaged and not table:
+        raise Unreadable(f"{directory}/{TABLE} has a line that is not step,name,value: line {damaged}")
     return table
 
 

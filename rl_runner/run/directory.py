@@ -111,9 +111,13 @@ class RunDirectory:
     def existing(cls, name: str) -> RunDirectory:
         if name == "latest":
             return cls(_latest())
+        if not name.strip():
+            raise UserError("name a run's directory, or latest; got an empty name")
         run = cls(Path(name))
         if not run.path.is_dir():
             raise UserError(f"{name}: no such directory; name a run's directory, or latest")
+        if (run.path / MANIFEST).is_file():
+            raise UserError(f"{name} is a checkpoint; name its run, which goes on from the newest one")
         if not run.config.is_file():
             raise UserError(
                 f"{name} is no run: it holds no config.yaml; runs are under {OUTPUTS}/<env>/<agent>/, "

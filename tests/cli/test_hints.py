@@ -85,6 +85,16 @@ from tests.commandline import files, refused
             "train env=ALE/DoubleDunk-v5",
             "env: there is no 'ALE/DoubleDunk-v5'; did you mean env=atari env.game=double_dunk?",
         ),
+        ("train experiment=pong_fast", "experiment: there is no 'pong_fast'; did you mean env=pong?"),
+        (
+            "train -m env=frozenlake agent=q_learning,dqn agent.lr=0.1",
+            "there is no key 'agent.lr' with some of the sweep's options; agent=q_learning or agent=sarsa have it",
+        ),
+        (
+            "train -m env=frozenlake agent=q_learning,dqn agent.lr=0.1,0.2",
+            "there is no key 'agent.lr' with some of the sweep's options; agent=q_learning or agent=sarsa have it",
+        ),
+        ("train resume=", "name a run's directory, or latest; got an empty name"),
         ("train agent=DQN", "agent: there is no 'DQN'; did you mean dqn?"),
         ("train network=cnn", "network: there is no 'cnn'; did you mean network/torso=cnn?"),
         ("train optimizer=sgd", "optimizer: there is no 'sgd'; did you mean optimizer._target_=torch.optim.SGD?"),

@@ -243,6 +243,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "network=nature_cnn"], "network.torso: NatureCNN needs images.*use network=mlp"),
         (["train", "env=pong", "env.screen_size=10"], "network.torso: images of 10x10 are too small for CNN"),
         (["train", "device=cuda:77"], "on this machine, got 'cuda:77'"),
+        (["train", "batch_size=1e9"], "batch_size: 1,000,000,000 is more than replay.capacity=100,000: .* use at most"),
         (["train", "device=tpu"], "on this machine, got 'tpu'"),
         (["train", "device=meta"], "on this machine, got 'meta'"),
         (["train", "env=pong", "replay.capacity=10_000_000_000"], "replay.capacity: .* more than can be addressed"),

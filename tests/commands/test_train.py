@@ -19,6 +19,7 @@ import yaml
 from rl_runner.cli import main as cli
 from rl_runner.cli.words import quote
 from rl_runner.commands import train
+from rl_runner.report import runs
 from rl_runner.run.checkpoint import Checkpoints, load
 from tests.commandline import SHORT, Done, files, only_run, refused, rlrun
 
@@ -511,8 +512,11 @@ def test_a_run_that_fails_in_its_closing_evaluation_repeats_it(workdir: Path, mo
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save_best", fails)
         assert rlrun("train", *words, "hydra.run.dir=run").code == 1
+    assert Path("run/train.log").read_text().splitlines()[-1] == "failed: RuntimeError: the machine dies"
+    assert runs.read(Path("run")).state == runs.FAILED
     done = rlrun("train", "resume=run")
     assert (done.code, done.err) == (0, "")
+    assert runs.read(Path("run")).state == runs.FINISHED
     for name in ("evaluations.jsonl", "episodes.csv"):
         assert Path("run", name).read_text() == Path("whole", name).read_text()
     best = [sorted(p.name for p in Path(run, "checkpoints").iterdir()) for run in ("run", "whole")]

@@ -59,6 +59,16 @@ def test_a_table_is_read(tmp_path: Path) -> None:
     assert (steps.tolist(), values.tolist()) == ([], [])
 
 
+@pytest.mark.parametrize("damage", [b"\0" * 64, b"\xff\xfe,garbage\n", b"300,eval/ret"])
+def test_damaged_lines_cost_no_others(damage: bytes, tmp_path: Path) -> None:
+    run = a_run(tmp_path, "100,eval/return_mean,1.0", "200,eval/return_mean,2.0")
+    whole = (run / "metrics.csv").read_bytes()
+    for damaged in (whole + damage, whole.replace(b"200,", damage.rstrip() + b"\n200,")):
+        (run / "metrics.csv").write_bytes(damaged)
+        steps, values = curves.series(curves.read_table(run), "eval/return_mean")
+        assert (steps.tolist(), values.tolist()) == ([100, 200], [1, 2])
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
