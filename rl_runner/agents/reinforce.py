@@ -31,8 +31,8 @@ class REINFORCE(PolicyLearner):
         returns: what an action is credited with: "trajectory", the return of its whole episode; "to_go", what came
             after it; "discounted", the same with discount.
         baseline: what is subtracted: "none"; "mean", the mean return over the steps of the rollout's other episodes, of
-            which there must be one at least; "value", the state value, which is learned beside. An episode's own mean
-            depends on its actions, and would bias the gradient.
+            which there must be one at least; "value", the state value, which is learned beside, from what came after
+            the state. An episode's own mean depends on its actions, and would bias the gradient.
         value_coef: weight of the value's loss, with baseline="value".
         entropy_coef: weight of the entropy, which is made larger.
         normalize_advantages: returns minus baseline have mean 0 and standard deviation 1 in each rollout. Their mean
@@ -68,11 +68,6 @@ class REINFORCE(PolicyLearner):
         for key, given, known in [("returns", returns, RETURNS), ("baseline", baseline, BASELINES)]:
             if given not in known:
                 raise UserError(f"agent.{key}: must be one of {', '.join(known)}, got {given!r}")
-        if (returns, baseline) == ("trajectory", "value"):
-            raise UserError(
-                "agent.baseline: value needs returns=to_go or discounted, because the value of a later state depends "
-                "on the actions before it; with returns=trajectory use none or mean"
-            )
         super().__init__(network, distribution, optimizer, gamma, lr_schedule, clip_grad_norm, normalize_rewards)
         self.returns, self.baseline = returns, baseline
         self.value_coef, self.entropy_coef = value_coef, entropy_coef
@@ -88,7 +83,7 @@ class REINFORCE(PolicyLearner):
         self.anneal(step)
         rows = self.rows(rollout)
         log_prob, entropy, value = self.evaluate(rows)
-        returns = self._returns(rollout, value.detach())
+        returns, to_go = self._returns(rollout, value.detach())
         advantage = returns - self._baseline(rollout, returns, value.detach())
         if self.normalize_advantages:
             advantage = standardized(advantage)
@@ -96,7 +91,7 @@ class REINFORCE(PolicyLearner):
         loss = policy_loss - self.entropy_coef * mean_entropy
         metrics = {"policy_loss": policy_loss.detach(), "entropy": mean_entropy.detach()}
         if self.baseline == "value":
-            value_loss = (value - returns).square().mean()
+            value_loss = (value - to_go).square().mean()
             loss = loss + self.value_coef * value_loss
             metrics |= {"value_loss": value_loss.detach(), "value_mean": value.detach().mean()}
         self.show(policy_loss)
@@ -105,8 +100,8 @@ class REINFORCE(PolicyLearner):
         yield {"loss": loss.detach(), **metrics, "return_mean": returns.mean(), "grad_norm": norm}
         self.update_normalizer(rows)
 
-    def _returns(self, rollout: Rollout, value: Tensor) -> Tensor:
-        """Return what each action is credited with, (B,).
+    def _returns(self, rollout: Rollout, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what each action is credited with, and what came after its state, (B,) each.
 
         Where an episode was cut short, the value of its last state stands for the rest, if there is a value.
         """
@@ -114,7 +109,7 @@ class REINFORCE(PolicyLearner):
         now, after = self.values(rollout, value) if self.baseline == "value" else (np.zeros(discount.shape),) * 2
         to_go = gae(self.rewards(rollout), now, after, discount, np.where(rollout.ended, 0.0, 1.0)) + now
         credit = _whole_episodes(to_go, rollout.ended | rollout.terminal) if self.returns == "trajectory" else to_go
-        return self.on_rows(credit)
+        return self.on_rows(credit), self.on_rows(to_go)
 
     def _baseline(self, rollout: Rollout, returns: Tensor, value: Tensor) -> Tensor | float:
         if self.baseline == "value":

@@ -194,7 +194,7 @@ def rows_to_compare(cfg: State, num_envs: int) -> None:
         )
     if not agent.get("normalize_advantages"):
         return
-    if agent.get("returns") == "trajectory" and cfg["rollout_episodes"] == 1:
+    if (agent.get("returns"), agent.get("baseline")) == ("trajectory", "none") and cfg["rollout_episodes"] == 1:
         raise UserError(
             "agent.normalize_advantages: leaves nothing of returns=trajectory with rollout_episodes=1, because all "
             "steps of an episode have the same return; raise rollout_episodes"

@@ -212,9 +212,10 @@ def legend_handles(curves: Sequence[Curve], labels: Sequence[str]) -> list[Line2
         handles.append(
             Line2D([], [], color=colour, marker="o", markersize=3.5, label=f"evaluation{shade_means(curves)}")
         )
-    if TRAIN in kinds:
-        alone = "" if EVAL in kinds else shade_means(curves)
-        handles.append(Line2D([], [], color=colour, linewidth=0.9, alpha=0.6, label=f"training{alone}"))
+        if TRAIN in kinds:
+            handles.append(Line2D([], [], color=colour, linewidth=0.9, alpha=0.6, label="training"))
+    elif meaning := shade_means(curves).strip(" ()"):
+        handles.append(Line2D([], [], color=colour, linewidth=1.6, label=meaning))
     return handles
 
 
