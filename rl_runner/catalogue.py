@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 
@@ -23,11 +22,3 @@ def options(group: str) -> str:
     directory = conf_dir() / group
     files = directory.rglob("*.yaml") if group == "tuned" else directory.glob("*.yaml")
     return " ".join(sorted(p.relative_to(directory).with_suffix("").as_posix() for p in files))
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """Return the known word that was probably meant, or all of them."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"there is {', '.join(known)}" if len(known) <= 20 else "rlrun VERB --help shows what there is"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_runner.compute import on_device
 from rl_runner.distributions import mask_on
-from rl_runner.networks.layers import Acting
+from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import clip_norm, named_state, require_clip, resume_named_state, set_lr
 from rl_runner.returns import RewardScale, gae
 from rl_runner.schedules import LinearSchedule
@@ -92,9 +92,8 @@ class PolicyLearner:
             with self.in_acting:
                 parameters = self.network.policy(obs_tensor)
             return self._draw(self.distribution.masked(parameters, allowed), mode.rng), carry
-        self.network.eval()  # for torsos of the user's own, with dropout for example
-        parameters = self.distribution.masked(self.network.policy(obs_tensor), allowed)
-        self.network.train()
+        with evaluating(self.network):  # for torsos of the user's own, with dropout for example
+            parameters = self.distribution.masked(self.network.policy(obs_tensor), allowed)
         action: Array = self.distribution.mode(parameters).cpu().numpy()
         if mode.epsilon > 0:
             drawn, chosen = self._draw(parameters, mode.rng), mode.rng.random(len(obs)) < mode.epsilon

@@ -139,10 +139,9 @@ class Trainer:
         result = summary["return"]
         if self.best.outdoes(step, result["mean"]):
             self._adopt_best()
-        self.evaluated = {**summary, "per_episode": episodes, "steps": step}
+        self.evaluated = evaluated = {**summary, "per_episode": episodes, "steps": step}
         self.records.evaluation(step, episodes)
-        whole = {**summary, "per_episode": episodes}
-        is_best = self.best.offer(step, summary, lambda: self.saver.best(self.loop.clock, self.loop.agent, whole))
+        is_best = self.best.offer(step, summary, lambda: self.saver.best(self.loop.clock, self.loop.agent, evaluated))
         self.log.write(step, evaluation_scalars(summary))  # last: a run with this row at its end counts as finished
         self.terminal.say(
             f"step {step:,}: evaluation over {counted(summary['episodes'], 'episode')}: return {result['mean']:.2f}, "

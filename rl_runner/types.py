@@ -23,7 +23,6 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 State = dict[str, Any]  # a tree of dicts and lists over tensors, arrays, numbers, strings, None
-Config = dict[str, Any]  # a configuration or a group of it: a tree of dicts and lists over numbers, strings, None
 
 
 class UserError(Exception):
@@ -83,7 +82,7 @@ class Batch(NamedTuple):
     obs: Tensor  # (B, *O)
     action: Tensor  # (B, *D)
     reward: Tensor  # (B,) sum of gamma^k r_k over the m <= n steps that the window holds
-    discount: Tensor  # (B,) gamma^m, and 0 only where the window ended by termination
+    discount: Tensor  # (B,) gamma^m; 0 where the last step is terminal (see `Transition.terminal`): no bootstrapping
     next_obs: Tensor  # (B, *O)
     weight: Tensor  # (B,) importance weight, 1 when sampling is uniform
     ids: IntArray  # (B,) where to write priorities back; stays on the host, where the replay is

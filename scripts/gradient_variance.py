@@ -77,7 +77,7 @@ def fit(agent: REINFORCE, rollouts: list[Rollout], steps: int = 2_000) -> None:
     network = agent.network
     with torch.no_grad():
         obs = torch.cat([agent.rows(r).obs for r in rollouts])
-        target = torch.cat([agent._returns(r, network.value(agent.rows(r).obs)) for r in rollouts])
+        target = torch.cat([agent._returns(r, network.value(agent.rows(r).obs))[0] for r in rollouts])
     optimizer = torch.optim.Adam([p for name, p in network.named_parameters() if name.startswith("value")], lr=3e-3)
     for _ in range(steps):
         index = torch.randint(len(obs), (256,))
@@ -92,7 +92,7 @@ def measure(agent: REINFORCE, rollouts: list[Rollout], returns: str, baseline: s
     network = agent.network
     policy = [p for module in (network.torso, network.hidden, network.policy_out) for p in module.parameters()]
     with torch.no_grad():  # the mean is that over all episodes, as a rollout of many would have it
-        credits = [agent._returns(r, network.value(agent.rows(r).obs)) for r in rollouts]
+        credits = [agent._returns(r, network.value(agent.rows(r).obs))[0] for r in rollouts]
     mean = torch.cat(credits).mean()
     gradients = []
     for rollout, credit in zip(rollouts, credits, strict=True):

@@ -17,7 +17,7 @@ from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, to_numpy
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, least
-from rl_runner.networks.layers import Acting
+from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
 from rl_runner.sync import Average
@@ -124,9 +124,8 @@ class DDPG:
     @torch.no_grad()
     def greedy(self, obs: Tensor) -> Tensor:
         """Return actions (N, D) in [-1, 1] of observations (N, *O), for evaluation."""
-        self.acting.eval()
-        action: Tensor = self.acting.actor(self.acting.normalized(obs))
-        self.acting.train()
+        with evaluating(self.acting):
+            action: Tensor = self.acting.actor(self.acting.normalized(obs))
         return action
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:

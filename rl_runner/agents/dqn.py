@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rl_runner.compiled import compiled_function
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
-from rl_runner.networks.layers import Acting
+from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import clip_norm, named_state, resume_named_state, set_lr
 from rl_runner.schedules import LinearSchedule
 from rl_runner.sync import Average
@@ -148,10 +148,8 @@ class DQN:
     @torch.no_grad()
     def q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of observations (N, *O), for evaluation: mean weights, no noise."""
-        self.acting.eval()
-        q = self.value.mean(self.acting(obs))
-        self.acting.train()
-        return q
+        with evaluating(self.acting):
+            return self.value.mean(self.acting(obs))
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return action values (N, A), greedy actions (N,) and, where it is learned, the distribution of returns."""

@@ -13,6 +13,7 @@ from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, squashed_sample, to_numpy
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, least
+from rl_runner.networks.layers import evaluating
 from rl_runner.schedules import LinearSchedule
 from rl_runner.soft import SoftLearner
 from rl_runner.types import Array, Batch, BoolArray, Carry, Evaluate, LearnOutput, Mode, Sync, ValueRepresentation
@@ -79,9 +80,8 @@ class SAC(SoftLearner):
     @torch.no_grad()
     def greedy(self, obs: Tensor) -> Tensor:
         """Return actions (N, D) in [-1, 1] of observations (N, *O), for evaluation."""
-        self.acting.eval()
-        mean, _ = self.acting.actor(self.acting.normalized(obs))
-        self.acting.train()
+        with evaluating(self.acting):
+            mean, _ = self.acting.actor(self.acting.normalized(obs))
         action: Tensor = mean.tanh()
         return action
 

@@ -14,6 +14,7 @@ from rl_runner.compute import on_device
 from rl_runner.distributions import Categorical, mask_on
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, least
+from rl_runner.networks.layers import evaluating
 from rl_runner.schedules import LinearSchedule
 from rl_runner.soft import SoftLearner
 from rl_runner.types import (
@@ -21,10 +22,10 @@ from rl_runner.types import (
     Batch,
     BoolArray,
     Carry,
-    Evaluate,
     LearnOutput,
     Mode,
     Sync,
+    Train,
     UserError,
     ValueRepresentation,
 )
@@ -79,29 +80,23 @@ class SACDiscrete(SoftLearner):
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[Array, Carry | None]:
         """Return actions (N,) for observations (N, *O): draws in training, the most probable in evaluation."""
-        tensor, evaluating = on_device(obs, self.device), isinstance(mode, Evaluate)
-        if self.network.normalizer is not None and not evaluating:
-            self.network.normalizer.update(tensor)
-        if evaluating:
-            self.acting.eval()
-            logits = self.acting.actor(self.acting.normalized(tensor))
-            self.acting.train()
-        else:
+        tensor, allowed = on_device(obs, self.device), mask_on(action_mask, self.device)
+        if isinstance(mode, Train):
+            if self.network.normalizer is not None:
+                self.network.normalizer.update(tensor)
             with self.in_acting:
                 logits = self.network.actor(self.network.normalized(tensor))
-        allowed = mask_on(action_mask, self.device)
-        best: Array = self.policy.mode(self.policy.masked(logits, allowed)).cpu().numpy()
-        if isinstance(mode, Evaluate):
-            if mode.epsilon > 0:
-                random, chosen = self._uniform(logits, allowed, mode.rng), mode.rng.random(len(obs)) < mode.epsilon
-                best[chosen] = random[chosen]
-            return best, carry
-        if mode.step < self.random_steps:
-            return self._uniform(logits, allowed, mode.rng), carry
-        return self._draw(self.policy.masked(logits, allowed), mode.rng), carry
-
-    def _uniform(self, logits: Tensor, allowed: Tensor | None, rng: np.random.Generator) -> Array:
-        return self._draw(self.policy.masked(torch.zeros_like(logits), allowed), rng)
+            if mode.step < self.random_steps:
+                logits = torch.zeros_like(logits)
+            return self._draw(self.policy.masked(logits, allowed), mode.rng), carry
+        with evaluating(self.acting):
+            logits = self.acting.actor(self.acting.normalized(tensor))
+        action: Array = self.policy.mode(self.policy.masked(logits, allowed)).cpu().numpy()
+        if mode.epsilon > 0:
+            drawn = self._draw(self.policy.masked(torch.zeros_like(logits), allowed), mode.rng)
+            chosen = mode.rng.random(len(obs)) < mode.epsilon
+            action[chosen] = drawn[chosen]
+        return action, carry
 
     def _draw(self, logits: Tensor, rng: np.random.Generator) -> Array:
         noise = torch.from_numpy(self.policy.noise(len(logits), rng)).to(self.device)

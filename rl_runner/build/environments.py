@@ -128,9 +128,3 @@ def _physics_without_a_screen() -> None:
     """Tell MuJoCo to draw by EGL where there is no screen; otherwise it looks for one first, and warns."""
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("MUJOCO_GL", "egl")
-
-
-def _labels(cfg: State) -> list[tuple[str, str]]:
-    """Return the run's name and tags, which older runs do not have."""
-    named = [("name", str(cfg["name"]))] if cfg.get("name") is not None else []
-    return [*named, ("tags", ", ".join(map(str, cfg["tags"])))] if cfg.get("tags") else named

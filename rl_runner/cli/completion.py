@@ -19,7 +19,6 @@ from rl_runner.cli.plain import PLAIN, PlainVerb
 from rl_runner.cli.table import VERBS, Verb
 from rl_runner.cli.words import MULTIRUN, options_of
 
-CONTINUED = ("=", ".", "/")  # ends of candidates that go on: no blank after them
 BASH = r"""
 _rlrun() {
     local line=${COMP_LINE:0:$COMP_POINT} IFS=$'\n'

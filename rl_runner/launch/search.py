@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from rl_runner.launch import best, launchers, sweep
-from rl_runner.launch.settings import JOURNAL, Settings
+from rl_runner.launch.settings import Settings
 from rl_runner.launch.task import shortest
 from rl_runner.report import search as report
 from rl_runner.report.curves import Unreadable, read_table, series
@@ -82,7 +82,7 @@ class Optuna(Sweeper):
         optuna_or_refuse()
         if config.hydra.job.config_name != "train":
             raise UserError("hydra/sweeper=optuna: searches for what trains best, so it is for rlrun train")
-        self.hydra_context, self.config, self._loader = hydra_context, config, hydra_context.config_loader
+        self.config, self._loader = config, hydra_context.config_loader
         self._first_seed, self._sources = int(config.seed), config.hydra.runtime.config_sources
         self.settings = Settings.of(config.hydra.sweeper, config.total_steps, config.eval.every_steps)
         self.directory = shortest(Path(config.hydra.sweep.dir).absolute())
@@ -214,11 +214,6 @@ def _importances(search: Search) -> dict[str, float]:
     from rl_runner.launch import study
 
     return study.importances(search.study)
-
-
-def is_search(directory: Path) -> bool:
-    """Return whether a sweep's directory is that of a search."""
-    return (directory / JOURNAL).is_file()
 
 
 def trials_of(directory: Path, search: Search) -> list[Trial]:

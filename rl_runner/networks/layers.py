@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -153,6 +154,16 @@ class Acting:
     def __exit__(self, *_: object) -> None:
         for layer in self._layers:
             layer.train()
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and back into training mode at the end."""
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train()
 
 
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:

@@ -60,14 +60,7 @@ class Block(NamedTuple):
     training: dict[str, dict[str, str]]  # what differs in training's evaluations, where the scores are not from them
     source: str  # what the scores at the end are from
     chosen: str  # what the scores of the best agents are from
-    profile: Profiles
-
-
-class Profiles(NamedTuple):
-    """Shares of runs above each threshold, with bootstrap bands."""
-
-    thresholds: Array
-    curves: list[Curve]
+    profile: list[Curve]  # shares of runs above each threshold, with bootstrap bands
 
 
 class Games(NamedTuple):
@@ -86,7 +79,7 @@ class Overall(NamedTuple):
 
     games: list[str]
     rows: list[Games]
-    profile: Profiles
+    profile: list[Curve]  # as of a block
 
 
 class Comparison(NamedTuple):
@@ -189,8 +182,8 @@ def _block(groups: list[Group], threshold: float | None, resamples: int) -> Bloc
         versus = scores[0] if same and group is not groups[0] else None
         rows.append(_row(group, own, [best[run.path] for run in group.runs], versus, threshold, resamples))
     labels = [group.label for group in groups]
-    profiles = _profiles(labels, [[s] for s in scores])
-    return Block(groups[0].environment, rows, protocol, training, source or TRAINING, chosen, profiles)
+    profile = _profiles(labels, [[s] for s in scores], resamples)
+    return Block(groups[0].environment, rows, protocol, training, source or TRAINING, chosen, profile)
 
 
 def _end_scores(every: list[Run], fresh: dict[Path, list[State]], prefix: str) -> tuple[dict[Path, float], str]:
@@ -253,7 +246,7 @@ def _reached(group: list[Run], threshold: float) -> Reached:
     return Reached(threshold, sum(map(math.isfinite, steps)), float(np.median(steps)), float(np.median(minutes)))
 
 
-def _profiles(labels: Sequence[str], scores: list[list[Array]]) -> Profiles:
+def _profiles(labels: Sequence[str], scores: list[list[Array]], resamples: int) -> list[Curve]:
     """Return the performance profiles of groups, each with the scores of its environments."""
     every = np.concatenate([s for of_group in scores for s in of_group])
     margin = 0.02 * (np.ptp(every) or 1)
@@ -264,9 +257,9 @@ def _profiles(labels: Sequence[str], scores: list[list[Array]]) -> Profiles:
         low, high = share, share
         least = min(map(len, of_group))
         if least >= stats.LEAST_RUNS:
-            low, high = stats.bootstrap(partial(stats.profile, thresholds=thresholds), of_group)
+            low, high = stats.bootstrap(partial(stats.profile, thresholds=thresholds), of_group, resamples)
         curves.append(Curve(label, "profile", thresholds, share, low, high, least))
-    return Profiles(thresholds, curves)
+    return curves
 
 
 def _warnings(block: Block, several: bool) -> list[str]:
@@ -317,4 +310,4 @@ def _overall(blocks: Sequence[Block], first: str, notes: list[str], resamples: i
         better = None if label == first or first not in whole or differs else _better(scores, whole[first], resamples)
         iqm, mean, median = (stats.estimate(of, scores, resamples) for of in (stats.iqm, stats.mean, stats.median))
         rows.append(Games(label, sum(map(len, scores)), iqm, mean, median, better))
-    return Overall([b.environment for b in blocks], rows, _profiles(list(whole), list(whole.values())))
+    return Overall([b.environment for b in blocks], rows, _profiles(list(whole), list(whole.values()), resamples))

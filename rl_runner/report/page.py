@@ -17,7 +17,7 @@ import numpy as np
 
 from rl_runner.report import comparison as tables
 from rl_runner.report import groups, stats
-from rl_runner.report.compare import Block, Comparison, Profiles
+from rl_runner.report.compare import Block, Comparison
 from rl_runner.report.curves import Curve
 from rl_runner.report.tables import Column
 from rl_runner.version import __version__
@@ -152,8 +152,8 @@ def _add_block(made: Page, block: Block, references: bool) -> None:
         made.table(columns, [])
 
 
-def _profile(made: Page, profiles: Profiles, unit: str) -> str:
-    return made.chart("Performance profiles", unit, "share of seeds", profiles.curves, LINES["profile"])
+def _profile(made: Page, profile: list[Curve], unit: str) -> str:
+    return made.chart("Performance profiles", unit, "share of seeds", profile, LINES["profile"])
 
 
 def protocol(block: Block) -> str:

@@ -1,7 +1,6 @@
 """A run's directory: where things are in it, and that only one process writes to it.
 
-config.yaml  provenance.json  train.log  metrics.csv  episodes.csv  evaluations.jsonl
-tensorboard/  checkpoints/  eval/  videos/
+docs/metrics.md lists its files.
 """
 
 from __future__ import annotations
@@ -10,7 +9,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from rl_runner.run.checkpoint import SNAPSHOTS, Checkpoints, Damaged, about, load
-from rl_runner.run.files import BIN, CHECKPOINTS, LOCK, MANIFEST, OUTPUTS, remove_unused
+from rl_runner.run.files import (
+    BIN,
+    CHECKPOINTS,
+    CONFIG,
+    CURVES,
+    LOCK,
+    LOG,
+    MANIFEST,
+    OUTPUTS,
+    remove_unused,
+)
 from rl_runner.run.lock import BUSY, flock
 from rl_runner.run.weights import load_agent_state
 from rl_runner.types import Agent, State, UserError
@@ -23,8 +32,8 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config = path / "config.yaml"
-        self.log = path / "train.log"
+        self.config = path / CONFIG
+        self.log = path / LOG
         self.checkpoints = path / CHECKPOINTS
         self.evaluations = path / "eval"
         self.videos = path / "videos"
@@ -81,7 +90,7 @@ class RunDirectory:
         Raises:
             UserError: one of them is a link.
         """
-        for path in (*self.path.iterdir(), *self.evaluations.glob("*"), *(self.path / "tensorboard").glob("*")):
+        for path in (*self.path.iterdir(), *self.evaluations.glob("*"), *(self.path / CURVES).glob("*")):
             if path.is_symlink() and path != self.checkpoints:
                 raise UserError(f"{path}: is a symbolic link, and would be written to; replace it by what it links to")
 
@@ -224,7 +233,7 @@ class RunDirectory:
 
 
 def _latest() -> Path:
-    runs = sorted((p for p in Path(OUTPUTS).glob("**/config.yaml") if BIN not in p.parts), key=_modified)
+    runs = sorted((p for p in Path(OUTPUTS).glob(f"**/{CONFIG}") if BIN not in p.parts), key=_modified)
     if not runs:
         raise UserError(f"latest: no runs under {OUTPUTS}/ in this directory yet")
     return runs[-1].parent

@@ -35,14 +35,13 @@ class _Console(Console):
         return super().render_str(plain(text, self.encoding), **options)
 
 
-def make_console(width: int | None = None, soft_wrap: bool = True) -> Console:
-    """Return a console on standard output, for tables and lines.
+def make_console(width: int | None = None) -> Console:
+    """Return a console on standard output, for tables and lines. Long lines are left to the terminal, in one piece.
 
     Args:
         width: in characters; None: that of the terminal.
-        soft_wrap: lines that are too long are left to the terminal, in one piece.
     """
-    return _Console(soft_wrap=soft_wrap, highlight=False, emoji=False, width=width)
+    return _Console(soft_wrap=True, highlight=False, emoji=False, width=width)
 
 
 def counted(number: int, noun: str) -> str:

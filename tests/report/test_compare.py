@@ -38,7 +38,7 @@ def test_the_numbers_of_two_groups(tmp_path: Path) -> None:
     assert dqn.reached == (40, 4, 200, pytest.approx(2))
     assert (block.source, found.overall, found.notes) == ("the last evaluation while training", None, [])
     np.testing.assert_allclose(dqn.curves[0].mean, [0, 50, 25])
-    shares = dict(zip(block.profile.thresholds, block.profile.curves[0].mean, strict=True))
+    shares = dict(zip(block.profile[0].x, block.profile[0].mean, strict=True))
     assert {share for threshold, share in shares.items() if 20 < threshold < 30} == {0.5}
 
 
