@@ -48,7 +48,7 @@ def refused(*args: str) -> str:
     assert done.err.count("\n") == 1, done.err
     assert done.err.endswith("\n")
     assert "Traceback" not in done.err
-    assert done.out == ""
+    assert done.out == "", done.out
     assert files() == before
     return done.err.strip()
 

@@ -27,7 +27,7 @@ from rl_runner.exact.measure import Exact
 from rl_runner.extras import package
 from rl_runner.loops.rollout import RolloutLoop
 from rl_runner.policies import PolicyLearner
-from rl_runner.run.checkpoint import Checkpoints, Damaged, about
+from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.loggers import Logger, Sender
 from rl_runner.run.plan import Plan
@@ -270,30 +270,12 @@ def saved_agent(trained: State, envs: EpisodicVectorEnv, name: str, which: str, 
     if "compiled" in trained["agent"]:
         trained["agent"]["compiled"] = False  # that is for learning
     agent = learner_of(trained, envs, place).agent
-    checkpoint, step = _load_agent(agent, name, which)
-    return agent, checkpoint, step
+    checkpoint, facts, state = RunDirectory.read_agent(name, which)
+    RunDirectory.load_agent(agent, checkpoint, facts, state)
+    return agent, checkpoint, int(facts["steps"])
 
 
 def _named(cfg: State, run: RunDirectory) -> tuple[str, str, str]:
     """Return where the agent is that a command names, which of the run it is, and the device."""
     name = str(run.path) if cfg["checkpoint"] == "latest" else cfg["checkpoint"]
     return name, str(cfg["which"]), cfg["device"]
-
-
-def _load_agent(agent: Agent, name: str, which: str) -> tuple[Path, int]:
-    """Load a saved agent; look again where the run, which may still be training, has replaced it meanwhile.
-
-    Returns:
-        its checkpoint, and the step at which it was saved.
-    """
-    _, checkpoint = RunDirectory.find(name, which)
-    while True:
-        try:
-            step = int(about(checkpoint)["steps"])
-            RunDirectory.load_agent(agent, checkpoint)
-            return checkpoint, step
-        except Damaged:
-            before = checkpoint
-            _, checkpoint = RunDirectory.find(name, which)
-            if checkpoint == before:
-                raise

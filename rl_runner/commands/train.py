@@ -113,8 +113,8 @@ def train(
             terminal.say(finished_line(job.run, steps, None if done else job.plan.total_steps, job.trust))
             return _finished_result(job, resumed)
         if resumed:
-            _record_changes(job, terminal)
             accepted()
+            _record_changes(job, terminal)
         files, step = (resumed["files"], job.loop.clock.steps) if resumed else (None, 0)
         with (
             contextlib.closing(MetricsLog(job.run.path, files, step, terminal.say, job.sender)) as log,

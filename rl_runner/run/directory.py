@@ -135,17 +135,16 @@ class RunDirectory:
         return run
 
     @staticmethod
-    def load_agent(agent: Agent, checkpoint: Path) -> None:
-        """Load a saved agent into a fresh one.
+    def load_agent(agent: Agent, checkpoint: Path, facts: State, state: State) -> None:
+        """Load what `read_agent` returned into a fresh agent.
 
         Raises:
-            UserError: the checkpoint is damaged, or of another shape.
+            UserError: it is of another shape.
         """
-        state = load(checkpoint, only=["agent"])
         try:
-            load_agent_state(agent, state["agent"], about(checkpoint))
+            load_agent_state(agent, state, facts)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
-            raise UserError(f"checkpoint {checkpoint} does not fit its configuration: {_first_lines(e)}") from e
+            raise UserError(f"checkpoint {checkpoint} does not fit its configuration: {_shortened(e)}") from e
 
     @classmethod
     def read_agent(cls, name: str, which: str) -> tuple[Path, State, State]:
@@ -157,11 +156,17 @@ class RunDirectory:
 
         Returns:
             its checkpoint, the facts about it (`about`), and its state.
+
+        Raises:
+            UserError: there is none, or it is damaged.
         """
         _, checkpoint = cls.find(name, which)
         while True:
             try:
-                return checkpoint, about(checkpoint), load(checkpoint, only=["agent"])["agent"]
+                facts, state = about(checkpoint), load(checkpoint, only=["agent"])
+                if "agent" not in state:
+                    raise Damaged(f"checkpoint {checkpoint} holds no agent")
+                return checkpoint, facts, state["agent"]
             except Damaged:
                 before = checkpoint
                 _, checkpoint = cls.find(name, which)
@@ -182,7 +187,7 @@ class RunDirectory:
             try:
                 return path, load(path), passed_over
             except Damaged as e:
-                passed_over.append(f"passed over: {e}")
+                passed_over.append(f"skipped: {e}")
         raise UserError("; ".join([f"resume: {self.path} holds no whole checkpoint", *passed_over]))
 
     def __enter__(self) -> Self:
@@ -250,5 +255,5 @@ def _not_written(path: Path, e: OSError) -> str:
     return f"{path} cannot be written: {e.strerror}"
 
 
-def _first_lines(e: Exception) -> str:
+def _shortened(e: Exception) -> str:
     return " ".join(str(e).split())[:300]

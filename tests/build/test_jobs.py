@@ -68,9 +68,10 @@ def test_evaluations_do_not_touch_training(workdir: Path) -> None:
 def test_the_least_replay_capacity() -> None:
     with pytest.raises(UserError, match=r"replay.capacity: 31 rows are too few for 4 environment.* at least 40"):
         job("experiment=pong_84", "replay.capacity=31")
+    words = ["env.num_envs=2", "agent.n_step=4", "batch_size=4", "learning_starts=4"]
     with pytest.raises(UserError, match="at least 12"):
-        job("env.num_envs=2", "agent.n_step=4", "replay.capacity=11")
-    job("env.num_envs=2", "agent.n_step=4", "replay.capacity=12")
+        job(*words, "replay.capacity=11")
+    job(*words, "replay.capacity=12")
 
 
 def test_an_agent_that_was_compiled_is_evaluated_where_no_compiler_is(

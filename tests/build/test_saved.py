@@ -39,9 +39,11 @@ def test_a_configuration_that_cannot_be_written(trained: Path, monkeypatch: pyte
 
     monkeypatch.setattr(saved.OmegaConf, "save", fail)
     before = (trained / "config.yaml").read_text()
-    line = refused("train", f"resume={trained}", "total_steps=77")
-    assert line == f"rlrun: {trained}/config.yaml cannot be written: No space left on device"
+    done = rlrun("train", f"resume={trained}", "total_steps=77")
+    assert done.code == 2
+    assert done.err == f"rlrun: {trained}/config.yaml cannot be written: No space left on device\n"
     assert (trained / "config.yaml").read_text() == before
+    assert not (trained / "changes.csv").exists()
     assert "outputs/new/config.yaml cannot be written" in refused("train", "hydra.run.dir=outputs/new")
 
 

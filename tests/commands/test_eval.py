@@ -18,7 +18,7 @@ import yaml
 from rl_runner import catalogue
 from rl_runner.build import jobs as build
 from rl_runner.commands import eval as command
-from rl_runner.run.directory import RunDirectory
+from rl_runner.run import directory
 from tests.commandline import SHORT, SHORT_ATARI, only_run, refused, rlrun
 
 
@@ -383,13 +383,13 @@ def test_a_place_that_cannot_be_written_to(trained: Path, monkeypatch: pytest.Mo
 def test_a_best_agent_that_is_replaced_meanwhile(when: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that still trains writes a new best agent, then deletes the old one."""
     before, after = (trained / f"checkpoints/best_{step:09d}" for step in (40, 41))
-    place = {"about": (build, "about"), "load": (RunDirectory, "load_agent"), "play": (command, "evaluate")}[when]
+    place = {"about": (directory, "about"), "load": (directory, "load"), "play": (command, "evaluate")}[when]
     real = getattr(*place)
 
-    def replaced(*args: Any) -> Any:
+    def replaced(*args: Any, **given: Any) -> Any:
         if before.exists():
             before.rename(after)
-        return real(*args)
+        return real(*args, **given)
 
     monkeypatch.setattr(*place, replaced)
     done = rlrun("eval", str(trained), "episodes=1")

@@ -231,7 +231,7 @@ def test_damaged_checkpoints_are_passed_over(trained: Path) -> None:
     damage(trained / "checkpoints/step_000000060")
     done = rlrun("train", f"resume={trained}", "total_steps=60")
     assert done.code == 0, done
-    assert re.search("passed over: .*step_000000060 is damaged: agent.npz has", done.out)
+    assert re.search("skipped: .*step_000000060 is damaged: agent.npz has", done.out)
     assert "step_000000040 at step 40" in done.out
     for step in (40, 60):
         damage(trained / f"checkpoints/step_0000000{step}")
