@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from ale_py import roms
+from ale_py import Action, roms
 from ale_py.vector_env import AtariVectorEnv
 
 from rl_runner.envs.vector import Step
@@ -30,6 +30,8 @@ class AtariBackend:
         stack: frames in an observation.
         noop_max: up to this many no-op frames at the start of an episode.
         fire_reset: press FIRE at the start if the game has it.
+        fire_each_life: press FIRE after each lost life too, in place of the agent's next action. Otherwise the agent must
+            learn to start each life, and a policy gradient may learn that alone: FIRE in every state.
         life_loss: set `no_bootstrap` when a life is lost.
         point_ends: set `no_bootstrap` in each step with a reward. In games like Pong, where each point is a separate
             rally, the rewards after a point do not depend on the actions before it.
@@ -52,6 +54,7 @@ class AtariBackend:
         stack: int = 4,
         noop_max: int = 30,
         fire_reset: bool = True,
+        fire_each_life: bool = False,
         life_loss: bool = True,
         point_ends: bool = False,
         full_action_space: bool = False,
@@ -96,7 +99,12 @@ class AtariBackend:
         self.action_mask, self.normalized, self.notes = None, False, list[str]()
         self.fps = float(FRAMES_PER_SECOND)
         self.protocol = {"sticky": sticky, "frame_skip": frame_skip, "noop_max": noop_max, "max_frames": max_frames}
+        if fire_each_life:  # older runs have no such key
+            self.protocol["fire_each_life"] = True
         self._frame_skip, self._life_loss, self._point_ends = frame_skip, life_loss, point_ends
+        actions = list(self._envs.ale.get_action_set())
+        self._fire = actions.index(Action.FIRE) if fire_each_life and Action.FIRE in actions else None
+        self._lost = np.zeros(num_envs, dtype=np.bool_)  # a life, in the step before
         self._max_steps = -(-max_frames // frame_skip)
         self._steps = np.zeros(num_envs, dtype=np.int64)  # in the running episodes
         self._lives = np.zeros(num_envs, dtype=np.int32)
@@ -111,7 +119,7 @@ class AtariBackend:
         chosen = np.asarray(seeds, dtype=np.int64)[mask]
         obs, info = self._envs.reset(seed=chosen, options={"reset_mask": mask})
         self._lives = info["lives"]
-        self._steps[mask] = 0
+        self._steps[mask], self._lost[mask] = 0, False
         if self._twin and mask[0]:
             self._frames.append(self._twin.reset(seed=chosen[:1])[0][0, 0])
         return np.asarray(obs)
@@ -124,8 +132,8 @@ class AtariBackend:
         """
         if action.min() < 0 or action.max() >= self.action_space.n:
             raise ValueError(f"actions must be in [0, {self.action_space.n}), got {action}")
-        self._action = action
-        self._envs.send(action)
+        self._action = action if self._fire is None else np.where(self._lost, self._fire, action)
+        self._envs.send(self._action)
 
     def recv(self) -> Step:
         """See `Backend`."""
@@ -133,7 +141,8 @@ class AtariBackend:
         self._steps += 1
         truncated = (self._steps >= self._max_steps) & ~terminated
         lives = info["lives"]
-        no_bootstrap = ((lives < self._lives) & self._life_loss) | ((reward != 0) & self._point_ends)
+        self._lost = lives < self._lives
+        no_bootstrap = (self._lost & self._life_loss) | ((reward != 0) & self._point_ends)
         self._lives = lives
         if self._twin:
             self._follow(self._twin)

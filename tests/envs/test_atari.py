@@ -274,6 +274,35 @@ def test_a_lost_life_is_reported_once_and_the_episode_goes_on():
     assert ends
 
 
+def test_fire_is_pressed_after_each_lost_life():
+    """Beside environments in which we press it: nobody else does here, so without it a game has no second life."""
+    plain, envs = make("breakout", 2), make("breakout", 2, fire_each_life=True, render=True)
+    np.testing.assert_array_equal(plain.reset(), envs.reset())
+    rng, lost, lives = np.random.default_rng(0), np.zeros(2, dtype=np.bool_), 0
+    for k in range(280):
+        action = rng.integers(2, 4, size=2)
+        plain.send(np.where(lost, 1, action))
+        envs.send(action)
+        wanted, tr = plain.recv(), envs.recv()
+        assert_same_transitions([wanted._replace(action=action)], [tr])
+        lost = wanted.no_bootstrap & ~wanted.ended
+        lives += int(lost.sum())
+        if k == 99:  # what was pressed is a function of seed and actions, so a resume presses it again
+            np.testing.assert_array_equal(envs.load_state_dict(copy.deepcopy(envs.state_dict())), tr.next_obs)
+            assert not envs.lost.any()
+        if tr.ended.any():
+            np.testing.assert_array_equal(plain.reset(tr.ended), envs.reset(tr.ended))
+    assert lives > 8
+    assert len(envs.backend.frames()) > 1000
+    assert envs.backend.protocol["fire_each_life"]
+
+
+def test_a_game_without_fire_is_played_without_it():
+    plain, envs = make("freeway", 1), make("freeway", 1, fire_each_life=True)
+    ours, theirs = (run(e, np.random.default_rng(0), 20, e.reset()) for e in (envs, plain))
+    assert_same_transitions(ours[0], theirs[0])
+
+
 def test_without_life_loss_no_life_is_reported():
     envs = make("breakout", 2, life_loss=False)
     transitions, episodes, _ = run(envs, np.random.default_rng(0), 250, envs.reset())
