@@ -30,8 +30,8 @@ class AtariBackend:
         stack: frames in an observation.
         noop_max: up to this many no-op frames at the start of an episode.
         fire_reset: press FIRE at the start if the game has it.
-        fire_each_life: press FIRE after each lost life too, in place of the agent's next action. Otherwise the agent must
-            learn to start each life, and a policy gradient may learn that alone: FIRE in every state.
+        fire_each_life: press FIRE after each lost life too, in place of the agent's next action. Otherwise the agent
+            must learn to start each life, and a policy gradient may learn that alone: FIRE in every state.
         life_loss: set `no_bootstrap` when a life is lost.
         point_ends: set `no_bootstrap` in each step with a reward. In games like Pong, where each point is a separate
             rally, the rewards after a point do not depend on the actions before it.
