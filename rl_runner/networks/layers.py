@@ -158,7 +158,7 @@ class Acting:
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and back into training mode at the end."""
+    """Set a network to evaluation mode, and back to training mode at the end."""
     network.eval()
     try:
         yield
