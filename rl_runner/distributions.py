@@ -40,7 +40,7 @@ def of_actions(space: gym.Space[Any], name: str, scaled: bool = True) -> Distrib
     if isinstance(space, gym.spaces.Box) and space.dtype.kind == "f":
         return Gaussian(space.shape, *(_middle_and_half(space) if scaled else ()))
     raise UserError(
-        f"env: {name} has actions {space}; this agent needs numbered ones (Discrete), a vector of them (MultiDiscrete, "
+        f"env: {name} has actions {space}; this agent needs discrete ones (Discrete), a vector of them (MultiDiscrete, "
         f"MultiBinary) or floats (Box)"
     )
 

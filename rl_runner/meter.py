@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from rl_runner.types import State
+from rl_runner.types import State, UserError
 
 
 class Meter:
@@ -36,6 +37,20 @@ class Meter:
         """Restore sums and counts. Older checkpoints hold one count for all names."""
         self._sums = dict(state["sums"])
         self._counts = {name: state["counts"][name] if "counts" in state else state["count"] for name in self._sums}
+
+
+def learning(meter: Meter, agent: object, updates: int) -> dict[str, float]:
+    """Return the means of the meter, which begins anew, the number of updates, and the agent's learning rate.
+
+    Raises:
+        UserError: a loss that is not finite; nothing that is learned after it is worth having.
+    """
+    scalars = {**meter.drain(), "updates": updates}
+    if optimizer := getattr(agent, "optimizer", None):  # an agent of the user's own may have none
+        scalars["lr"] = float(optimizer.param_groups[0]["lr"])
+    if not math.isfinite(scalars.get("loss", 0.0)):
+        raise UserError("optimizer.lr: the network has diverged (the loss is not finite); use a smaller one")
+    return scalars
 
 
 def grouped(**groups: Mapping[str, float]) -> dict[str, float]:

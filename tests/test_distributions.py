@@ -119,7 +119,7 @@ def test_what_is_not_allowed_is_never_drawn_and_leaves_entropy_and_gradient_fini
     "space", [gym.spaces.Box(0, 255, (2,), np.uint8), gym.spaces.MultiDiscrete([[2, 3]]), gym.spaces.Text(3)]
 )
 def test_other_actions_are_refused(space):
-    with pytest.raises(UserError, match=r"^env: Test-v0 has actions .*this agent needs numbered ones"):
+    with pytest.raises(UserError, match=r"^env: Test-v0 has actions .*this agent needs discrete ones"):
         of_actions(space, "Test-v0")
 
 

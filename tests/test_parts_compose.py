@@ -89,7 +89,7 @@ def test_every_pair_of_parts(pair: tuple[str, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_every_part_on_numbered_states(switch: str, tmp_path: Path) -> None:
+def test_every_part_on_discrete_states(switch: str, tmp_path: Path) -> None:
     goes_on_with_the_same_bits([*FROZENLAKE, *SWITCHES[switch]], tmp_path)
 
 

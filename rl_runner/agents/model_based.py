@@ -123,3 +123,11 @@ class ModelBased:
         for name in SEEN:
             getattr(self, name)[:] = state[name]
         self.since = state["since"]
+
+    def weights(self) -> State:
+        """Return the table; acting needs no counts."""
+        return {"table": self.table.clone()}
+
+    def load_weights(self, state: State) -> None:
+        """Restore the table. What was never tried keeps the value that it has there."""
+        self.table.copy_(state["table"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ class PPO(PolicyLearner):
         lam: lambda of generalised advantage estimation.
         epochs: passes over each rollout.
         batch_size: rows of each gradient step; the last batch of an epoch may be smaller.
-        clip: the ratio of new and old probability is clipped to [1 - x, 1 + x].
+        clip: the ratio of new and old probability is clipped to [1 - x, 1 + x]; None: no clipping.
         clip_end: value that `clip` reaches linearly; None: it is constant.
         clip_steps: environment steps from `clip` to `clip_end`.
         clip_value: values are not learned beyond this distance from those before the first epoch; None: no clipping.
@@ -63,7 +64,7 @@ class PPO(PolicyLearner):
         lam: float = 0.95,
         epochs: int = 10,
         batch_size: int = 64,
-        clip: float = 0.2,
+        clip: float | None = 0.2,
         clip_end: float | None = None,
         clip_steps: int = 0,
         clip_value: float | None = None,
@@ -84,11 +85,15 @@ class PPO(PolicyLearner):
         for key, x in [("clip", clip), ("clip_value", clip_value), ("target_kl", target_kl)]:
             if x is not None and not x > 0:
                 raise UserError(f"agent.{key}: must be above 0, got {x}")
+        if clip is None and clip_end is not None:
+            raise UserError(f"agent.clip_end: must be null where agent.clip is null, got {clip_end}")
         if clip_end is not None and clip_end < 0:
             raise UserError(f"agent.clip_end: must be 0 or more, or null for a constant clip, got {clip_end}")
         super().__init__(network, distribution, optimizer, gamma, lr_schedule, clip_grad_norm, normalize_rewards)
         self.lam, self.epochs, self.batch_size = lam, epochs, batch_size
-        self.clip = LinearSchedule(clip, clip if clip_end is None else clip_end, clip_steps)
+        if clip is None:
+            clip = math.inf
+        self.clip = LinearSchedule(clip, clip, 0) if clip_end is None else LinearSchedule(clip, clip_end, clip_steps)
         self.clip_value, self.value_coef, self.entropy_coef = clip_value, value_coef, entropy_coef
         self.target_kl, self.normalize_advantages = target_kl, normalize_advantages
         self._loss = _compiled_loss(self._plain_loss, self.device) if compiled else self._plain_loss

@@ -1,4 +1,4 @@
-"""Soft actor-critic for numbered actions (Christodoulou 2019): expectations over actions instead of samples."""
+"""Soft actor-critic for discrete actions (Christodoulou 2019): expectations over actions instead of samples."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def no_images(space: Any, name: str) -> None:
     """
     if looks_like_image(space):
         raise UserError(
-            f"env: the observations of {name} are images {space}; this agent reads vectors and numbered states only. "
+            f"env: the observations of {name} are images {space}; this agent reads vectors and discrete states only. "
             "agent=dqn and agent=ppo read images"
         )
 

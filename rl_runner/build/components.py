@@ -67,7 +67,7 @@ class MakesControlNetwork(Protocol):
         actions: int,
         outputs_per_action: int,
         precision: str,
-        numbered: bool = False,
+        discrete: bool = False,
     ) -> ControlNetwork: ...
 
 
@@ -113,7 +113,7 @@ def number_of_actions(envs: EpisodicVectorEnv) -> int:
     """Return A.
 
     Raises:
-        UserError: the actions are not numbered.
+        UserError: the actions are not discrete.
     """
     space = envs.action_space
     if not isinstance(space, gym.spaces.Discrete):
@@ -124,14 +124,14 @@ def number_of_actions(envs: EpisodicVectorEnv) -> int:
 
 
 def states(envs: EpisodicVectorEnv) -> gym.spaces.Discrete:
-    """Return the space of numbered states.
+    """Return the space of discrete states.
 
     Raises:
-        UserError: the observations are not numbered states.
+        UserError: the observations are not discrete states.
     """
     space = envs.observation_space
     if not isinstance(space, gym.spaces.Discrete):
-        raise UserError(f"env: {envs.backend.name} has observations {space}; a table needs numbered states (Discrete)")
+        raise UserError(f"env: {envs.backend.name} has observations {space}; a table needs discrete states (Discrete)")
     return space
 
 
@@ -178,17 +178,17 @@ def control_network(
     actions: int,
     value: ValueRepresentation,
     device: torch.device,
-    numbered: bool = False,
+    discrete: bool = False,
 ) -> ControlNetwork:
     """Return actor and critics, on the device.
 
     Args:
         cfg: the configuration.
         envs: have the observations.
-        actions: numbers of one action; with `numbered`: the number of actions.
+        actions: numbers of one action; with `discrete`: the number of actions.
         value: what the critics' numbers mean.
         device: where the networks are.
-        numbered: actions are numbered.
+        discrete: actions are discrete.
 
     Raises:
         UserError: another kind of network or of value is chosen.
@@ -203,7 +203,7 @@ def control_network(
         actions=actions,
         outputs_per_action=value.outputs_per_action,
         precision=cfg["precision"],
-        **({"numbered": True} if numbered else {}),
+        **({"discrete": True} if discrete else {}),
     )
     return network.to(device)
 

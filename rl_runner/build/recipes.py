@@ -113,8 +113,8 @@ class MakesStochasticControl(Protocol):
     ) -> ReplayAgent: ...
 
 
-class MakesNumberedControl(Protocol):
-    """The class of an agent with an actor and critics of numbered actions."""
+class MakesDiscreteControl(Protocol):
+    """The class of an agent with an actor and critics of discrete actions."""
 
     def __call__(
         self,
@@ -160,7 +160,7 @@ if TYPE_CHECKING:
     _replay_agents: tuple[MakesReplayAgent] = (DQN,)
     _noisy_control: tuple[MakesNoisyControl] = (DDPG,)
     _stochastic_control: tuple[MakesStochasticControl] = (SAC,)
-    _numbered_control: tuple[MakesNumberedControl] = (SACDiscrete,)
+    _discrete_control: tuple[MakesDiscreteControl] = (SACDiscrete,)
     _rollout_agents: tuple[MakesRolloutAgent, ...] = (A2C, PPO, REINFORCE)
     _tables: tuple[MakesTable, MakesTable, MakesTable] = (QLearning, Sarsa, ModelBased)
     _planners: tuple[MakesPlanner, MakesPlanner] = (ValueIteration, PolicyIteration)
@@ -208,11 +208,11 @@ def stochastic_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device
     return Learner(agent, loop)
 
 
-def numbered_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
-    """The same for numbered actions: discrete SAC."""
+def discrete_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """The same for discrete actions: discrete SAC."""
     actions = build.number_of_actions(envs)
-    parts = _control(cfg, envs, device, actions, numbered=True)
-    agent = factory("agent", build.agent_node(cfg), MakesNumberedControl)(actions=actions, **parts)
+    parts = _control(cfg, envs, device, actions, discrete=True)
+    agent = factory("agent", build.agent_node(cfg), MakesDiscreteControl)(actions=actions, **parts)
 
     def loop() -> ReplayLoop:
         checks.soft_values(cfg)
@@ -222,14 +222,17 @@ def numbered_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) 
     return Learner(agent, loop)
 
 
+numbered_control = discrete_control  # its name in the configuration of older runs
+
+
 def _control(
-    cfg: State, envs: EpisodicVectorEnv, device: torch.device, actions: int, numbered: bool = False
+    cfg: State, envs: EpisodicVectorEnv, device: torch.device, actions: int, discrete: bool = False
 ) -> dict[str, Any]:
     """Return the parts that agents with actor and critics have in common."""
     checks.require(cfg, {**checks.REPLAY_LEARNING, **checks.CONTROL})
     value = part("value", build.group(cfg, "value"), ValueRepresentation)
     return {
-        "network": build.control_network(cfg, envs, actions, value, device, numbered),
+        "network": build.control_network(cfg, envs, actions, value, device, discrete),
         "value": value,
         "optimizer": build.optimizer_factory(cfg),
         "sync": part("sync", build.group(cfg, "sync"), Sync),

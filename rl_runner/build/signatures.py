@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import hydra
 from hydra.errors import InstantiationException
 
+from rl_runner import catalogue
 from rl_runner.build.checks import written
 from rl_runner.types import State, UserError
 
 T = TypeVar("T")
+CLASS = "a class or function (_target_) with its arguments"
 
 
 def part(key: str, node: State, contract: type[T], wanted: str = "") -> T:
@@ -82,6 +84,8 @@ def named(key: str, target: str) -> Any:
 
 def check(key: str, node: State) -> None:
     """Check a node against the signature of what it names, and so the nodes in it."""
+    if not isinstance(node, dict):
+        raise UserError(f"{key}: must be {CLASS}, got {written(node)}{_meant(key, node)}")
     if "_target_" in node:
         arguments(key, named(key, node["_target_"]), node)
     for name, child in node.items():
@@ -108,12 +112,24 @@ def arguments(key: str, target: Any, node: State) -> None:
         if not (open_ended or name in parameters or name.startswith("_")):  # _target_ and the like are Hydra's
             taken = ", ".join(parameters) or "none"
             raise UserError(f"{key}.{name}: {target.__name__} takes no such argument; it takes {taken}")
-        if name in hints and not (isinstance(value, dict) and "_target_" in value) and not _fits(value, hints[name]):
-            raise UserError(f"{key}.{name}: must be {_in_words(hints[name])}, got {written(value)}")
+        if name in hints and not _fits(value, hints[name]):
+            wrong = f"{key}.{name}: must be {_in_words(hints[name])}, got {written(value)}"
+            raise UserError(wrong + _meant(f"{key}.{name}", value))
+
+
+def _meant(key: str, value: Any) -> str:
+    """Return the option that was probably meant where network.torso=mlp was typed, or nothing."""
+    parent = key.rpartition(".")[0]
+    for group in (key.replace(".", "/"), parent):
+        if group and str(value) in catalogue.options(group).split():
+            return f"; did you mean {group}={value}?"
+    return ""
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Say whether a plain value is of an annotated type; of types that no configuration holds, nothing is known."""
+    """Say whether a value is of an annotated type; of types that no configuration holds, nothing is known."""
+    if isinstance(value, dict) and "_target_" in value:  # an object that is made later
+        return True
     origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, h) for h in inner)
@@ -123,6 +139,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict)
     if origin in (int, float):
         return isinstance(value, (int, origin)) and not isinstance(value, bool) and value == value  # not nan
+    if origin is Callable:  # no plain value is one
+        return False
     return isinstance(value, origin) if origin in (bool, str, type(None)) else True
 
 
@@ -132,7 +150,14 @@ def _in_words(hint: Any) -> str:
         return " or ".join(_in_words(h) for h in inner)
     if origin in (Sequence, list, tuple):
         return f"a list [{_in_words(inner[0])}, ...]" if inner else "a list"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a word",
+        type(None): "null",
+        Callable: CLASS,
+    }
     return words.get(origin, "a group of keys" if origin in (Mapping, dict) else str(hint))
 
 

@@ -202,14 +202,14 @@ def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_ov
 
 
 def _is_finished(job: TrainJob) -> bool:
-    """Return whether a run that was loaded has nothing left to do, its closing evaluation included."""
+    """Return whether a run that was loaded has nothing left to do, its closing numbers and evaluation included."""
     if job.loop.clock.steps < job.plan.total_steps and not job.loop.done:
         return False
     try:
-        evaluated = series(read_table(job.run.path), "eval/return_mean").steps
+        written = [series(read_table(job.run.path), name).steps for name in ("time/seconds", "eval/return_mean")]
     except Unreadable:
         return False
-    return bool(len(evaluated)) and int(evaluated[-1]) >= job.loop.clock.steps
+    return all(len(steps) and int(steps[-1]) >= job.loop.clock.steps for steps in written)
 
 
 def _record_changes(job: TrainJob, terminal: Terminal) -> None:

@@ -37,6 +37,8 @@ class Reader:
         floats = space.dtype is not None and np.issubdtype(space.dtype, np.floating)
         self._kinds = "biuf" if floats else "biu"
         self._box = space if isinstance(space, Box) and not floats else None  # of integers
+        # Bytes that may take all of their values, as images do, are not looked through: that takes long.
+        self._any = self._box is not None and _takes_all_values(self._box)
 
     def __call__(self, value: Any) -> Any:
         """Return the value."""
@@ -47,12 +49,20 @@ class Reader:
             raise Misfit(f"of shape {got.shape}; its observation_space has shape {self.shape}")
         if got.dtype.kind not in self._kinds:
             raise Misfit(f"of type {got.dtype}; its observation_space has type {self.type}")
-        if self._box is None or (got.dtype == self.type and got.dtype.itemsize == 1):
+        if self._box is None or (self._any and got.dtype == self.type):
             return value
         outside = (got < self._box.low) | (got > self._box.high)
         if outside.any():
             raise Misfit(f"with {got[outside].flat[0]}, outside its observation_space {self._box}")
         return got.astype(self.type, copy=False)
+
+
+def _takes_all_values(box: Box) -> bool:
+    """Return whether a space of integers has the bounds of its type."""
+    if box.dtype.kind == "b":
+        return not box.low.any() and bool(box.high.all())
+    limits = np.iinfo(str(box.dtype))
+    return bool((box.low == limits.min).all() and (box.high == limits.max).all())
 
 
 class FiveValues(gym.Wrapper[Any, Any, Any, Any]):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.meter import Meter, grouped
+from rl_runner.meter import Meter, grouped, learning
 from rl_runner.replay.replay import Replay
 from rl_runner.rng import generator_state, load_generator_state, load_torch_state, torch_state
 from rl_runner.schedules import Every
@@ -97,11 +95,7 @@ class ReplayLoop:
         Raises:
             UserError: a loss that is not finite; nothing that is learned after it is worth having.
         """
-        learned = {**self.meter.drain(), "updates": self.clock.updates, **self.replay.metrics()}
-        if optimizer := getattr(self.agent, "optimizer", None):  # an agent of the user's own may have none
-            learned["lr"] = float(optimizer.param_groups[0]["lr"])
-        if not math.isfinite(learned.get("loss", 0.0)):
-            raise UserError("optimizer.lr: the network has diverged (the loss is not finite); use a smaller one")
+        learned = {**learning(self.meter, self.agent, self.clock.updates), **self.replay.metrics()}
         return grouped(learn=learned, explore=self.agent.metrics(self.clock.steps))
 
     def state_dict(self) -> State:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exact.gradient import PolicyGradient
-from rl_runner.meter import Meter, grouped
+from rl_runner.meter import Meter, grouped, learning
 from rl_runner.rng import generator_state, load_generator_state, load_torch_state, torch_state
 from rl_runner.schedules import Every
 from rl_runner.types import Array, BoolArray, Carry, Clock, Rollout, RolloutAgent, State, Train, Transition, UserError
@@ -102,12 +101,8 @@ class RolloutLoop:
         Raises:
             UserError: a loss that is not finite; nothing that is learned after it is worth having.
         """
-        learned = {**self.meter.drain(), "updates": self.clock.updates}
-        if optimizer := getattr(self.agent, "optimizer", None):  # an agent of the user's own may have none
-            learned["lr"] = float(optimizer.param_groups[0]["lr"])
+        learned = learning(self.meter, self.agent, self.clock.updates)
         exact = {COSINE: learned.pop(COSINE)} if COSINE in learned else {}
-        if not math.isfinite(learned.get("loss", 0.0)):
-            raise UserError("optimizer.lr: the network has diverged (the loss is not finite); use a smaller one")
         return grouped(learn=learned, explore=self.agent.metrics(self.clock.steps), exact=exact)
 
     def state_dict(self) -> State:

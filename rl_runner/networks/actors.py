@@ -1,4 +1,4 @@
-"""Actors: policies over continuous actions, scaled to [-1, 1] in each dimension, or over numbered ones."""
+"""Actors: policies over continuous actions, scaled to [-1, 1] in each dimension, or over discrete ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ActionRange:
         if not isinstance(space, Box):
             raise UserError(
                 f"env: the actions are {space}; this agent needs continuous ones (Box). agent=dqn and "
-                "agent=sac_discrete have numbered ones"
+                "agent=sac_discrete have discrete ones"
             )
         if not np.issubdtype(space.dtype, np.floating):
             raise UserError(f"env: the actions are {space}, of type {space.dtype}; this agent needs floats")
@@ -146,7 +146,7 @@ class SquashedGaussian(_Actor):
 
 
 class Logits(_Actor):
-    """Logits of a policy over A numbered actions.
+    """Logits of a policy over A discrete actions.
 
     Arguments as for `_Actor`, with `actions`, the number A of actions, instead of `outputs`.
     """

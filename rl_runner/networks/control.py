@@ -44,7 +44,7 @@ class ControlNetwork(nn.Module):
 
     Args:
         observation_space: of one observation.
-        actions: D, numbers of one action; with `numbered`: A, the number of actions.
+        actions: D, numbers of one action; with `discrete`: A, the number of actions.
         outputs_per_action: M, numbers per value.
         torso: makes a torso from the observation space. The action joins its features.
         actor: makes the actor from (features, actions, fc, init, last_layer).
@@ -58,7 +58,7 @@ class ControlNetwork(nn.Module):
         precision: "fp32", or "bf16": the torsos compute in bfloat16, all else in float32.
         normalize: normalise observations by their running mean and standard deviation.
         shared_encoder: the actor reads the critics' torso, which only the critics' loss changes (Yarats et al. 2021).
-        numbered: actions are numbered; the critics do not read one, but return the values of all.
+        discrete: actions are discrete; the critics do not read one, but return the values of all.
 
     Attributes:
         normalizer: running statistics of observations, to be updated with each new one; None: not normalised.
@@ -84,7 +84,7 @@ class ControlNetwork(nn.Module):
         precision: str = "fp32",
         normalize: bool = False,
         shared_encoder: bool = False,
-        numbered: bool = False,
+        discrete: bool = False,
     ) -> None:
         super().__init__()
         if critics < 1:
@@ -107,9 +107,9 @@ class ControlNetwork(nn.Module):
                 if made is not None:
                     made.apply(xavier)
         head = actor(features, actions, fc, *own[0])
-        read, returned = (0, actions * outputs_per_action) if numbered else (actions, outputs_per_action)
+        read, returned = (0, actions * outputs_per_action) if discrete else (actions, outputs_per_action)
         critic = Critic(features, read, fc, returned, critics, *own[1])
-        if numbered:
+        if discrete:
             self.critic = AllValues(torso_of_critics, critic, precision, actions)
         else:
             self.critic = Values(torso_of_critics, critic, precision)
@@ -182,7 +182,7 @@ class Values(nn.Module):
 
 
 class AllValues(nn.Module):
-    """A torso and critics that return the values of all of A numbered actions."""
+    """A torso and critics that return the values of all of A discrete actions."""
 
     def __init__(self, torso: nn.Module, head: Critic, precision: str, actions: int) -> None:
         super().__init__()

@@ -100,9 +100,10 @@ class Prioritized:
         """Update priorities (B,), 0 or more.
 
         Raises:
-            UserError: a priority is not finite, because the network has diverged.
+            UserError: the agent returns no priorities; or one is not finite, because the network has diverged.
         """
-        assert priority is not None, "this agent returns no priorities"
+        if priority is None:
+            raise UserError("replay: the agent returns no priorities, which replay=prioritized needs; use uniform")
         raw = priority.cpu().double().numpy()
         if not (np.isfinite(raw) & (raw >= 0)).all():
             raise UserError("optimizer.lr: the network has diverged (a loss is not finite); choose a smaller one")

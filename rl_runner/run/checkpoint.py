@@ -41,7 +41,8 @@ def save(path: Path, state: State, about: State) -> None:
     """Write a state as the directory `path`: complete under that name, or not there at all.
 
     Args:
-        path: a checkpoint that stands there already is replaced, once the new one is complete.
+        path: a checkpoint that stands there already is replaced, once the new one is complete. If the process is
+            killed between the two renames, the old one is left as `.NAME.old`.
         state: one component per key.
         about: plain facts for the manifest (counters, versions, scores).
     """

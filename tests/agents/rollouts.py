@@ -15,7 +15,7 @@ SGD = partial(torch.optim.SGD, lr=0.1)
 
 
 class Table(nn.Module):
-    """Logits and a value for each numbered state, in double precision."""
+    """Logits and a value for each discrete state, in double precision."""
 
     normalizer = None
 

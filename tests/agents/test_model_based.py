@@ -116,6 +116,18 @@ def test_a_restored_model_goes_on_as_the_saved_one():
     assert model.table.any()
 
 
+def test_weights_are_the_table_alone_and_what_is_never_tried_keeps_its_value():
+    model, other = agent(), agent()
+    for tr in random_steps(np.random.default_rng(3), 20):
+        model.learn(tr, np.zeros(3, int))
+    model.table[4, 1] = 7.0  # never tried
+    other.load_weights(model.weights())
+    assert torch.equal(other.table, model.table)
+    assert model.weights().keys() == {"table"}
+    other.learn(a_step([0], [1], [2.0], [0], [True], [False]), np.zeros(1, int))
+    assert (other.table[0, 1], other.table[4, 1]) == (2.0, 7.0)
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("plan_every_steps", 0), ("sweeps", 0), ("tolerance", 0.0)], ids=lambda x: str(x)
 )

@@ -110,6 +110,22 @@ def test_clip_and_learning_rate_follow_their_schedules() -> None:
     assert agent.clip(50) == pytest.approx(0.2)
 
 
+def test_without_a_clip_the_ratio_counts_however_large_it_is() -> None:
+    """Gradient steps on one row, of which the action was good: unclipped, each of them makes it more probable."""
+
+    def chosen(clip: float | None) -> float:
+        table = Table([[0.0, 0.0]])
+        agent = PPO(table, TWO, SGD, 0.9, epochs=3, clip=clip, value_coef=0.0, normalize_advantages=False)
+        done = list(agent.learn(rollout([0], [0], [1], [1]), 0))
+        assert math.isfinite(float(done[-1]["loss"]))
+        assert (clip is None) == (float(done[-1]["clipped"]) == 0.0)
+        return float(table.logits.detach().softmax(dim=1)[0, 0])
+
+    assert chosen(None) > chosen(0.05) > 0.5
+    with pytest.raises(UserError, match=r"^agent.clip_end: must be null where agent.clip is null, got 0.1"):
+        PPO(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.9, clip=None, clip_end=0.1)
+
+
 def test_normalised_advantages_of_one_row_are_zero_and_not_nan() -> None:
     table = Table([[0.0, 0.0]])
     list(PPO(table, TWO, SGD, gamma=0.9, epochs=1, value_coef=0.0).learn(rollout([0], [0], [1], [1]), 0))

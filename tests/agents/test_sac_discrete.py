@@ -130,7 +130,7 @@ def test_a_restored_agent_learns_on_bit_for_bit(value: Any, alpha: float | None)
         torch.manual_seed(seed)
         space = Box(-1, 1, (3,), np.float32)
         net = ControlNetwork(
-            space, 4, value.outputs_per_action, Encoder, Logits, (8, 8), critics=2, normalize=True, numbered=True
+            space, 4, value.outputs_per_action, Encoder, Logits, (8, 8), critics=2, normalize=True, discrete=True
         )
         return SACDiscrete(net, 4, value, ADAM, Soft(0.1), alpha=alpha, clip_grad_norm=0.5)
 

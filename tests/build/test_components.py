@@ -84,7 +84,7 @@ def test_what_is_no_optimizer_for_dense_gradients_is_refused(target: str, why: s
 
 
 def test_what_an_environment_cannot_give_is_said() -> None:
-    with pytest.raises(UserError, match=r"env: CartPole-v1 has observations Box.*a table needs numbered states"):
+    with pytest.raises(UserError, match=r"env: CartPole-v1 has observations Box.*a table needs discrete states"):
         learner("agent=q_learning", "env=cartpole")
     with pytest.raises(UserError, match=r"env: planning needs the dynamics, and CartPole-v1 does not tell them"):
         learner("agent=value_iteration", "env=cartpole")

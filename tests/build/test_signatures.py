@@ -12,6 +12,8 @@ from rl_runner.build.signatures import arguments, factory, make, part
 from rl_runner.exploration import Greedy
 from rl_runner.types import Exploration, UserError
 
+A_CLASS = "must be a class or function (_target_) with its arguments"
+
 
 def test_wrong_parts_are_named() -> None:
     wrong: dict[str, dict[str, Any]] = {
@@ -32,10 +34,31 @@ def test_wrong_parts_are_named() -> None:
             "_target_": "rl_runner.networks.qnetwork.QNetwork",
             "head": {"_target_": "rl_runner.sync.Soft", "tau": "a"},
         },
+        "part.torso: must be a class or function .*, got null": {
+            "_target_": "rl_runner.networks.qnetwork.QNetwork",
+            "torso": None,
+        },
     }
     for says, node in wrong.items():
         with pytest.raises(UserError, match=says):
             make("part", node)
+
+
+@pytest.mark.parametrize(
+    ("key", "node", "says"),
+    [
+        ("network", {"torso": "mlp"}, f"network.torso: {A_CLASS}, got 'mlp'; did you mean network/torso=mlp?"),
+        ("network", {"head": "dueling"}, f"network.head: {A_CLASS}, got 'dueling'; did you mean network=dueling?"),
+        ("network", {"head": "mine"}, f"network.head: {A_CLASS}, got 'mine'"),
+        ("network", {"torso": {"sizes": [3]}}, f"network.torso: {A_CLASS}, got "),
+        ("replay.sampler", "prioritized", f"replay.sampler: {A_CLASS}, got 'prioritized'; did you mean replay=prior"),
+    ],
+)
+def test_a_word_where_a_class_belongs(key: str, node: Any, says: str) -> None:
+    whole = {"_target_": "rl_runner.networks.qnetwork.QNetwork", **node} if isinstance(node, dict) else node
+    with pytest.raises(UserError) as refused:
+        make(key, whole)
+    assert str(refused.value).startswith(says)
 
 
 def test_facts_are_passed_on() -> None:
@@ -167,7 +190,7 @@ def test_values_that_do_not_fit(node: dict[str, Any], says: str) -> None:
 
 
 def test_functions_and_what_cannot_be_known() -> None:
-    arguments("f", function, {"group": {"a": 1}, "any_": 3, "call": "whatever"})
+    arguments("f", function, {"group": {"a": 1}, "any_": 3, "call": {"_target_": "made later"}})
     with pytest.raises(UserError, match=r"f.group: must be a group of keys, got 3"):
         arguments("f", function, {"group": 3})
 

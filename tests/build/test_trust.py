@@ -223,7 +223,8 @@ def test_of_our_functions_only_recipes_and_factories_are_fine() -> None:
         "replay_learning",
         "noisy_control",
         "stochastic_control",
-        "numbered_control",
+        "discrete_control",
+        "numbered_control",  # the same, in older runs
         "on_policy",
         "online",
         "planning",

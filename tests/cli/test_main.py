@@ -180,7 +180,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["eval", "latest", "episode=3"], "did you mean episodes?"),
         (["play", "env=cartpole", "network=mlp"], "there is no key 'network'"),
         (["train", "agent=q_learning", "env=frozenlake", "network=dueling"], "network: the chosen agent has none"),
-        (["train", "agent=q_learning"], "env: CartPole-v1 has observations .* a table needs numbered states"),
+        (["train", "agent=q_learning"], "env: CartPole-v1 has observations .* a table needs discrete states"),
         (["train", "env=frozenlake", "env.kwargs.map_name=5x5"], "env.id: FrozenLake-v1 cannot be made"),
         (["train", "value=c51", "value.low=5", "value.high=1"], "value.high: must be above value.low"),
         (

@@ -21,6 +21,7 @@ from rl_runner.cli.words import quote
 from rl_runner.commands import train
 from rl_runner.report import runs
 from rl_runner.run.checkpoint import Checkpoints, load
+from rl_runner.trainer import Trainer
 from tests.commandline import SHORT, Done, files, only_run, refused, rlrun
 
 
@@ -498,6 +499,29 @@ def test_the_learning_rate_is_logged(workdir: Path) -> None:
     assert done.code == 0, done.err
     rows = [line.split(",") for line in (only_run() / "metrics.csv").read_text().splitlines()]
     assert [(step, float(v)) for step, name, v in rows if name == "learn/lr"] == [("20", 0.0015), ("40", 0.001)]
+
+
+def test_a_run_that_dies_before_its_closing_numbers_writes_them(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation is due at the last step and numbers are not, so the evaluation's rows come first."""
+    words = ["agent=q_learning", "env=frozenlake", "total_steps=300", "num_threads=1", "checkpoint.every_steps=100"]
+    words += ["eval.every_steps=100", "eval.episodes=2", "log.every_steps=130"]
+    assert rlrun("train", *words, "hydra.run.dir=whole").code == 0
+    write = Trainer.write_scalars
+
+    def dies(trainer: Trainer) -> None:
+        if trainer.loop.clock.steps == 300:
+            raise RuntimeError("the machine dies")
+        write(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "write_scalars", dies)
+        assert rlrun("train", *words, "hydra.run.dir=run").code == 1
+    done = rlrun("train", "resume=run")
+    assert (done.code, done.err) == (0, "")
+    tables = [Path(run, "metrics.csv").read_text().splitlines() for run in ("run", "whole")]
+    timeless = [[line for line in table if ",time/" not in line] for table in tables]
+    assert timeless[0] == timeless[1]
+    assert "is finished" in rlrun("train", "resume=run").out
 
 
 def test_a_run_that_fails_in_its_closing_evaluation_repeats_it(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,10 @@ WHOLE = [
     (Box(0, 255, (3,), np.uint8), np.array([0, -1, 3]), -1),
     (Box(0, 10, (3,), np.int64), np.array([0, 300, 3]), 300),
     (Box(-5, 5, (3,), np.int64), np.array([0, 6, 3]), 6),
+    (Box(0, 1, (3,), np.uint8), np.array([0, 200, 1], np.uint8), 200),
+    (Box(-5, 5, (3,), np.int8), np.array([0, 6, 3], np.int8), 6),
+    (Box(0, 255, (3,), np.uint8), np.array([0, 255, 3], np.uint8), None),
+    (Box(-128, 127, (3,), np.int8), np.array([0, -128, 127], np.int8), None),
 ]
 
 

@@ -99,7 +99,7 @@ def test_the_agent_is_asked_once_about_all_states_as_its_environment_shows_them(
     measures = exact(BEST, first=7)
     measures()
     assert [obs.tolist() for obs in measures.agent.asked] == [[7, 8, 9]]
-    assert measures.agent.asked[0].dtype == torch.int64  # as the observations of numbered states
+    assert measures.agent.asked[0].dtype == torch.int64  # as the observations of discrete states
 
 
 def test_no_random_stream_moves():

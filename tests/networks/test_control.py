@@ -1,4 +1,4 @@
-"""The networks of actor and critics: which loss changes a shared encoder, and the values of numbered actions."""
+"""The networks of actor and critics: which loss changes a shared encoder, and the values of discrete actions."""
 
 from functools import partial
 from typing import Any
@@ -81,9 +81,9 @@ def test_a_target_actor_reads_the_target_encoder() -> None:
     torch.testing.assert_close(target["actor"](data.obs), wanted)
 
 
-def test_critics_of_numbered_actions_return_the_values_of_all() -> None:
+def test_critics_of_discrete_actions_return_the_values_of_all() -> None:
     torch.manual_seed(0)
-    net = ControlNetwork(Box(-1, 1, (3,), np.float32), 4, 5, Encoder, Logits, (8,), critics=2, numbered=True)
+    net = ControlNetwork(Box(-1, 1, (3,), np.float32), 4, 5, Encoder, Logits, (8,), critics=2, discrete=True)
     obs = torch.randn(6, 3)
     assert net.actor(obs).shape == (6, 4)
     values = net.critic(obs)

@@ -287,6 +287,11 @@ def test_a_priority_that_is_none_is_told_and_changes_nothing(alpha, bad):
     assert after == before
 
 
+def test_an_agent_without_priorities_is_told():
+    with pytest.raises(UserError, match=r"^replay: the agent returns no priorities, which replay=prioritized needs"):
+        ten_rows(0.5).update(np.array([30]), None)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_priorities_of_every_precision_are_taken(dtype):
     sampler = Prioritized(4, alpha=0.5, epsilon=1e-12)
