@@ -262,7 +262,7 @@ class LoadedAgent:
         actions = int(getattr(self.action_space, "n", 0))
         shape = (actions,) if single else (count, actions)
         if mask.shape != shape:
-            raise UserError(f"action_mask: must be the shape {shape}, got {mask.shape}")
+            raise UserError(f"action_mask: must have the shape {shape}, got {mask.shape}")
         mask = mask[None] if single else mask
         if not mask.any(axis=1).all():
             raise UserError("action_mask: must allow at least one action")
@@ -274,7 +274,7 @@ class LoadedAgent:
         shape = space.shape or ()
         if array.shape != shape and array.shape[1:] != shape:
             several = f"({', '.join(map(str, ('N', *shape)))}{'' if shape else ','})"
-            raise UserError(f"obs: must be the shape {shape}, or {several} for a batch, got {array.shape}")
+            raise UserError(f"obs: must have the shape {shape}, or {several} for a batch, got {array.shape}")
         if not np.can_cast(array.dtype, space.dtype or array.dtype, casting="same_kind"):
             raise UserError(f"obs: must be {space.dtype}, got {array.dtype}")
         single = array.shape == shape

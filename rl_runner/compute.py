@@ -77,7 +77,7 @@ def frames_device(wanted: str, device: torch.device, frames: int, nbytes: int) -
         UserError: another word, or a GPU that cannot hold them.
     """
     if wanted not in ("host", "device", "auto"):
-        raise UserError(f"replay.frames: {wanted!r} is unknown; one of host, device, auto")
+        raise UserError(f"replay.frames: must be one of host, device, auto, got {wanted!r}")
     host = torch.device("cpu")
     if wanted == "host" or device.type == "cpu" or (wanted == "auto" and device.type != "cuda"):
         return host

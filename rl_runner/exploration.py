@@ -66,7 +66,15 @@ def _described(value: object) -> str:
 class EpsilonGreedy:
     """A random action with probability epsilon, else the greedy one.
 
-    Epsilon goes from `start` to `end` in a straight line over `steps` environment steps; start = end keeps it constant.
+    Epsilon changes linearly from `start` to `end` over `steps` environment steps.
+
+    Args:
+        start: epsilon at step 0, in [0, 1].
+        end: epsilon from step `steps` on, in [0, 1].
+        steps: environment steps from start to end, 0 or more.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, start: float, end: float, steps: int) -> None:

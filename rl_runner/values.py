@@ -31,7 +31,7 @@ class Scalar:
 
     def __init__(self, loss: str = "huber") -> None:
         if loss not in LOSSES:
-            raise UserError(f"value.loss: {loss!r} is unknown; one of {', '.join(LOSSES)}")
+            raise UserError(f"value.loss: must be one of {', '.join(LOSSES)}, got {loss!r}")
         self._loss = mse_loss if loss == "mse" else huber_loss
 
     def mean(self, values: Tensor) -> Tensor:

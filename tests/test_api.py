@@ -92,7 +92,7 @@ def test_the_program_keeps_its_own_torch_and_hydra(workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["env=xyz"], r"env: there is no 'xyz'; there is acrobot"),
+        (["env=xyz"], r"env: there is no 'xyz'; must be one of acrobot"),
         (["total_stpes=3"], r"there is no key 'total_stpes'; did you mean total_steps\?"),
         (["total_steps=0"], r"total_steps: must be a whole number, 1 or more, got 0"),
         (["hello"], r"'hello': must be key=value"),
@@ -223,8 +223,8 @@ def test_words_that_are_none_are_told(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("obs", "line"),
     [
-        ([1.0, 2.0], r"obs: must be the shape \(4,\), or \(N, 4\) for a batch, got \(2,\)"),
-        (np.zeros((2, 3, 4)), r"obs: must be the shape \(4,\), or \(N, 4\) for a batch, got \(2, 3, 4\)"),
+        ([1.0, 2.0], r"obs: must have the shape \(4,\), or \(N, 4\) for a batch, got \(2,\)"),
+        (np.zeros((2, 3, 4)), r"obs: must have the shape \(4,\), or \(N, 4\) for a batch, got \(2, 3, 4\)"),
         (["a", "b", "c", "d"], r"obs: must be float32, got <U1"),
     ],
 )
@@ -276,7 +276,7 @@ def test_a_table(workdir: Path) -> None:
         infos, ended = [*infos, info], terminated or truncated
     assert infos[-1] == {"prob": pytest.approx(1 / 3)}  # what FrozenLake reports at the end
     assert not any(infos[:-1])
-    with pytest.raises(rlrun.UserError, match=r"obs: must be the shape \(\), or \(N,\) for a batch, got \(2, 2\)"):
+    with pytest.raises(rlrun.UserError, match=r"obs: must have the shape \(\), or \(N,\) for a batch, got \(2, 2\)"):
         agent.act([[1, 2], [3, 4]])
     with pytest.raises(rlrun.UserError, match="obs: must be int64, got float64"):
         agent.act(1.5)

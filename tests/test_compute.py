@@ -120,5 +120,5 @@ def test_frames_lie_on_the_host_unless_a_gpu_has_room(monkeypatch: pytest.Monkey
     assert place("device", mps, 1, 7056) == mps
     with pytest.raises(UserError, match=r"replay.frames: 7.70 GB do not fit on cuda:0, where 8.00 GB are free"):
         place("device", gpu, 7_700_000, 1_000)
-    with pytest.raises(UserError, match=r"replay.frames: 'gpu' is unknown; one of host, device, auto"):
+    with pytest.raises(UserError, match=r"replay.frames: must be one of host, device, auto, got 'gpu'"):
         place("gpu", cpu, 1, 1)

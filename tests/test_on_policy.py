@@ -199,7 +199,7 @@ def test_whole_commands(workdir: Path) -> None:
                 *["agent=reinforce", "env=cartpole", "agent.returns=trajectory", "agent.baseline=none"],
                 "agent.normalize_advantages=true",
             ],
-            "agent.normalize_advantages: leaves nothing of returns=trajectory with rollout_episodes=1, because",
+            "agent.normalize_advantages: must be false with returns=trajectory and rollout_episodes=1, because",
         ),
         (
             ["agent=ppo", "env=cartpole", "rollout_steps=null", "env.num_envs=1", "agent.compiled=true"],

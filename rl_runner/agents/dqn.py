@@ -61,8 +61,7 @@ class DQN:
         clip_grad_value: clip each gradient component to [-x, x]; None: no clipping.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         compiled: run the loss and its gradient through torch.compile, on a GPU as CUDA graphs, and there the values to
-            act by too. The numbers differ from those without it by rounding, and where a network draws noise by which
-            random number goes where.
+            act by too. The results differ by rounding from those without it; with noisy networks the noise differs too.
         ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
             the weights themselves.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.

@@ -92,9 +92,7 @@ class PolicyIteration:
         """
         values = policy_values(self.mdp, self._pi, self.gamma)  # (S,)
         if not np.isfinite(values).all():
-            raise UserError(
-                f"agent.gamma: with {self.gamma} a policy that never ends is worth infinitely much; lower it"
-            )
+            raise UserError(f"agent.gamma: must be below 1 here, because some episodes never end, got {self.gamma}")
         q = action_values(self.mdp, values, self.gamma)
         gain = q.max(axis=1) - values
         better = gain > self.tolerance * max(1.0, np.abs(values).max())

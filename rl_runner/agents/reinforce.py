@@ -131,7 +131,7 @@ def _mean_of_others(returns: DoubleArray, ended: BoolArray) -> DoubleArray:
     """
     episode = np.cumsum(np.concatenate([[False], ended[:-1, 0]]))
     if episode[-1] == 0:
-        raise UserError("agent.baseline: mean needs rollouts of two episodes or more")
+        raise UserError("agent.baseline: must be none or value for rollouts of one episode, got mean")
     sums, rows = np.bincount(episode, returns[:, 0]), np.bincount(episode)
     means = (sums.sum() - sums) / (rows.sum() - rows)
     return np.asarray(means[episode][:, None])

@@ -196,8 +196,8 @@ def rows_to_compare(cfg: State, num_envs: int) -> None:
         return
     if (agent.get("returns"), agent.get("baseline")) == ("trajectory", "none") and cfg["rollout_episodes"] == 1:
         raise UserError(
-            "agent.normalize_advantages: leaves nothing of returns=trajectory with rollout_episodes=1, because all "
-            "steps of an episode have the same return; raise rollout_episodes"
+            "agent.normalize_advantages: must be false with returns=trajectory and rollout_episodes=1, because all "
+            "steps of an episode have the same return; or raise rollout_episodes"
         )
     if steps is None:
         return

@@ -197,7 +197,8 @@ def control_network(
     if "actor" not in node or "head" in node or "shared" in node:  # SAC sets network.actor, whatever the option
         raise _misfit(node, "actor", "control")
     if value.quantile_levels:
-        raise UserError("value: a critic beside an actor draws no quantile levels; use scalar, c51 or qr_dqn")
+        kind = type(value).__name__
+        raise UserError(f"value: must be mse, scalar, c51 or qr_dqn for an agent with an actor, got {kind}")
     network = factory("network", node, MakesControlNetwork)(
         observation_space=envs.observation_space,
         actions=actions,
@@ -252,16 +253,17 @@ def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optim
     # only values that were set are for it.
     target = named("optimizer", node["_target_"])
     if isinstance(target, type) and not issubclass(target, torch.optim.Optimizer):
-        raise UserError(f"optimizer._target_: {node['_target_']} is no torch.optim.Optimizer; such as torch.optim.Adam")
+        wanted = "a torch.optim.Optimizer, such as torch.optim.Adam"
+        raise UserError(f"optimizer._target_: must be {wanted}, got {node['_target_']}")
     if target is torch.optim.SparseAdam:
-        raise UserError(f"optimizer._target_: {node['_target_']} needs sparse gradients; such as torch.optim.Adam")
+        wanted = "an optimizer for dense gradients, such as torch.optim.Adam"
+        raise UserError(f"optimizer._target_: must be {wanted}, got {node['_target_']}")
     taken = inspect.signature(target).parameters
     step = getattr(target, "step", None)  # a function that makes one has none
     closure = inspect.signature(step).parameters.get("closure") if step else None
     if closure and closure.default is closure.empty:
-        raise UserError(
-            f"optimizer: {node['_target_']} evaluates the loss several times a step, which is not supported"
-        )
+        wanted = "an optimizer that evaluates the loss once per step, such as torch.optim.Adam"
+        raise UserError(f"optimizer._target_: must be {wanted}, got {node['_target_']}")
     node = {k: v for k, v in node.items() if k in taken or LEFT_OVER.get(k) != v}
 
     def optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:

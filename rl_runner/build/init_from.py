@@ -31,7 +31,7 @@ def init_from(agent: Agent, cfg: State) -> list[tuple[str, str]]:
     name, with_optimizer = cfg.get("init_from"), cfg.get("init_from_optimizer", False)
     if name is None:
         if with_optimizer:
-            raise UserError("init_from_optimizer: init_from=RUN is needed, the run that the optimizer's state is from")
+            raise UserError("init_from_optimizer: must be false without init_from=RUN, got true")
         return []
     if not isinstance(agent, HasWeights):
         raise UserError(f"init_from: {type(agent).__name__} cannot begin with the weights of another agent")

@@ -50,9 +50,9 @@ def check(cfg: State, trust: list[str]) -> None:
     """
     for node in _nodes(cfg):
         if isinstance(node, str) and "${" in node:
-            raise UserError(f"trust: this run's config.yaml hides something behind an interpolation: {node}")
+            raise UserError(f"trust: this run's config.yaml must not contain interpolations, got {node}")
         if isinstance(node, dict) and "_args_" in node:
-            raise UserError(f"trust: this run's config.yaml passes arguments without their names: {node['_args_']}")
+            raise UserError(f"trust: this run's config.yaml must pass arguments by name, got _args_={node['_args_']}")
     names = _foreign(cfg)
     refused = _not_covered(names, trust)
     if not refused:  # only now may what it names be imported, to see where that is defined

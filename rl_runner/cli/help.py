@@ -24,7 +24,7 @@ EXAMPLES = """\
   rlrun eval latest                                         100 episodes of the newest run's best agent"""
 
 STOPPING_HELP = (
-    "stopping: Ctrl-C (SIGINT), SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the step, save, and print how to resume;",
+    "stopping: at Ctrl-C (SIGINT), SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 the run saves and prints how to resume;",
     "          a second Ctrl-C stops at once, unsaved; SIGHUP stays ignored under nohup",
     "exit code: 0 finished, 128 + the signal's number after a signal, 2 for bad input, 1 for any other failure",
 )
@@ -35,7 +35,8 @@ def overview() -> str:
     summaries = {verb.name: verb.summary for verb in VERBS.values()} | {v.name: v.summary for v in PLAIN.values()}
     verbs = "\n".join(f"  rlrun {name:7} {summary}" for name, summary in summaries.items())
     return (
-        f"rlrun {__version__}: an experiment runner for deep Q-learning\n\n{verbs}\n\n"
+        f"rlrun {__version__}: an experiment runner for deep Q-learning, policy gradients and continuous control"
+        f"\n\n{verbs}\n\n"
         f"groups of `rlrun train`, with their options\n{_table(VERBS['train'])}\n\n"
         f"examples\n{EXAMPLES}\n\n"
         f"`rlrun VERB --help` lists the keys; `rlrun train --help optimizer` those of a group."

@@ -238,7 +238,7 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
 def did_you_mean(word: str, known: Sequence[str], listed: Sequence[str] | None = None) -> str:
     """Return the known word that was probably meant, or all of them, as in `listed` if that is given."""
     near = _near(word, known)
-    return f"did you mean {near}?" if near else f"there is {', '.join(listed or known)}"
+    return f"did you mean {near}?" if near else f"must be one of {', '.join(listed or known)}"
 
 
 def _near(word: str, known: Sequence[str]) -> str | None:

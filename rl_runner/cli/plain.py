@@ -136,7 +136,7 @@ PLAIN = {
                 Option("--csv", "write the numbers", metavar="FILE"),
                 Option("--plot", "draw curves and scores (.png, .svg, .pdf)", metavar="FILE"),
                 Option("--html", "write one page with tables, curves and profiles", metavar="FILE"),
-                Option("--resamples", "of the bootstrap; default: 2000", metavar="N", type=natural, default=2000),
+                Option("--resamples", "number of resamples; default: 2000", metavar="N", type=natural, default=2000),
             ),
             examples="examples\n  rlrun compare outputs/sweeps/mine --threshold 200 --html compare.html\n"
             "  rlrun compare outputs/pong/* --by agent.name --reference --plot pong.png",
@@ -149,7 +149,7 @@ PLAIN = {
             options=(
                 Option(
                     "--where",
-                    "only runs with this value; also steps, last, best; also <, <=, >, >=; may be repeated",
+                    "only runs with this value; KEY: a key, steps, last or best; = may be <, <=, >, >=; repeatable",
                     metavar="KEY=VALUE",
                     action="append",
                 ),

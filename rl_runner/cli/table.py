@@ -152,7 +152,7 @@ VERBS = {
             alone=_doctor,
             configuration="train",
             options=(
-                ("--seconds N", "measure the speed of training for so long (10); 0: only what needs no measuring"),
+                ("--seconds N", "measure the speed of training for N seconds (default 10); 0: no measurement"),
                 ("--json", "print what was found for programs"),
             ),
         ),

@@ -205,7 +205,7 @@ def sync_beyond_the_run(plan: Plan) -> Iterator[Finding]:
     tau = plan.number("sync.tau")
     if tau and made and tau * made < 1:
         why = f"× {made:,} updates moves the target network less than once towards the online network in the whole run"
-        yield Finding("sync.tau", tau, why, "use a larger one")
+        yield Finding("sync.tau", tau, why, f"use at least {min(1.0, 10 / made):.2g}")
 
 
 def batch_beyond_the_data(plan: Plan) -> Iterator[Finding]:

@@ -81,7 +81,7 @@ class Optuna(Sweeper):
         """
         optuna_or_refuse()
         if config.hydra.job.config_name != "train":
-            raise UserError("hydra/sweeper=optuna: searches for what trains best, so it is for rlrun train")
+            raise UserError("hydra/sweeper=optuna: must be used with rlrun train")
         self.config, self._loader = config, hydra_context.config_loader
         self._first_seed, self._sources = int(config.seed), config.hydra.runtime.config_sources
         self.settings = Settings.of(config.hydra.sweeper, config.total_steps, config.eval.every_steps)

@@ -93,7 +93,7 @@ class ControlNetwork(nn.Module):
             if bound is not None and not bound > 0:
                 raise UserError(f"network.{key}: must be above 0, or null, got {bound}")
         if init not in INITS:
-            raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
+            raise UserError(f"network.init: must be one of {', '.join(INITS)}, got {init!r}")
         self.precision = precision
         self.normalizer = Normalizer(observation_space) if normalize else None
         space = self.normalizer.space if self.normalizer else observation_space

@@ -43,7 +43,7 @@ class FullyConnected:
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
-            raise UserError(f"network: activation {self.activation!r} is unknown; one of {', '.join(ACTIVATIONS)}")
+            raise UserError(f"network: activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
         if any(size < 1 for size in self.sizes):
             raise UserError(f"network: layer sizes must be at least 1, got {list(self.sizes)}")
 

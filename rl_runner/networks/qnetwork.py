@@ -63,7 +63,7 @@ class QNetwork(nn.Module):
         if last_layer_std is not None and not last_layer_std > 0:
             raise UserError(f"network.last_layer_std: must be above 0, or null, got {last_layer_std}")
         if init not in INITS:
-            raise UserError(f"network.init: {init!r} is unknown; one of {', '.join(INITS)}")
+            raise UserError(f"network.init: must be one of {', '.join(INITS)}, got {init!r}")
         self.torso = torso(observation_space)
         fc = getattr(self.torso, "fc", None)
         if not isinstance(fc, FullyConnected):  # a torso of the user's own may have a layer of this name

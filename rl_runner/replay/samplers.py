@@ -58,7 +58,7 @@ class Prioritized:
     Args:
         capacity: rows of the replay.
         alpha: 0 is uniform, 1 is proportional.
-        beta: share of the bias that is corrected at the start of the run; it increases linearly to 1.
+        beta: exponent of the importance weights at the start of the run; it increases linearly to 1.
         beta_steps: number of environment steps until it is 1.
         epsilon: added to each priority, so that it is not 0.
     """

@@ -69,7 +69,7 @@ def listed(names: Sequence[str], where: Sequence[str], states: Sequence[str], so
     wrong = [state for state in states if state not in runs.STATES]
     found = _readable(runs.find(names))
     if wrong := [state for state in wrong if state not in {run.state for run in found}]:
-        raise UserError(f"--state: there is no {wrong[0]!r}; there is {', '.join(runs.STATES)}")
+        raise UserError(f"--state: must be one of {', '.join(runs.STATES)}, got {wrong[0]!r}")
     known = list(dict.fromkeys(key for run in found for key in run.config))
     for condition in where:
         found = [run for run in found if _holds(run, condition, known)]

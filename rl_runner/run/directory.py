@@ -121,7 +121,7 @@ class RunDirectory:
         if name == "latest":
             return cls(_latest())
         if not name.strip():
-            raise UserError("name a run's directory, or latest; got an empty name")
+            raise UserError("run: must be a run's directory or latest, got an empty name")
         run = cls(Path(name))
         if not run.path.is_dir():
             raise UserError(f"{name}: no such directory; name a run's directory, or latest")

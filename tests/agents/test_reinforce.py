@@ -80,7 +80,9 @@ def test_the_mean_of_the_other_episodes() -> None:
 
 def test_the_mean_of_the_others_of_one_episode_is_refused() -> None:
     agent = REINFORCE(Table([[0.0, 0.0]]), TWO, SGD, gamma=1.0, baseline="mean")
-    with pytest.raises(UserError, match=r"agent\.baseline: mean needs rollouts of two episodes"):
+    with pytest.raises(
+        UserError, match=r"agent\.baseline: must be none or value for rollouts of one episode, got mean"
+    ):
         list(agent.learn(rollout([0, 0], [0, 1], [1, 2], [0, 1]), 0))
 
 

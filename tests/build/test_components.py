@@ -71,16 +71,17 @@ def test_values_of_adams_file_are_left_out_for_other_classes_and_values_that_wer
 
 
 def test_an_optimizer_that_needs_a_closure_is_refused() -> None:
-    assert "LBFGS evaluates the loss several times" in refused("train", "optimizer._target_=torch.optim.LBFGS")
+    line = refused("train", "optimizer._target_=torch.optim.LBFGS")
+    assert "evaluates the loss once per step, such as torch.optim.Adam, got torch.optim.LBFGS" in line
 
 
 @pytest.mark.parametrize(
     ("target", "why"),
-    [("nn.Linear", "is no torch.optim.Optimizer"), ("optim.SparseAdam", "needs sparse gradients")],
+    [("nn.Linear", "a torch.optim.Optimizer"), ("optim.SparseAdam", "an optimizer for dense gradients")],
 )
 def test_what_is_no_optimizer_for_dense_gradients_is_refused(target: str, why: str) -> None:
     line = refused("train", f"optimizer._target_=torch.{target}")
-    assert line == f"rlrun: optimizer._target_: torch.{target} {why}; such as torch.optim.Adam"
+    assert line == f"rlrun: optimizer._target_: must be {why}, such as torch.optim.Adam, got torch.{target}"
 
 
 def test_what_an_environment_cannot_give_is_said() -> None:

@@ -140,7 +140,7 @@ def test_what_is_refused(trained: Path) -> None:
     best = f"{trained}/checkpoints/best_000000040"
     assert refused("train", "init_from=nowhere").startswith("rlrun: init_from: nowhere: no such directory")
     assert refused("train", "init_from_optimizer=true").startswith(
-        "rlrun: init_from_optimizer: init_from=RUN is needed"
+        "rlrun: init_from_optimizer: must be false without init_from=RUN, got true"
     )
     assert refused("train", "init_from_optimizer=3").endswith("must be true or false, got 3")
     line = refused("train", "env=frozenlake", "agent=q_learning", f"init_from={trained}")

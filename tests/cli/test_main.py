@@ -220,7 +220,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "agent.clip_grad_norm=x"], "agent.clip_grad_norm: must be a number or null, got 'x'"),
         (["train", "network/torso=mlp", "network.torso.sizes=5"], "network.torso.sizes: must be a list"),
         (["train", "network.hidden=[a]"], "network.hidden: must be a list"),
-        (["train", "value.loss=l1"], "value.loss: 'l1' is unknown; one of mse, huber"),
+        (["train", "value.loss=l1"], "value.loss: must be one of mse, huber"),
         (["train", "stop.return=much"], "stop.return: must be a number, or null"),
         (["train", "network.last_layer_std=-1"], "network.last_layer_std: must be above 0, or null, got -1"),
         (["train", "network=noisy", "network.head.sigma0=-1"], "network.head.sigma0: must be 0 or more, got -1"),
@@ -514,7 +514,7 @@ def test_a_plugin_that_is_not_installed(missing: str, package: str) -> None:
         ("Ray", "did you mean ray?"),
         (
             "foo",
-            "there is basic, joblib, submitit_local (pip install 'rlrun[slurm]'), submitit_slurm (pip install "
+            "must be one of basic, joblib, submitit_local (pip install 'rlrun[slurm]'), submitit_slurm (pip install "
             "'rlrun[slurm]'), ray (pip install 'rlrun[ray]'), ray_aws (pip install 'rlrun[ray]')",
         ),
     ],

@@ -76,7 +76,7 @@ def test_no_sizes_is_the_identity() -> None:
 
 
 def test_unknown_activation_and_empty_layers_are_told() -> None:
-    with pytest.raises(UserError, match=r"activation 'rleu' is unknown; one of relu,"):
+    with pytest.raises(UserError, match=r"activation must be one of relu, .*got 'rleu'"):
         FullyConnected((3,), "rleu")
     with pytest.raises(UserError, match=r"at least 1, got \[3, 0\]"):
         FullyConnected((3, 0))

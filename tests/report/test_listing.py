@@ -82,7 +82,7 @@ def test_states(outputs: str) -> None:
         ({"where": ("last>high",)}, "--where: last>high: 'high' is no number"),
         (
             {"states": ("done",)},
-            "--state: there is no 'done'; there is running, finished, pruned, interrupted, failed, killed",
+            "--state: must be one of running, finished, pruned, interrupted, failed, killed, got 'done'",
         ),
         ({"sort": "step"}, "--sort: no run has a key 'step'; did you mean steps?"),
     ],
