@@ -116,6 +116,9 @@ class EzGreedy(EpsilonGreedy):
         end: epsilon after `steps` steps.
         steps: environment steps from start to end, in a straight line.
         mu: exponent of the zeta distribution; larger: shorter. 2 as in the paper has a mean of 6.6.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, start: float, end: float, steps: int, mu: float = 2.0) -> None:
@@ -149,6 +152,9 @@ class Boltzmann:
     """Draw actions from softmax(Q / temperature).
 
     The temperature goes from `start` to `end` in a straight line over `steps` environment steps.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, start: float, end: float, steps: int) -> None:
@@ -216,6 +222,9 @@ class OrnsteinUhlenbeck:
         end: standard deviation after `steps` steps.
         steps: environment steps from start to end.
         theta: share of x that is lost per step.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, start: float, end: float, steps: int, theta: float = 0.15) -> None:

@@ -28,7 +28,11 @@ class Every:
 
 @dataclass(frozen=True)
 class LinearSchedule:
-    """A number that changes linearly from `start` to `end` over `steps` steps and then stays."""
+    """A number that changes linearly from `start` to `end` over `steps` steps and then stays.
+
+    Raises:
+        UserError: a value out of range.
+    """
 
     start: float
     end: float

@@ -18,6 +18,9 @@ class Hard:
         every_updates: copy after this many gradient updates, if neither of the others is given.
         every_steps: copy after this many environment steps.
         every_episodes: copy after this many training episodes.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(
@@ -50,6 +53,9 @@ class Soft:
 
     Args:
         tau: in (0, 1].
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, tau: float) -> None:
@@ -90,6 +96,9 @@ class Average:
     Args:
         online: the network.
         decay: in [0, 1); None: no average, `network` is the online network itself.
+
+    Raises:
+        UserError: a value out of range.
 
     Attributes:
         network: what evaluation acts by.

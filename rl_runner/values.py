@@ -24,6 +24,9 @@ class Scalar:
     Args:
         loss: "mse", (target - Q)^2, or "huber" with threshold 1, whose gradient is the TD error clipped to [-1, 1]
             (Mnih et al. 2015).
+
+    Raises:
+        UserError: a value out of range.
     """
 
     outputs_per_action = 1
@@ -66,6 +69,9 @@ class Categorical:
         low: the smallest return that can be represented; smaller returns count as `low`.
         high: the largest return that can be represented; larger returns count as `high`.
         atoms: M, number of returns, evenly spaced.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     quantile_levels = 0

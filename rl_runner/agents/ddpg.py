@@ -61,6 +61,9 @@ class DDPG:
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
         ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
             the weights themselves.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class DDPG:
     def act(
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[Array, Carry | None]:
-        """Return actions (N, *D) for observations (N, *O)."""
+        """Return actions (N, *D) for observations (N, *O), and the next carry."""
         tensor = on_device(obs, self.device)
         if isinstance(mode, Evaluate):
             return self.actions.evaluated(to_numpy(self.greedy(tensor)), mode), carry

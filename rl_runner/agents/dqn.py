@@ -65,6 +65,9 @@ class DQN:
         ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
             the weights themselves.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(
@@ -120,7 +123,7 @@ class DQN:
     def act(
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[IntArray, Carry | None]:
-        """Return actions (N,) for observations (N, *O)."""
+        """Return actions (N,) for observations (N, *O), and the next carry."""
         values = self.training_q_values if isinstance(mode, Train) else self.q_values
         return choose(values(on_device(obs, self.device)), self.exploration, mode, action_mask, carry)
 

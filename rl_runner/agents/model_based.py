@@ -32,6 +32,9 @@ class ModelBased:
         tolerance: largest change of a value in the last sweep of a plan.
         initial: value of an action that was never tried; above what can be earned, it makes the agent try everything.
         first_state: the observation that shows state 0.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class ModelBased:
     def act(
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[IntArray, Carry | None]:
-        """Return actions (N,) for states (N,)."""
+        """Return actions (N,) for states (N,), and the next carry."""
         return choose(self.q_values(torch.from_numpy(obs)), self.exploration, mode, action_mask, carry)
 
     def metrics(self, step: int) -> dict[str, float]:

@@ -42,7 +42,7 @@ class ValueIteration:
     def act(
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[IntArray, Carry | None]:
-        """Return actions (N,) for states (N,)."""
+        """Return actions (N,) for states (N,), and the next carry."""
         return choose(self.q_values(torch.from_numpy(obs)), Greedy(), mode, action_mask, carry)
 
     def metrics(self, step: int) -> dict[str, float]:

@@ -50,6 +50,9 @@ class SACDiscrete(SoftLearner):
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
         ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
             the weights themselves.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(

@@ -23,6 +23,9 @@ class QLearning:
         lr: the step size alpha, the share of an error that is learned at once.
         initial: all values at the start; above what can be earned, it makes the agent try everything.
         first_state: the observation that shows state 0.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class QLearning:
     def act(
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[IntArray, Carry | None]:
-        """Return actions (N,) for states (N,)."""
+        """Return actions (N,) for states (N,), and the next carry."""
         return choose(self.q_values(torch.from_numpy(obs)), self.exploration, mode, action_mask, carry)
 
     def metrics(self, step: int) -> dict[str, float]:

@@ -35,6 +35,9 @@ class FullyConnected:
 
     A torso declares the layers that follow it. The head builds them, because a noisy head makes them noisy and a
     dueling head builds them once per stream.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     sizes: tuple[int, ...] = ()

@@ -72,6 +72,9 @@ class CNN(nn.Module):
             pixels that change.
         layer_norm: LayerNorm between each layer, convolutional or linear, and its ReLU. After a convolution it
             normalises over all channels and pixels and has one scale and one shift per channel.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(
@@ -178,6 +181,9 @@ class Conv3x3(CNN):
         space: of one observation.
         widths: channels of the four convolutions.
         fc: sizes of the hidden layers after them.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, space: Space, widths: Sequence[int] = (32, 64, 64, 64), fc: Sequence[int] = (512,)) -> None:

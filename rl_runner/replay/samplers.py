@@ -61,6 +61,9 @@ class Prioritized:
         beta: exponent of the importance weights at the start of the run; it increases linearly to 1.
         beta_steps: number of environment steps until it is 1.
         epsilon: added to each priority, so that it is not 0.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(

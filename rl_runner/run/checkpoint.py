@@ -202,6 +202,9 @@ class Checkpoints:
     Args:
         directory: of the checkpoints.
         keep: whole checkpoints to keep.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
