@@ -9,8 +9,8 @@ bound of the optimum; a finer grid changes it by less than 1.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,4 +74,6 @@ def main(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="scores of an evaluation of Pendulum-v1, in the run's directory eval/")
+    main(parser.parse_args().file)
