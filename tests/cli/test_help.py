@@ -27,7 +27,7 @@ def written(file: Path) -> set[str]:
 def test_the_comment_of_a_key_that_options_share_says_what_it_is() -> None:
     out = rlrun("train", "--help", "exploration").out + rlrun("train", "--help", "env").out
     assert "epsilon at the first step" in out
-    assert "probability that the emulator repeats the last action" in out
+    assert "probability per frame that the emulator repeats the last action" in out
 
 
 def test_a_key_that_means_different_things_to_different_options_has_a_line_for_each() -> None:
@@ -37,11 +37,11 @@ def test_a_key_that_means_different_things_to_different_options_has_a_line_for_e
     meanings = [line.strip() for line in row[1].splitlines()]
     assert meanings == [
         "# steps of each environment between gradient steps (a2c, actor_critic)",
-        "# steps of each environment between learning (ppo)",
+        "# steps of each environment in a rollout (ppo)",
         "# null: rollouts are whole episodes (reinforce)",
     ]
     sticky = rlrun("train", "--help", "env.sticky").out
-    assert re.search(r"# probability that the emulator repeats the last action .*\n +# Atari only\n", sticky)
+    assert re.search(r"# probability per frame that the emulator repeats the last action .*\n +# Atari only\n", sticky)
 
 
 def test_every_key_of_every_group_is_listed() -> None:

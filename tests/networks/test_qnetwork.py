@@ -218,7 +218,7 @@ def test_wrong_fits_are_told() -> None:
         QNetwork(VECTOR, 2, 1, 0, lambda space: nn.GRU(space.shape[0], 4), SingleStream)  # type: ignore[index]
     with pytest.raises(UserError, match=r"network\.init: must be one of default, xavier.*, got 'he'"):
         QNetwork(VECTOR, 2, 1, 0, MLP, SingleStream, init="he")
-    with pytest.raises(UserError, match=r"activation 'x' is unknown"):
+    with pytest.raises(UserError, match=r"activation must be one of relu, .*, got 'x'"):
         QNetwork(VECTOR, 2, 1, 0, partial(MLP, activation="x"), SingleStream)
 
 
