@@ -212,7 +212,7 @@ def test_whole_commands(workdir: Path) -> None:
         (["agent=sac", "env=pendulum", "network=actor_critic"], "network: ActorCritic has no actor; this agent needs"),
         (
             ["agent=ddpg", "env=pendulum", "value=iqn"],
-            "value: must be mse, scalar, c51 or qr_dqn for an agent with an actor, got IQN",
+            "value: must be mse, scalar, c51 or qr_dqn for an agent with an actor, got ImplicitQuantile",
         ),
         (["agent=sac_discrete", "env=pendulum"], "env: Pendulum-v1 has actions Box(-2.0, 2.0, (1,), float32); this"),
         (["agent=td3", "env=pendulum", "agent.clip_grad_norm=0"], "agent.clip_grad_norm: must be above 0, or null for"),

@@ -81,7 +81,7 @@ def test_each_verbs_help() -> None:
         assert f"\n  {key}" in train
     assert "\n  checkpoint:" in rlrun("eval", "--help").out
     assert "\n  video:" in rlrun("play", "--help").out
-    assert "SIGHUP, SIGUSR1 and SIGUSR2" in train
+    assert "SIGHUP, SIGUSR1 or SIGUSR2" in train
     assert "128 + the signal's number" in train
     for verb in VERBS:
         out = rlrun(verb, "--help").out
@@ -156,7 +156,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
     [
         # what is unknown, with the nearest match
         (["trian"], "unknown verb 'trian'; did you mean train?"),
-        (["--foo"], "unknown verb '--foo'; there is train, eval, play"),
+        (["--foo"], "unknown verb '--foo'; must be one of train, eval, play"),
         (["train", "--multrun"], "no option '--multrun'; did you mean --multirun?"),
         (["train", "--cfg", "jobb"], "--cfg: must be job or hydra or all, got 'jobb'"),
         (["train", "--config-dir"], "--config-dir: must be DIRECTORY, got ''"),
