@@ -149,7 +149,7 @@ PLAIN = {
             options=(
                 Option(
                     "--where",
-                    "only runs with this value of a key, steps, last or best; = may be <, <=, >, >=; repeatable",
+                    "only runs with this value of a key, steps, last or best; also <, <=, >, >=; repeatable",
                     metavar="KEY=VALUE",
                     action="append",
                 ),
