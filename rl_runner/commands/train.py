@@ -206,9 +206,10 @@ def _is_finished(job: TrainJob) -> bool:
     if job.loop.clock.steps < job.plan.total_steps and not job.loop.done:
         return False
     try:
-        written = [series(read_table(job.run.path), name).steps for name in ("time/seconds", "eval/return_mean")]
+        table = read_table(job.run.path)
     except Unreadable:
         return False
+    written = [series(table, name).steps for name in ("time/seconds", "eval/return_mean")]
     return all(len(steps) and int(steps[-1]) >= job.loop.clock.steps for steps in written)
 
 
