@@ -135,7 +135,7 @@ def load(
 
     Args:
         run: a run's directory, a checkpoint's, or "latest".
-        which: which agent of the run: "best", "last" (or "latest"), or a step.
+        which: which agent of the run: "best", "last" or a step.
         device: where its network computes.
         trust: packages outside rlrun that the run's configuration may use.
         seed: of the agent's random stream, which draws actions where `epsilon` is above 0.
@@ -144,7 +144,7 @@ def load(
         UserError: no such run or checkpoint, or one that is damaged.
     """
     name = _name(run)
-    which = "last" if which == "latest" else str(which)
+    which = str(which)
     directory, _ = RunDirectory.find(name, which)
     checks.require({"seed": seed}, {"seed": checks.TRAINING["seed"]})
     config = saved.load_run_config(directory, _names(trust))

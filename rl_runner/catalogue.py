@@ -1,4 +1,4 @@
-"""What conf/ holds: the groups, their options, and the name that a user probably meant. It loads at once."""
+"""What conf/ holds: the groups and their options. It imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
 import torch
 from torch import Tensor
 
@@ -92,15 +90,14 @@ def frames_device(wanted: str, device: torch.device, frames: int, nbytes: int) -
     return device
 
 
-def set_threads(wanted: int | str, space: gym.Space[Any]) -> int:
+def set_threads(wanted: int | str, images: bool) -> int:
     """Set the number of CPU threads and give it; it is part of exact resume.
 
     Args:
         wanted: a number, or "auto": small networks are fastest on one thread, convolutions use all cores.
-        space: of the observations.
+        images: observations are images.
     """
-    image = space.shape is not None and len(space.shape) == 3
-    threads = int(wanted) if wanted != "auto" else ALL_THREADS if image else 1
+    threads = int(wanted) if wanted != "auto" else ALL_THREADS if images else 1
     torch.set_num_threads(threads)
     return threads
 

@@ -114,7 +114,7 @@ class EzGreedy(EpsilonGreedy):
     Args:
         start: epsilon at the first step.
         end: epsilon after `steps` steps.
-        steps: environment steps from start to end, in a straight line.
+        steps: environment steps from start to end, linearly.
         mu: exponent of the zeta distribution; larger: shorter. 2 as in the paper has a mean of 6.6.
 
     Raises:
@@ -151,7 +151,7 @@ class EzGreedy(EpsilonGreedy):
 class Boltzmann:
     """Draw actions from softmax(Q / temperature).
 
-    The temperature goes from `start` to `end` in a straight line over `steps` environment steps.
+    The temperature goes linearly from `start` to `end` over `steps` environment steps.
 
     Raises:
         UserError: a value out of range.
@@ -190,7 +190,7 @@ class Greedy:
 class Gaussian:
     """Independent Gaussian noise on continuous actions, for each environment, dimension and step.
 
-    Its standard deviation goes from `start` to `end` in a straight line over `steps` environment steps; it is in units
+    Its standard deviation goes linearly from `start` to `end` over `steps` environment steps; it is in units
     of half the range of each dimension.
     """
 
@@ -213,7 +213,7 @@ class OrnsteinUhlenbeck:
     """Noise with a memory: x <- (1 - theta) x + sqrt(theta (2 - theta)) Gaussian noise, times a standard deviation.
 
     x begins at 0 in each episode; its standard deviation tends to 1. The standard deviation of the noise goes from
-    `start` to `end` in a straight line over `steps` environment steps; it is in units of half the range of each
+    `start` to `end` linearly over `steps` environment steps; it is in units of half the range of each
     dimension. The process of Lillicrap et al. (2016), with theta 0.15 and sigma 0.2, is theta 0.15 and a standard
     deviation of 0.2 / sqrt(0.15 (2 - 0.15)) = 0.38 here.
 

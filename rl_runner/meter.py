@@ -18,7 +18,7 @@ class Meter:
         self._counts: dict[str, int] = {}
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Take one update's numbers in."""
+        """Add the metrics of one update."""
         for name, value in metrics.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1

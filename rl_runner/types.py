@@ -149,7 +149,8 @@ class Evaluate:
 
     Attributes:
         rng: the random stream of this evaluation.
-        epsilon: probability of a random action instead, part of some protocols.
+        epsilon: probability of a random action instead, part of some protocols; it is uniform for all agents but those
+            of policy gradients, which draw from their policy.
     """
 
     rng: np.random.Generator

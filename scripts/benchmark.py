@@ -208,7 +208,7 @@ def profile(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(arguments.threads)
     loop = pong([*RECIPE["pong"], *arguments.words], 1_500, arguments.device)
     places = {
-        "act": (loop, "actor"),
+        "act": (loop.agent, "act"),
         "emulator: begin a step": (loop.envs, "send"),
         "emulator: wait for its end": (loop.envs, "recv"),
         "store": (loop.replay, "add"),
@@ -277,7 +277,7 @@ def scaling(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def draw_scaling(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw steps/s against what grows, a panel each."""
-    from rl_runner import pictures  # needs matplotlib
+    from rl_runner.report import pictures  # needs matplotlib
 
     with pictures.picture(path, 10, 3.2, columns=[1] * len(SCALING)) as panels:
         for panel, key in zip(panels, SCALING, strict=True):

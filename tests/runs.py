@@ -52,9 +52,11 @@ def a_run(
     return path
 
 
-def an_evaluation(run: Path, checkpoint: str, mean: float, step: int = 300, **more: Any) -> None:
-    """Add what `rlrun eval` writes."""
+def an_evaluation(run: Path, checkpoint: str, mean: float, step: int = 300, **more: Any) -> Path:
+    """Add what `rlrun eval` writes; return the file."""
     (run / "eval").mkdir(exist_ok=True)
     facts = {"step": step, "episodes": 100, "seed": 0, "protocol": {"eval_epsilon": 0.0}, "return": {"mean": mean}}
     result = {**facts, "checkpoint": f"/somewhere/{checkpoint}", **more}
-    (run / "eval" / f"{checkpoint}_{len(list((run / 'eval').iterdir()))}.json").write_text(json.dumps(result))
+    file = run / "eval" / f"{checkpoint}_{len(list((run / 'eval').iterdir()))}.json"
+    file.write_text(json.dumps(result))
+    return file

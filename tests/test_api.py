@@ -57,7 +57,7 @@ def test_training_is_that_of_the_command(workdir: Path) -> None:
     assert command("train", *SHORT, "seed=3", "hydra.run.dir=outputs/command").code == 0
     for name in ("episodes.csv", "evaluations.jsonl"):
         assert (result.run / name).read_bytes() == Path("outputs/command", name).read_bytes()
-    agent, other = rlrun.load(result.run, "last"), rlrun.load("outputs/command", "latest")
+    agent, other = rlrun.load(result.run, "last"), rlrun.load("outputs/command", "last")
     for ours, theirs in zip(agent.network.parameters(), other.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 

@@ -4,15 +4,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 
 from rl_runner import compute
 from rl_runner.types import UserError
-
-VECTOR, IMAGE = gym.spaces.Box(0, 1, (4,)), gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -23,10 +19,11 @@ def _threads_as_before() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "space", "threads"), [("auto", VECTOR, 1), ("auto", IMAGE, compute.ALL_THREADS), (2, VECTOR, 2)]
+    ("wanted", "images", "threads"), [("auto", False, 1), ("auto", True, 4), (2, False, 2), (1, True, 1)]
 )
-def test_threads_follow_the_observations_unless_told_otherwise(wanted, space, threads):
-    assert compute.set_threads(wanted, space) == torch.get_num_threads() == threads
+def test_threads_follow_the_observations_unless_told_otherwise(wanted, images, threads, monkeypatch):
+    monkeypatch.setattr(compute, "ALL_THREADS", 4)
+    assert compute.set_threads(wanted, images) == torch.get_num_threads() == threads
 
 
 def test_devices():

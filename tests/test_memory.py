@@ -13,14 +13,14 @@ def one_gigabyte(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("one_gigabyte")
 def test_more_than_is_free_is_refused_with_both_numbers() -> None:
-    memory.require("env: a castle", 940_000_000, "use a hut")
-    with pytest.raises(UserError, match=r"^env: a castle takes 2\.50 GB, but 1\.00 GB .* free; use a hut$"):
-        memory.require("env: a castle", 2_500_000_000, "use a hut")
+    memory.require("env: a large world", 940_000_000, "make it smaller")
+    with pytest.raises(UserError, match=r"^env: a large world takes 2\.50 GB, but 1\.00 GB .* free; make it smaller$"):
+        memory.require("env: a large world", 2_500_000_000, "make it smaller")
 
 
 def test_where_free_memory_is_unknown_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda: None)
-    memory.require("env: a castle", 10**18, "use a hut")
+    memory.require("env: a large world", 10**18, "make it smaller")
 
 
 @pytest.mark.usefixtures("one_gigabyte")

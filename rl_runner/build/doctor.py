@@ -213,6 +213,6 @@ def _seen(run: Trained) -> Facts:
         facts.append(("dead units", layers))
     if len(seen.values) >= trained.STATES:
         facts.append(
-            ("values", f"max Q {seen.values.mean():.4g}, realised return {seen.returns.mean():.4g}, in the mean")
+            ("values", f"max Q {seen.values.mean():.4g}, realised return {seen.returns.mean():.4g} on average")
         )
     return facts

@@ -79,10 +79,10 @@ def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> Facts:
     if network := _network(agent):
         facts.append(("network", f"{_describe(network)}, {sum(p.numel() for p in network.parameters()):,} parameters"))
     if isinstance(loop, ReplayLoop):
-        storage = loop.replay.storage
+        nbytes = loop.replay.nbytes
         capacity, written = cfg["replay"]["capacity"], checks.rows_written(cfg)
-        used = f", of which this run writes {gigabytes(storage.nbytes * written // capacity)}"
-        size = f"{capacity:,} rows, {gigabytes(storage.nbytes)}{used if written < capacity else ''}"
+        used = f", of which this run writes {gigabytes(nbytes * written // capacity)}"
+        size = f"{capacity:,} rows, {gigabytes(nbytes)}{used if written < capacity else ''}"
         facts.append(("replay", size))
     if isinstance(loop, RolloutLoop):
         whole = f"{loop.episodes:,} whole episode{'s' if loop.episodes > 1 else ''}"

@@ -26,6 +26,7 @@ from rl_runner.exact.gradient import PolicyGradient
 from rl_runner.exact.measure import Exact
 from rl_runner.extras import package
 from rl_runner.loops.rollout import RolloutLoop
+from rl_runner.networks.inputs import looks_like_image
 from rl_runner.policies import PolicyLearner
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
@@ -69,7 +70,7 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
     seed = cfg["seed"]
     envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
     cfg["precision"] = compute.precision(cfg["precision"], device)
-    cfg["num_threads"] = compute.set_threads(cfg["num_threads"], envs.observation_space)
+    cfg["num_threads"] = compute.set_threads(cfg["num_threads"], looks_like_image(envs.observation_space))
     torch.manual_seed(rng.integer(seed, "torch"))
     learner = learner_of(cfg, envs, device)
     begins = [] if resumed else init_from(learner.agent, cfg)
@@ -266,7 +267,7 @@ def saved_agent(trained: State, envs: EpisodicVectorEnv, name: str, which: str, 
         device: where it computes.
     """
     place = compute.device(device)
-    compute.set_threads(trained["num_threads"], envs.observation_space)
+    compute.set_threads(trained["num_threads"], looks_like_image(envs.observation_space))
     if "compiled" in trained["agent"]:
         trained["agent"]["compiled"] = False  # that is for learning
     agent = learner_of(trained, envs, place).agent

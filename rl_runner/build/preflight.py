@@ -94,10 +94,10 @@ def _replay_bytes(loop: Loop, cfg: State) -> tuple[int, int]:
     """Return the bytes of the rows that a run writes: all of them, and what is on the host if it is not saved."""
     if not isinstance(loop, ReplayLoop):
         return 0, 0
-    storage = loop.replay.storage
-    elsewhere = storage.frames.nbytes if isinstance(storage.frames, DeviceFrames) else 0
+    frames, nbytes = loop.replay.storage.frames, loop.replay.nbytes
+    elsewhere = frames.nbytes if isinstance(frames, DeviceFrames) else 0
     share = checks.rows_written(cfg) / cfg["replay"]["capacity"]
-    return int(share * storage.nbytes), int(share * (storage.nbytes - elsewhere))
+    return int(share * nbytes), int(share * (nbytes - elsewhere))
 
 
 def _size(node: Any) -> int:

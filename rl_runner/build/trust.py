@@ -96,7 +96,7 @@ def remember(config: Path, packages: list[str]) -> bool:
 def remembered(config: Path) -> list[str]:
     """Return the packages that this user trusts for a run.
 
-    None if the run stands elsewhere or its config.yaml is another one: it may be a stranger's. A package counts only if
+    None of them if the run was moved or its config.yaml was changed: it may be a stranger's. A package counts only if
     its name still means the same file, so that one in a stranger's directory does not take its place.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):

@@ -50,7 +50,6 @@ class Checked(NamedTuple):
 @torch.no_grad()
 def outputs(agent: HasOutputs, obs: Array) -> dict[str, Array]:
     """Return an agent's outputs (B, ...) of observations (B, *O), by name."""
-    agent.acting.eval()  # each `act` of an agent puts it back into training mode
     return {name: output.numpy() for name, output in agent.outputs(torch.from_numpy(obs)).items()}
 
 

@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from rl_runner import rng
 from rl_runner.envs.spaces import first_action
 from rl_runner.envs.vector import Backend, Step
+from rl_runner.networks.inputs import looks_like_image
 from rl_runner.types import Array, State, UserError
 
 STEPS = 1_000
@@ -76,7 +77,7 @@ class Probe:
             seen += f" in [{self.low.min():.4g}, {self.high.max():.4g}]"
         zeros = sum(reward == 0 for reward in rewards) / len(rewards)
         ended = f"{len(self.lengths):,} episodes ended" if self.lengths else "no episode ended"
-        mean = f", after {sum(self.lengths) / len(self.lengths):.0f} steps in the mean" if self.lengths else ""
+        mean = f", after {sum(self.lengths) / len(self.lengths):.0f} steps on average" if self.lengths else ""
         return [
             ("probed", f"{len(self.rewards):,} random steps: {ended}{mean}"),
             ("", f"observations {seen}"),
@@ -142,8 +143,7 @@ def _play(backend: Backend, found: Probe) -> list[Played]:
     offset = first_action(backend.action_space)
     first = 0 if offset is None else offset  # agents count actions from 0
     space = backend.observation_space
-    image = space.shape is not None and len(space.shape) == 3
-    found.stored, found.scaled = str(space.dtype), image or backend.normalized
+    found.stored, found.scaled = str(space.dtype), looks_like_image(space) or backend.normalized
     found.dtype = found.dtype or found.stored
     found.limited = backend.protocol.get("max_steps") is None or found.cfg["env"].get("max_steps") is not None
     episodes: list[Played] = []

@@ -1,4 +1,4 @@
-"""Observation spaces: observations become one array that can be stored, and the agent keeps running statistics."""
+"""Observation spaces: each observation becomes one array. `NormalizeObservation` is removed: agents normalise."""
 
 from __future__ import annotations
 

@@ -166,10 +166,9 @@ def occupancy(mdp: MDP, policy: Floats, gamma: float) -> Floats:
     seen = reachable(mdp)
     chain = _chain(mdp, policy)[np.ix_(seen, seen)]
     visits = np.zeros(len(mdp.start))
-    try:
-        visits[seen] = np.linalg.solve(np.eye(len(chain)) - gamma * chain.T, mdp.start[seen])
-    except np.linalg.LinAlgError:  # singular
-        visits[:] = np.nan
+    if gamma == 1 and not (_closure(chain > 0) @ (chain.sum(axis=1) < 1 - 1e-9)).all():  # some states never end
+        return np.full_like(visits, np.nan)
+    visits[seen] = np.linalg.solve(np.eye(len(chain)) - gamma * chain.T, mdp.start[seen])
     return visits
 
 

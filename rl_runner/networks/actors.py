@@ -110,15 +110,10 @@ class _Actor(nn.Module):
 class Deterministic(_Actor):
     """One action for each observation, tanh of the last layer.
 
-    Arguments as for `_Actor`, with `actions`, the D numbers of one action, instead of `outputs`.
+    Arguments as for `_Actor`; `outputs` is D, the numbers of one action.
     """
 
     name = "tanh"
-
-    def __init__(
-        self, features: int, actions: int, fc: FullyConnected, init: str = "default", last_layer: float | None = None
-    ) -> None:
-        super().__init__(features, actions, fc, init, last_layer)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, F) -> actions (B, D) in [-1, 1]."""
@@ -148,15 +143,10 @@ class SquashedGaussian(_Actor):
 class Logits(_Actor):
     """Logits of a policy over A discrete actions.
 
-    Arguments as for `_Actor`, with `actions`, the number A of actions, instead of `outputs`.
+    Arguments as for `_Actor`; `outputs` is A.
     """
 
     name = "logits"
-
-    def __init__(
-        self, features: int, actions: int, fc: FullyConnected, init: str = "default", last_layer: float | None = None
-    ) -> None:
-        super().__init__(features, actions, fc, init, last_layer)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, F) -> (B, A)."""

@@ -149,24 +149,27 @@ class Acting:
 
     def __init__(self, network: nn.Module) -> None:
         self._layers = [layer for layer in network.modules() if isinstance(layer, (_BatchNorm, _DropoutNd))]
+        self._training: list[bool] = []
 
     def __enter__(self) -> None:
+        self._training = [layer.training for layer in self._layers]
         for layer in self._layers:
             layer.eval()
 
     def __exit__(self, *_: object) -> None:
-        for layer in self._layers:
-            layer.train()
+        for layer, training in zip(self._layers, self._training, strict=True):
+            layer.train(training)
 
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Set a network to evaluation mode, and back to training mode at the end."""
+    """Set a network to evaluation mode, and at the end back to the mode that it was in."""
+    training = network.training
     network.eval()
     try:
         yield
     finally:
-        network.train()
+        network.train(training)
 
 
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:

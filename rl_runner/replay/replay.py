@@ -47,6 +47,11 @@ class Replay:
         """The step of the run up to which transitions are stored. The sampler's schedules follow it."""
         return self.earlier + self.added
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows, and of their priorities where the sampler has some."""
+        return self.storage.nbytes + int(getattr(self.sampler, "nbytes", 0))
+
     def add(self, tr: Transition) -> None:
         """Store one step of every environment."""
         self.sampler.add(self.storage.add(tr))

@@ -16,7 +16,7 @@ class Uniform:
     """Draw every row with equal probability.
 
     Args:
-        capacity: rows of the replay memory, which every sampler is told; this one counts those that it was shown.
+        capacity: rows of the replay memory, not used here; every sampler takes it.
     """
 
     def __init__(self, capacity: int = 0) -> None:

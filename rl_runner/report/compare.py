@@ -16,13 +16,15 @@ import numpy as np
 
 from rl_runner.report import groups as grouping
 from rl_runner.report import reference, runs, stats
-from rl_runner.report.curves import Curve, Unreadable, merge_evaluation, series
+from rl_runner.report.curves import Curve, Unreadable, area, merge_evaluation, series
 from rl_runner.report.groups import Group, Grouping
 from rl_runner.report.runs import Run
 from rl_runner.report.stats import Array, Estimate
 from rl_runner.types import State, UserError
 
+Kind = tuple[int, int, str]  # of an evaluation: its episodes, its seed, its protocol
 TRAINING = "the last evaluation while training"
+FLATTERS = "the highest evaluation while training, which flatters"
 PROFILE_POINTS = 101
 
 
@@ -31,7 +33,7 @@ class Reached(NamedTuple):
 
     threshold: float
     runs: int  # that did
-    steps: float  # median over all runs; infinite: fewer than half did
+    steps: float  # median over all runs; infinite: half of them or fewer did
     minutes: float  # the same; NaN: no times were logged
 
 
@@ -44,7 +46,7 @@ class Row(NamedTuple):
     last: Estimate  # their mean
     iqm: Estimate
     best: float  # mean score of the agents that training's evaluations chose
-    area: Estimate  # mean of a run's evaluations
+    area: Estimate  # mean return over a run's budget
     reached: Reached | None
     better: Estimate | None  # probability that a run scores higher than one of the first group
     detectable: float | None  # difference from the first group that could have been seen
@@ -60,6 +62,7 @@ class Block(NamedTuple):
     training: dict[str, dict[str, str]]  # what differs in training's evaluations, where the scores are not from them
     source: str  # what the scores at the end are from
     chosen: str  # what the scores of the best agents are from
+    without: list[Path]  # runs that `rlrun eval` has not evaluated at their end
     profile: list[Curve]  # shares of runs above each threshold, with bootstrap bands
 
 
@@ -168,8 +171,10 @@ def _changes(run: Run) -> Iterator[str]:
 def _block(groups: list[Group], threshold: float | None, resamples: int) -> Block:
     every = [run for group in groups for run in group.runs]
     fresh = {run.path: runs.scores(run.path) for run in every}
-    last, source = _end_scores(every, fresh, "step_")
-    best, chosen = _end_scores(every, fresh, "best_")
+    of_last, of_best = _by_kind(every, fresh, "step_"), _by_kind(every, fresh, "best_")
+    last, source = _common(every, of_last)
+    best, chosen = _common(every, of_best)
+    without = [run.path for run, kinds in zip(every, of_last, strict=True) if not kinds]
     last = last or {run.path: float(run.evaluations.values[-1]) for run in every}
     best = best or {run.path: float(run.evaluations.values.max()) for run in every}
     protocol = grouping.protocol_differences(groups)
@@ -183,35 +188,42 @@ def _block(groups: list[Group], threshold: float | None, resamples: int) -> Bloc
         rows.append(_row(group, own, [best[run.path] for run in group.runs], versus, threshold, resamples))
     labels = [group.label for group in groups]
     profile = _profiles(labels, [[s] for s in scores], resamples)
-    return Block(groups[0].environment, rows, protocol, training, source or TRAINING, chosen, profile)
+    place, source, chosen = groups[0].environment, source or TRAINING, chosen or FLATTERS
+    return Block(place, rows, protocol, training, source, chosen, without, profile)
 
 
-def _end_scores(every: list[Run], fresh: dict[Path, list[State]], prefix: str) -> tuple[dict[Path, float], str]:
-    """Return what `rlrun eval` gave for each run's last or best agent, if it evaluated all of them alike."""
-    kinds: list[dict[tuple[int, int, str], float]] = []
+def _by_kind(every: list[Run], fresh: dict[Path, list[State]], prefix: str) -> list[dict[Kind, State]]:
+    """Return what `rlrun eval` gave for each run's last ("step_") or best ("best_") agent, by kind of evaluation."""
+    kinds = []
     for run in every:
         of_run = [score for score in fresh[run.path] if score["checkpoint"].startswith(prefix)]
         if prefix == "step_":
             of_run = [score for score in of_run if score["step"] >= run.evaluations.steps[-1]]
         elif best := runs.best_checkpoint(run.path):  # training that went on may have found a better one since
             of_run = [score for score in of_run if score["checkpoint"] == best]
-        kinds.append({_kind(score): score["mean"] for score in of_run})
-    common = sorted(set.intersection(*map(set, kinds)), reverse=True)
+        kinds.append({_kind(score): score for score in of_run})
+    return kinds
+
+
+def _common(every: list[Run], kinds: list[dict[Kind, State]]) -> tuple[dict[Path, float], str]:
+    """Return the scores of the kind of evaluation that all runs have, and its name; of several their own protocol's."""
+    common = set.intersection(*map(set, kinds))
     if not common:
-        return {}, "" if prefix == "step_" else "the highest evaluation while training, which flatters"
-    episodes, seed, protocol = common[0]
+        return {}, ""
+    kind = max(common, key=lambda kind: (sum(of_run[kind]["own"] for of_run in kinds), kind))
+    episodes, seed, protocol = kind
     where = f"rlrun eval, {episodes} episodes of fresh seeds (seed {seed}; {protocol.strip('{}')})"
-    return {run.path: kind[common[0]] for run, kind in zip(every, kinds, strict=True)}, where
+    return {run.path: of_run[kind]["mean"] for run, of_run in zip(every, kinds, strict=True)}, where
 
 
-def _kind(score: State) -> tuple[int, int, str]:
+def _kind(score: State) -> Kind:
     return int(score["episodes"]), int(score["seed"]), json.dumps(score["protocol"], sort_keys=True).replace('"', "")
 
 
 def _row(
     group: Group, scores: Array, best: list[float], versus: Array | None, threshold: float | None, resamples: int
 ) -> Row:
-    areas = np.array([run.evaluations.values.mean() for run in group.runs])
+    areas = np.array([area(run.evaluations, _budget(run)) for run in group.runs])
     better = None if versus is None else _better([scores], [versus], resamples)
     return Row(
         label=group.label,
@@ -226,6 +238,11 @@ def _row(
         detectable=None if versus is None else stats.detectable_difference(versus.tolist(), scores.tolist()),
         curves=merge_evaluation(group.label, [run.evaluations for run in group.runs]),
     )
+
+
+def _budget(run: Run) -> int:
+    steps = run.config.get("total_steps")
+    return steps if isinstance(steps, int) else 0
 
 
 def _better(scores: list[Array], versus: list[Array], resamples: int) -> Estimate:
@@ -276,10 +293,30 @@ def _warnings(block: Block, several: bool) -> list[str]:
         f"agents are not comparable"
         for key, by in block.training.items()
     ]
+    if block.source == TRAINING:
+        found += _about_training(block, where)
     few = [f"{row.label} ({len(row.runs)})" for row in block.rows if len(row.runs) < stats.LEAST_RUNS]
     if few:
         found.append(f"{where}no interval from fewer than {stats.LEAST_RUNS} seeds: {', '.join(few)}")
     return found
+
+
+def _about_training(block: Block, where: str) -> Iterator[str]:
+    """Yield why scores are from training's evaluations although `rlrun eval` has some, and whether these flatter."""
+    every = [run for row in block.rows for run in row.runs]
+    if not block.without:
+        yield f"{where}rlrun eval has evaluated these runs in different ways, so none of its scores count"
+    elif len(block.without) < len(every):
+        named = ", ".join(map(str, block.without[:3])) + (", ..." if len(block.without) > 3 else "")
+        yield (
+            f"{where}scores of rlrun eval do not count, because {len(block.without)} of {len(every)} runs have none of "
+            f"their last agent: {named}"
+        )
+    if any(run.config.get("stop.eval_return") is not None for run in every):
+        yield (
+            f"{where}stop.eval_return ends a run at an evaluation that is high enough, so its last one flatters; "
+            "use rlrun eval"
+        )
 
 
 # Several games.
@@ -305,6 +342,10 @@ def _overall(blocks: Sequence[Block], first: str, notes: list[str], resamples: i
     if not whole:
         return None
     differs = any(block.protocol for block in blocks)
+    sources = {block.environment: block.source for block in blocks}
+    if len({source == TRAINING for source in sources.values()}) > 1:
+        of_training = [environment for environment, source in sources.items() if source == TRAINING]
+        notes.append(f"scores of {', '.join(of_training)} are from training, those of the other games from rlrun eval")
     rows = []
     for label, scores in whole.items():
         better = None if label == first or first not in whole or differs else _better(scores, whole[first], resamples)

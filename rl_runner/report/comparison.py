@@ -23,7 +23,7 @@ INTERVALS = (
 )
 MEASURES = {  # columns, and what they mean
     "IQM": "IQM: mean of the middle half of the seeds",
-    "area": "area: mean of a run's evaluations, how fast it learned",
+    "area": "area: mean return over a run's budget, how fast it learned",
 }
 BETTER = "P(better): a run of the group scores higher than one of {}, a tie counts half"
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_runner.report.stats import BAND_RUNS, mean_and_band
-from rl_runner.run.files import TABLE
+from rl_runner.run.files import CONFIG, TABLE
 
 UNITS = ("steps", "frames", "minutes")  # of the horizontal axis
 TRAIN, EVAL = "train", "eval"
@@ -126,6 +126,32 @@ def last_return(run: Path) -> float:
     return float(values[-1]) if len(values) else math.nan
 
 
+def area(evaluations: Series, total_steps: int) -> float:
+    """Return the mean return over a run's budget: the area under its curve by steps, how fast it learned.
+
+    Each evaluation stands for the steps since the one before. After an early stop the last one stands for the rest, so
+    that a run is not the worse for having reached its goal sooner.
+
+    Args:
+        evaluations: at least one.
+        total_steps: the budget; 0: unknown, up to the last evaluation.
+    """
+    steps, values = evaluations
+    widths = np.diff(np.append(0, steps)).astype(float)
+    widths[-1] += max(total_steps - steps[-1], 0)
+    return float(np.average(values, weights=widths) if widths.any() else values[-1])
+
+
+def total_steps(directory: Path) -> int:
+    """Return the budget of a run, by its configuration; 0 if that cannot be read."""
+    try:
+        config = (directory / CONFIG).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return 0
+    found = re.search(r"^total_steps: (\d+)$", config, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
 def series(table: Table, name: str, window: int = 1) -> Series:
     """Return one quantity, each value the mean of the last `window` logged ones."""
     points = sorted(table.get(name, []), key=lambda point: point[0])
@@ -135,7 +161,7 @@ def series(table: Table, name: str, window: int = 1) -> Series:
 
 
 def trailing_mean(values: Array, window: int) -> Array:
-    """Return the means of the last `window` values, of fewer at the start. One that is not finite spoils no others."""
+    """Return the means of the last `window` values, of fewer at the start; NaN where one of them is."""
     return np.array([values[max(0, end - window) : end].mean() for end in range(1, len(values) + 1)])
 
 

@@ -32,11 +32,15 @@ def of_checkpoint(directory: Path, checkpoint: str) -> list[State]:
             result = json.loads(path.read_text(encoding="utf-8"))
             if Path(result["checkpoint"]).name == checkpoint and _is_score(result):
                 result = {"file": path.name, **result, "checkpoint": checkpoint}
-                other_protocol = any(f"_{name}_" in path.name for name in ("sticky", "epsilon"))
-                found.append((other_protocol, -result["episodes"], result))
+                found.append((not of_own_protocol(path.name), -result["episodes"], result))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return [result for *_, result in sorted(found, key=lambda row: row[:2])]
+
+
+def of_own_protocol(file: str) -> bool:
+    """Return whether `rlrun eval` wrote a file by the run's own protocol; the name says what else was asked for."""
+    return not any(f"_{name}_" in file for name in ("sticky", "epsilon"))
 
 
 def of_training(run: Path) -> list[State]:

@@ -22,8 +22,13 @@ IGNORED: tuple[str, ...] = (
     "trust",
     "init_from_optimizer",
     "eval.num_envs",
+    "env.threads",
+    "env.processes",
+    "env.imports",
+    "replay.frames",
+    "optimizer.fused",
+    "agent.compiled",
 )
-IGNORED += ("env.threads", "env.processes", "env.imports", "replay.frames", "optimizer.fused", "agent.compiled")
 IGNORED_BELOW = ("log.", "checkpoint.", "tuned.", "logger.", "hydra.")
 ENVIRONMENT: tuple[str, ...] = ("env.name", "env.id", "env.game", "env._target_", "env.returns")  # which one it is
 PROTOCOL: tuple[str, ...] = (
@@ -33,9 +38,15 @@ PROTOCOL: tuple[str, ...] = (
     "env.max_steps",
     "env.noop_max",
     "env.wrappers",
+    "env.full_action_space",
+    "eval.epsilon",
+    "eval.episodes",
+    "eval.every_steps",
+    "total_steps",
+    "stop.return",
+    "stop.window",
+    "stop.eval_return",
 )
-PROTOCOL += ("env.full_action_space", "eval.epsilon", "eval.episodes", "eval.every_steps", "total_steps")
-PROTOCOL += ("stop.return", "stop.window", "stop.eval_return")
 PROTOCOL_BELOW = ("env.kwargs.",)
 FIRST: tuple[str, ...] = (
     "agent.name",

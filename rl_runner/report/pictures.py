@@ -186,7 +186,7 @@ def main_kind(curves: Sequence[Curve], label: str) -> str:
 
 
 def draw_curve(axes: Axes, curve: Curve, colour: str, main: str, shade: float = 0.16) -> None:
-    """Draw one line, and its shade, as dark as said, if it is the main one and the shade says something."""
+    """Draw one line, and its band with the opacity `shade`, if it is the main one and has enough runs."""
     if curve.run is not None:
         axes.plot(curve.x, curve.mean, color=colour, linewidth=0.8, alpha=0.4, zorder=2)
         return

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rl_runner.report.curves import Series, Unreadable, read_table, series
+from rl_runner.report.curves import Series, Unreadable, area, read_table, series, total_steps
 from rl_runner.run import notes
 
 NEVER_BEGAN = "never began"
-MEASURES: dict[str, Callable[[Series], float]] = {
-    "last": lambda evaluations: float(evaluations.values[-1]),
-    "best": lambda evaluations: float(evaluations.values.max()),
-    "area": lambda evaluations: float(evaluations.values.mean()),
-    "steps": lambda evaluations: float(evaluations.steps[-1]),
+MEASURES: dict[str, Callable[[Series, int], float]] = {  # of the evaluations of a run, and its budget in steps
+    "last": lambda evaluations, _: float(evaluations.values[-1]),
+    "best": lambda evaluations, _: float(evaluations.values.max()),
+    "area": area,
+    "steps": lambda evaluations, _: float(evaluations.steps[-1]),
 }
 
 
@@ -28,6 +28,7 @@ class Job(NamedTuple):
     overrides: list[str]
     state: str  # how it ended
     evaluations: Series | None = None  # of a run that finished
+    total_steps: int = 0  # the same run's budget; 0: unknown
 
     @property
     def seed(self) -> str:
@@ -59,7 +60,8 @@ class Row(NamedTuple):
 
     def measured(self, name: str) -> list[float]:
         """Return one of MEASURES for each finished run."""
-        return [MEASURES[name](evaluations) for evaluations in self.evaluations]
+        jobs = self.jobs.values()
+        return [MEASURES[name](job.evaluations, job.total_steps) for job in jobs if job.evaluations is not None]
 
 
 def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
@@ -116,7 +118,9 @@ def _job(run: Path, note: notes.Note) -> Job:
         evaluations = series(read_table(run), "eval/return_mean")
     except Unreadable:
         return job._replace(state="left no readable table")
-    return job._replace(evaluations=evaluations) if len(evaluations.steps) else job._replace(state="left no evaluation")
+    if not len(evaluations.steps):
+        return job._replace(state="left no evaluation")
+    return job._replace(evaluations=evaluations, total_steps=total_steps(run))
 
 
 def setting(word: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml  # type: ignore[import-untyped]
 
 from rl_runner.report.curves import Series, Table, Unreadable, read_table, series
+from rl_runner.report.evaluations import of_own_protocol
 from rl_runner.run import notes
 from rl_runner.run.files import CHANGES, CHECKPOINTS, CONFIG, LOG, MANIFEST, NOTE, PROVENANCE, TABLE, best_score
 from rl_runner.run.lock import in_use
@@ -168,7 +169,8 @@ def scores(path: Path) -> list[State]:
             result = json.loads(file.read_text(encoding="utf-8"))
             kept = {name: result[name] for name in ("step", "episodes", "seed", "protocol")}
             checkpoint = Path(str(result["checkpoint"])).name
-            found.append({**kept, "checkpoint": checkpoint, "mean": float(result["return"]["mean"])})
+            own = of_own_protocol(file.name)
+            found.append({**kept, "checkpoint": checkpoint, "own": own, "mean": float(result["return"]["mean"])})
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return [score for score in found if math.isfinite(score["mean"])]

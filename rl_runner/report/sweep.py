@@ -27,7 +27,7 @@ CAPTION = """\
 raw returns; ±: 95 % confidence interval of the mean over 3 or more seeds (Student's t)
 last: the evaluation at a run's end, the number to trust, unless stop.eval_return ended the run
 best: a run's highest evaluation, picked afterwards, so it flatters
-area: mean of a run's evaluations (area under its curve): how fast it learned"""
+area: mean return over a run's budget (area under its curve): how fast it learned"""
 
 
 def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:

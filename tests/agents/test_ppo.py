@@ -83,10 +83,10 @@ def test_a_single_row_that_is_left_over_joins_the_batch_before_it(rows: int, wan
 
 def test_it_stops_when_the_policy_has_moved_far_enough() -> None:
     table = Table([[0.0, 0.0]])
-    fast = torch.optim.SGD(table.parameters(), lr=5.0)
-    agent = PPO(table, TWO, lambda _: fast, gamma=0.9, epochs=50, batch_size=2, target_kl=0.01, clip_grad_norm=None)
+    moving = torch.optim.SGD(table.parameters(), lr=0.1)
+    agent = PPO(table, TWO, lambda _: moving, gamma=0.9, epochs=50, batch_size=2, target_kl=0.01, clip_grad_norm=None)
     done = list(agent.learn(rollout([0, 0], [0, 1], [1, -1], [1, 1]), 0))
-    assert 1 <= len(done) < 50
+    assert 3 <= len(done) < 50
     assert all(float(m["kl"]) <= 0.015 for m in done[:-1])
     assert float(done[-1]["kl"]) > 0.015  # of the batch that it stopped at, so that too large a step is seen
     probability = table.logits.detach().softmax(dim=1)[0]

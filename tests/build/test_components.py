@@ -51,8 +51,11 @@ def test_each_frame_is_counted_once_and_lies_where_it_should(monkeypatch: pytest
     assert isinstance(memory.storage.frames, DeviceFrames)
     assert memory.storage.nbytes == 5000 * (84 * 84 + 8 + 4 + 1 + 1 + 4)
     asked.clear()
-    assert replay("env=cartpole", "replay.capacity=5000").storage.nbytes == 5000 * (4 * 4 + 18)
-    assert asked == [("auto", CPU, 5000, 4 * 4)]
+    assert replay("env=cartpole", "replay.capacity=5000").nbytes == 5000 * (4 * 4 + 18)
+    prioritized = replay("env=cartpole", "replay.capacity=5000", "replay=prioritized")
+    assert prioritized.nbytes == prioritized.storage.nbytes + prioritized.sampler.nbytes
+    assert 8 * 5000 <= prioritized.sampler.nbytes <= 32 * 5000  # a tree of float64
+    assert asked == 2 * [("auto", CPU, 5000, 4 * 4)]
 
 
 def test_the_learning_rate_falls_only_where_that_is_asked_for() -> None:

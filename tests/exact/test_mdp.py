@@ -178,6 +178,16 @@ def test_visits_by_hand():
     assert np.isnan(occupancy(from_table({0: {0: [(1.0, 0, 0, False)]}}), np.ones((1, 1)), 1.0)).all()
 
 
+def test_visits_of_a_chain_that_may_be_caught_in_a_cycle_are_nan() -> None:
+    """Rounding makes its matrix regular, so solving it gives some huge number."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        odds = rng.dirichlet(np.ones(3), size=4)  # from the states 1 to 3 no way leads out
+        table = {0: {0: [(0.5, 4, 0.0, True), (0.5, 1, 0.0, False)]}, 4: {0: [(1.0, 4, 0.0, True)]}}
+        table |= {s: {0: [(p, t + 1, 0.0, False) for t, p in enumerate(odds[s])]} for s in (1, 2, 3)}
+        assert np.isnan(occupancy(from_table(table), np.ones((5, 1)), 1.0)).all()
+
+
 def test_a_policy_against_the_wall():
     mdp = gridworld()
     values = policy_values(mdp, always(mdp, UP), 1.0).reshape(4, 4)

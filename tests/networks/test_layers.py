@@ -13,6 +13,7 @@ from rl_runner.networks.layers import (
     FullyConnected,
     NoisyLinear,
     QuantileLevels,
+    evaluating,
     linear_layers,
 )
 from rl_runner.types import UserError
@@ -226,3 +227,14 @@ def test_acting_holds_dropout_and_batch_normalisation_still_but_not_noise() -> N
         assert torch.equal(features(one), features(torch.tensor([[1.0, 1.0], [5.0, -9.0]]))[:1])
     assert all(module.training for module in network.modules())
     assert int(network[1].num_batches_tracked) == seen
+
+
+def test_evaluation_and_acting_restore_the_mode_of_each_layer() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.BatchNorm1d(2))
+    for training in (True, False):
+        network.train(training)
+        with evaluating(network):
+            assert not any(layer.training for layer in network.modules())
+        with Acting(network):
+            assert [layer.training for layer in network] == [training, False, False]
+        assert {layer.training for layer in network.modules()} == {training}

@@ -67,6 +67,46 @@ def test_scores_of_fresh_seeds_where_every_run_has_them(tmp_path: Path) -> None:
     assert block.source == "rlrun eval, 100 episodes of fresh seeds (seed 0; eval_epsilon: 0.0)"
 
 
+def test_the_runs_without_scores_of_fresh_seeds_are_named(tmp_path: Path) -> None:
+    a_group(tmp_path, [10.0, 20.0, 30.0])
+    assert compare([str(tmp_path)]).notes == []
+    an_evaluation(tmp_path / "s0", "step_000000300", 1.0)
+    an_evaluation(tmp_path / "s1", "step_000000300", 2.0)
+    found = compare([str(tmp_path)])
+    assert found.blocks[0].rows[0].scores == [10, 20, 30]
+    assert found.notes == [
+        f"scores of rlrun eval do not count, because 1 of 3 runs have none of their last agent: {tmp_path / 's2'}"
+    ]
+    an_evaluation(tmp_path / "s2", "step_000000300", 3.0, protocol={"eval_epsilon": 0.5})
+    found = compare([str(tmp_path)])
+    assert found.blocks[0].rows[0].scores == [10, 20, 30]
+    assert found.notes == ["rlrun eval has evaluated these runs in different ways, so none of its scores count"]
+
+
+def test_scores_by_the_runs_own_protocol_come_first(tmp_path: Path) -> None:
+    a_group(tmp_path, [10.0, 20.0, 30.0])
+    for seed in range(3):
+        run = tmp_path / f"s{seed}"
+        an_evaluation(run, "step_000000300", 1.0 + seed)
+        other = an_evaluation(run, "step_000000300", 99.0, protocol={"eval_epsilon": 0.5, "sticky": 0.25})
+        other.rename(other.with_name("step_000000300_sticky_0.25_epsilon_0.5_seed_0.json"))
+    (block,) = compare([str(tmp_path)]).blocks
+    assert block.rows[0].scores == [1, 2, 3]
+    assert block.source.endswith("(seed 0; eval_epsilon: 0.0)")
+
+
+def test_a_run_that_stops_early_is_not_the_worse_for_it(tmp_path: Path) -> None:
+    early = {"stop.eval_return": 100, "total_steps": 1000}
+    for seed in range(3):
+        a_run(tmp_path / "fast" / f"s{seed}", {100: 0.0, 200: 120.0}, {**early, "seed": seed})
+        a_run(tmp_path / "slow" / f"s{seed}", {100: 0.0, 500: 20.0, 1000: 110.0}, {**early, "seed": seed, "x": 1})
+    found = compare([str(tmp_path)], by=["x"])
+    fast, slow = found.blocks[0].rows
+    assert fast.area.value == pytest.approx((100 * 0 + 900 * 120) / 1000)
+    assert slow.area.value == pytest.approx((100 * 0 + 400 * 20 + 500 * 110) / 1000)
+    assert [note for note in found.notes if "stop.eval_return ends a run at an evaluation" in note]
+
+
 def test_scores_of_an_agent_that_is_the_best_no_more_do_not_count(tmp_path: Path) -> None:
     a_group(tmp_path, [10.0, 20.0, 60.0])
     for seed in range(3):

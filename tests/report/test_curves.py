@@ -97,3 +97,23 @@ def test_neither_torch_nor_matplotlib_is_loaded() -> None:
     code = "import sys, rl_runner.report.sweep; print({'torch', 'matplotlib'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "set()\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("steps", "values", "budget", "wanted"),
+    [
+        ([10, 20, 30, 40], [1.0, 2.0, 3.0, 4.0], 40, 2.5),
+        ([10, 20], [1.0, 5.0], 40, (10 + 50 + 100) / 40),  # stopped early
+        ([10, 20], [1.0, 5.0], 0, 3.0),  # the budget is unknown
+        ([20, 30], [1.0, 4.0], 25, 2.0),  # a run that went on after its budget
+        ([0], [7.0], 0, 7.0),
+    ],
+)
+def test_area_is_the_mean_over_the_budget(steps: list[int], values: list[float], budget: int, wanted: float) -> None:
+    assert curves.area(curves.Series(np.array(steps), np.array(values)), budget) == pytest.approx(wanted)
+
+
+def test_the_budget_of_a_run(tmp_path: Path) -> None:
+    assert curves.total_steps(tmp_path) == 0
+    (tmp_path / "config.yaml").write_text("agent:\n  total_steps: 7\ntotal_steps: 500\n")
+    assert curves.total_steps(tmp_path) == 500
