@@ -17,6 +17,10 @@ from rl_runner.types import UserError
 
 Env = gym.Env[Any, Any]
 
+KEEP_THEIR_WORLD = (
+    "gymnasium.envs.box2d.bipedal_walker:BipedalWalker",
+    "gymnasium.envs.box2d.car_racing:CarRacing",
+)
 ENDLESS = 10_000  # time limit where the environment has none: an untrained policy may never end an episode
 
 
@@ -53,9 +57,26 @@ def make_env(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Ca
 
 
 def registered(id: str, **extra: Any) -> Env:
-    """Return what `gymnasium.make` returns."""
+    """Return what `gymnasium.make` returns, made independent of the episodes before where it is not."""
     with _quiet_models(id):
-        return gym.make(id, **extra)
+        env = gym.make(id, **extra)
+    kind = type(env.unwrapped)
+    return NewWorld(env) if f"{kind.__module__}:{kind.__name__}" in KEEP_THEIR_WORLD else env
+
+
+class NewWorld(gym.Wrapper[Any, Any, Any, Any]):
+    """A Box2D environment that makes a new world for each episode.
+
+    Gymnasium's BipedalWalker and CarRacing use one for all episodes. It keeps traces of those before, so an episode
+    would depend on more than its seed and its actions, and a resumed run would not be the uninterrupted one.
+    """
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        env: Any = self.unwrapped
+        env._destroy()
+        env.world = type(env.world)(gravity=env.world.gravity)
+        return super().reset(seed=seed, options=options)
 
 
 @contextlib.contextmanager

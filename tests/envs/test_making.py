@@ -6,10 +6,13 @@ import copy
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
+from rl_runner.envs import making
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.types import Array
@@ -85,3 +88,21 @@ def test_mujoco_draws_without_a_screen(workdir: Path, monkeypatch: pytest.Monkey
 def test_without_mujoco_one_line_says_what_to_install(env: str, workdir: Path) -> None:
     said = refused("train", f"env={env}")
     assert said.endswith("cannot be made: MuJoCo is not installed: pip install 'rlrun[mujoco]'"), said
+
+
+@pytest.mark.parametrize(("id", "steps", "episodes"), [("BipedalWalker-v3", 400, 6), ("CarRacing-v3", 30, 2)])
+def test_an_episode_of_box2d_depends_on_its_seed_and_its_actions_alone(id: str, steps: int, episodes: int) -> None:
+    def episode(env: gym.Env[Any, Any], seed: int) -> list[tuple[float, bytes]]:
+        env.action_space.seed(seed)
+        seen = [(0.0, env.reset(seed=seed)[0].tobytes())]
+        for _ in range(steps):
+            obs, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            seen.append((float(reward), obs.tobytes()))
+            if terminated or truncated:
+                break
+        return seen
+
+    used = making.registered(id)
+    for seed in range(episodes):
+        after = episode(used, seed)
+        assert after == episode(making.registered(id), seed)
