@@ -1,10 +1,10 @@
 """One state tree <-> one directory, atomically, and never a pickle.
 
 A state is a tree of dicts, lists and tuples over tensors, arrays, numbers, strings and None. On disk it is a
-`manifest.json` (the tree, with the name of each array, and every file's size and SHA-256), one `.npz` per component
-and, so that gigabytes can be memory-mapped, one `.npy` per large array. An array is named by its path in the tree, such
-as `agent/online/torso.0.weight`. Reading needs JSON and `numpy.load` without pickles: a stranger's checkpoint cannot
-run code.
+`manifest.json` (the tree, with the name of each array, every file's size and SHA-256, and a SHA-256 of all this), one
+`.npz` per component and, so that gigabytes can be memory-mapped, one `.npy` per large array. An array is named by its
+path in the tree, such as `agent/online/torso.0.weight`. Reading needs JSON and `numpy.load` without pickles: a
+stranger's checkpoint cannot run code.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from rl_runner.run.files import MANIFEST, best_score
 from rl_runner.types import Array, State, UserError
 from rl_runner.version import __version__
 
-FORMAT = 2
-READABLE = (1, FORMAT)  # format 1 numbered the arrays, format 2 names them
+FORMAT = 3
+READABLE = (1, 2, FORMAT)  # format 1 numbered the arrays, format 2 names them, format 3 has a hash of the manifest
 LARGE = 16 * 2**20  # bytes from which an array gets a file of its own
 SNAPSHOTS = "snapshots"
 
@@ -57,9 +57,9 @@ def save(path: Path, state: State, about: State) -> None:
             names |= large
         files = {f.name: _entry(f, names.get(f.name)) for f in sorted(temporary.iterdir())}
         versions = {"rlrun": __version__, "torch": torch.__version__, "numpy": np.__version__}
-        manifest = {"format": FORMAT, "about": about, "versions": versions, "files": files, "state": tree}
+        facts = {"format": FORMAT, "about": about, "versions": versions, "files": files, "state": tree}
         with open(temporary / MANIFEST, "w", encoding="utf-8") as f:
-            json.dump(manifest, f, indent=1)
+            json.dump({**facts, "sha256": _sha256_of(json.loads(json.dumps(facts)))}, f, indent=1)
             _sync(f)
         _sync_directory(temporary)
         shutil.rmtree(replaced, ignore_errors=True)
@@ -108,11 +108,14 @@ def load(path: Path, only: Iterable[str] | None = None) -> State:
 def _manifest(path: Path) -> Any:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        version, _ = manifest["format"], dict(manifest["about"])
+        version, _, expected = manifest["format"], dict(manifest["about"]), manifest.pop("sha256", None)
+        changed = (expected is not None or version == FORMAT) and _sha256_of(manifest) != expected
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         raise Damaged(f"checkpoint {path} has no readable {MANIFEST}: {e}") from e
     if version not in READABLE:
         raise Damaged(f"checkpoint {path} has format {version}; this version of rlrun reads 1 to {FORMAT}")
+    if changed:
+        raise Damaged(f"checkpoint {path} is damaged: {MANIFEST} does not have the expected SHA-256")
     return manifest
 
 
@@ -173,6 +176,11 @@ def _read_component(directory: Path, name: str, tree: Any, files: dict[str, Any]
             array = np.load(directory / file, mmap_mode="r", allow_pickle=False)
             arrays[entry.get("array", large[1])] = array  # format 1 has the array's number in the file's name
     return decode(tree, arrays)
+
+
+def _sha256_of(manifest: State) -> str:
+    """Return the hash of a manifest, as JSON gives it back and without its own hash. Its layout does not matter."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:

@@ -233,6 +233,7 @@ def in_format_1(path: Path) -> None:
                 os.rename(path / name, path / f"{component}.{numbers[entry['array']]}.npy")
                 manifest["files"][f"{component}.{numbers[entry['array']]}.npy"] = {}
                 del manifest["files"][name]
+    del manifest["sha256"]
     (path / MANIFEST).write_text(json.dumps({**manifest, "format": 1}))
     forged(path, lambda m: None)
 
@@ -298,12 +299,15 @@ def forged(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
             if isinstance(entry, dict) and (path / name).is_file():
                 data = (path / name).read_bytes()
                 entry.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    if isinstance(manifest, dict):
+        manifest.pop("sha256", None)
+        manifest["sha256"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     (path / MANIFEST).write_text(json.dumps(manifest))
 
 
 MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a list": lambda m: [m],
-    "another format": lambda m: {**m, "format": 3},
+    "another format": lambda m: {**m, "format": 4},
     "no format": lambda m: {k: v for k, v in m.items() if k != "format"},
     "no about": lambda m: {k: v for k, v in m.items() if k != "about"},
     "about a number": lambda m: {**m, "about": 3},
@@ -341,6 +345,20 @@ def test_a_manifest_that_is_none(whole: Path, text: str) -> None:
     for read in (load, about):
         with pytest.raises(Damaged, match=r"no readable manifest\.json"):
             read(whole)
+
+
+def test_no_bit_of_a_manifest_can_change_unseen(whole: Path) -> None:
+    file = whole / MANIFEST
+    written = file.read_bytes()
+    for bit in range(0, 8 * len(written), 11):
+        changed = bytearray(written)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        try:
+            about(whole)
+        except Damaged:
+            continue
+        assert json.loads(changed) == json.loads(written)
 
 
 def test_no_manifest_and_no_directory(whole: Path) -> None:
