@@ -32,7 +32,7 @@ def never(step: int, mean: float) -> bool:
     return False
 
 
-def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> TrainResult:
+def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool, there: bool = False) -> TrainResult:
     """Train a new run, or resume the one that `cfg.resume` names.
 
     Args:
@@ -40,6 +40,7 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
         directory: where a new run goes.
         words: the configuration's own words, as they were typed.
         chosen: the user chose the directory; otherwise the run's name is added to it.
+        there: a new run must be in that directory; otherwise another name is taken where it is not free.
     """
     if cfg.resume == AUTO:
         return _start_or_resume(cfg, directory, words, chosen)
@@ -54,7 +55,7 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool) -> Trai
     except OmegaConfBaseException:  # a value refers to nothing
         RunDirectory(directory).discard()  # Hydra has made it
         raise
-    with RunDirectory.new(directory) as run:
+    with notes.claim(directory, known=True) if there else RunDirectory.new(directory) as run:
         return begin(settings, run, words)
 
 
@@ -72,7 +73,7 @@ def _start_or_resume(cfg: Any, directory: Path, words: Sequence[str], chosen: bo
     cfg.resume = None
     found = directory if chosen else _same(directory.parent, words)
     if found is None or not (found / CONFIG).is_file():
-        return train(cfg, directory, words, chosen)
+        return train(cfg, directory, words, chosen, there=chosen)
     began = provenance.first_words(found)
     changes = [word for word in words if word not in began] if chosen else []
     with RunDirectory.resumed(str(found)) as run:
@@ -83,6 +84,8 @@ def _start_or_resume(cfg: Any, directory: Path, words: Sequence[str], chosen: bo
                     f"directory, or the words of that run: {' '.join(_about_the_run(began))}"
                 )
             notes.clear(run)
+            if cfg.init_from == "latest":  # by now that is this run
+                cfg.init_from = saved.load_run_config(run, list(cfg.trust))["init_from"]
             return begin(saved.plain(cfg), run, words)
         named = {_key(word) for word in words}
         if chosen and (kept := [word for word in _about_the_run(began) if _key(word) not in named]):
@@ -108,6 +111,7 @@ def _key(word: str) -> str:
 
 def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = never) -> TrainResult:
     """Train a new run."""
+    written = [file for file in (CONFIG, PROVENANCE) if not (run.path / file).exists()]
     try:
         with naming_their_code(lambda: cfg):
             job = train_job(cfg, run)
@@ -115,7 +119,7 @@ def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = ne
         _save_config(job, mine=True)
         provenance.record(run.path, words)
     except BaseException:
-        for file in (CONFIG, PROVENANCE):  # a signal may come after they were written
+        for file in written:  # a signal may come after they were
             (run.path / file).unlink(missing_ok=True)
         run.discard()
         raise

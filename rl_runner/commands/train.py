@@ -193,6 +193,7 @@ def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_ov
         trainer: State = state["trainer"]
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise UserError(f"resume: {path} does not fit the configuration: {' '.join(str(e).split())[:300]}") from e
+    job.checkpoints.finish_saving(path)
     terminal.say(f"resumed from {path} at step {job.loop.clock.steps:,}")
     if "replay" in state and state["replay"] is None:
         terminal.say("it holds no replay memory: that is filled again before learning goes on, so this is not exact")

@@ -223,17 +223,16 @@ class Checkpoints:
     def save(self, step: int, state: State, about: State) -> Path:
         """Write a whole checkpoint, link it as `latest`, then delete those that are too old."""
         path = self._write(f"step_{step:09d}", "latest", state, about)
-        kept = [p for p in self._named("step_") if _step(p) <= step][-self.keep :]
-        for old in set(self._named("step_")).difference(kept):  # later ones are damaged: the run began before them
-            _discard(old)
+        for later in self._named("step_"):  # damaged: the run was resumed from an earlier one
+            if _step(later) > step:
+                _discard(later)
+        self._prune(step)
         return path
 
     def save_best(self, step: int, state: State, about: State) -> Path:
         """Write the best agent so far, link it as `best`, then delete the one before."""
         path = self._write(f"best_{step:09d}", "best", state, about)
-        for old in self._named("best_"):
-            if old != path:
-                _discard(old)
+        self._keep_best(path)
         return path
 
     def save_snapshot(self, step: int, state: State, about: State) -> Path:
@@ -241,6 +240,19 @@ class Checkpoints:
         path = self.directory / SNAPSHOTS / str(step)
         save(path, state, about)
         return path
+
+    def finish_saving(self, newest: Path) -> None:
+        """Do what a kill may have kept a save from doing after its checkpoint was written: links, and deleting.
+
+        Args:
+            newest: the whole checkpoint from which the run is resumed.
+        """
+        self._discard_leftovers()
+        _link(self.directory / "latest", newest.name)
+        self._prune(_step(newest))
+        if best := self.best():
+            _link(self.directory / "best", best.name)
+            self._keep_best(best)
 
     def newest(self) -> Iterator[Path]:
         """Return whole checkpoints, newest first."""
@@ -276,10 +288,24 @@ class Checkpoints:
     def _write(self, name: str, link: str, state: State, about: State) -> Path:
         path = self.directory / name
         save(path, state, about)
-        for leftover in self.directory.glob(".*_*"):  # of a save that was killed
-            _discard(leftover)
+        self._discard_leftovers()
         _link(self.directory / link, name)
         return path
+
+    def _prune(self, step: int) -> None:
+        """Delete whole checkpoints up to a step, but the newest `keep` of them."""
+        for old in [path for path in self._named("step_") if _step(path) <= step][: -self.keep]:
+            _discard(old)
+
+    def _keep_best(self, best: Path) -> None:
+        for old in self._named("best_"):
+            if old != best:
+                _discard(old)
+
+    def _discard_leftovers(self) -> None:
+        """Delete what a save that was killed has left."""
+        for leftover in self.directory.glob(".*_*"):
+            _discard(leftover)
 
     def _named(self, prefix: str) -> list[Path]:
         found = [p for p in self.directory.glob(f"{prefix}*") if p.is_dir() and p.name.removeprefix(prefix).isdigit()]

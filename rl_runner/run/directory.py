@@ -5,6 +5,8 @@ docs/metrics.md lists its files.
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +26,7 @@ from rl_runner.run.lock import BUSY, flock
 from rl_runner.run.weights import load_agent_state
 from rl_runner.types import Agent, State, UserError
 
+LOOKS = 20  # times that a lock which another process has is asked for, 0.01 s apart: `in_use` has it for a moment
 NAMES = 1_000  # directories that are tried for a new run: name, name_2, ..., name_1000
 
 
@@ -226,13 +229,21 @@ class RunDirectory:
             lock, made = open(self.path / LOCK, "x"), True  # noqa: SIM115 - open as long as the run
         except FileExistsError:
             lock, made = open(self.path / LOCK, "a"), False  # noqa: SIM115
-        try:
-            flock(lock)
-        except OSError as e:
-            if e.errno in BUSY or (new and not made):
-                lock.close()
-                return False
-            self._unlocked = e.strerror
+        for looks in range(1, LOOKS + 1):
+            try:
+                flock(lock)
+                break
+            except OSError as e:
+                if e.errno in BUSY and looks < LOOKS:
+                    time.sleep(0.01)
+                elif e.errno in BUSY or (new and not made):
+                    lock.close()
+                    return False
+                else:
+                    self._unlocked = e.strerror
+                    break
+        # Forked processes share it: one of an environment would keep the directory locked after this process died.
+        os.register_at_fork(after_in_child=lock.close)
         self._lock = lock
         return True
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rl_runner.build import runs
 from rl_runner.run import provenance
+from rl_runner.run.directory import RunDirectory
 from tests.commandline import SHORT, only_run, rlrun
 from tests.traps import curves, set_trap
 
@@ -41,6 +42,34 @@ def test_a_run_without_a_checkpoint_begins_again_in_its_directory(workdir: Path)
         checkpoint.rename(f"{checkpoint.name}_away")
     assert rlrun(*command).code == 0
     assert curves(Path("mine")) == whole
+
+
+def test_a_run_that_another_process_begins_is_not_begun_beside_it(workdir: Path) -> None:
+    command = ["train", *set_trap(workdir, "nothing"), "resume=auto", "hydra.run.dir=mine"]
+    with RunDirectory.new(Path("mine")):  # submitted twice; the other one has not yet written its configuration
+        done = rlrun(*command)
+    assert (done.code, done.err) == (2, "rlrun: mine is in use by another process\n")
+    assert not Path("mine_2").exists()
+
+
+def test_a_run_that_begins_again_begins_with_the_same_weights(workdir: Path) -> None:
+    """`latest` is the run itself by then."""
+    words = set_trap(workdir, "nothing")
+    assert rlrun("train", *words, "hydra.run.dir=outputs/first").code == 0
+    command = ["train", *words, "resume=auto", "seed=2", "init_from=latest", "hydra.run.dir=outputs/second"]
+    assert rlrun(*command).code == 0
+    whole, config = curves(Path("outputs/second")), Path("outputs/second/config.yaml")
+    for _ in range(2):
+        shutil.rmtree("outputs/second/checkpoints")
+        os.utime(config)
+        done = rlrun(*command)
+        assert (done.code, done.err) == (0, "")
+        assert curves(Path("outputs/second")) == whole
+    shutil.rmtree("outputs/second/checkpoints")
+    shutil.rmtree("outputs/first/checkpoints")
+    assert rlrun(*command).code == 2  # nothing to begin with; the run is still there
+    assert config.is_file()
+    assert Path("outputs/second/provenance.json").is_file()
 
 
 def test_another_run_without_a_checkpoint_is_not_overwritten(workdir: Path) -> None:

@@ -547,6 +547,20 @@ def test_keep_and_links(tmp_path: Path) -> None:
     assert [load(p)["a"] for p in checkpoints.newest()] == [40, 30]
 
 
+def test_a_resume_finishes_saves_that_were_killed(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(10, {"a": 10}, {})
+    checkpoints.save_best(10, {"a": 10}, {"return": {"mean": 1.0}})
+    save(tmp_path / "step_000000020", {"a": 20}, {})  # killed before links were changed and old ones deleted
+    save(tmp_path / "best_000000020", {"a": 20}, {"return": {"mean": 2.0}})
+    save(tmp_path / "step_000000030", {"a": 30}, {})  # damaged
+    (tmp_path / ".best.tmp").symlink_to("best_000000020")
+    (tmp_path / ".step_000000040.tmp").mkdir()
+    checkpoints.finish_saving(tmp_path / "step_000000020")
+    assert names(tmp_path) == ["best", "best_000000020", "latest", "step_000000020", "step_000000030"]
+    assert load(tmp_path / "latest") == load(tmp_path / "best") == {"a": 20}
+
+
 def test_a_best_one_may_come_at_an_earlier_step(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     for step in (50, 20):  # resumed from before 50

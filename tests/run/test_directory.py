@@ -1,5 +1,6 @@
 """A run's directory: never shared, found by its name."""
 
+import contextlib
 import errno
 import os
 import re
@@ -7,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,32 @@ def test_a_run_in_use_by_another_process(trained: Path) -> None:
         assert rlrun("eval", str(trained), "episodes=1").code == 0  # reading is no matter
         other.communicate("\n")
     assert rlrun("train", f"resume={trained}", "total_steps=50").code == 0
+
+
+def test_a_look_at_the_lock_stops_no_resume(workdir: Path) -> None:
+    with RunDirectory.new(Path("outputs/a")) as run:
+        run.config.touch()
+    with open("outputs/a/.lock") as looking:
+        lock.flock(looking, shared=True)
+        threading.Timer(0.05, looking.close).start()
+        RunDirectory.resumed("outputs/a").release()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_keep_the_lock(workdir: Path) -> None:
+    """One of an environment may hang, or be in a long step, when the run is killed."""
+    run = RunDirectory.new(Path("outputs/a"))
+    run.config.touch()
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        os.read(reading, 1)  # lives until it is told to end
+        os._exit(0)
+    os.close(run._lock.fileno())  # as a kill does, which unlocks nothing while another process shares the file
+    RunDirectory.resumed("outputs/a").release()
+    os.write(writing, b"x")
+    os.waitpid(child, 0)
+    with contextlib.suppress(OSError):  # it is closed
+        run.release()
 
 
 def test_a_failed_resume_leaves_the_run_free(trained: Path) -> None:
