@@ -300,9 +300,7 @@ def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     place = compute.frames_device(node.get("frames", "auto"), device, capacity, frame)
     on_host = frame if place.type == "cpu" or cfg["checkpoint"]["replay"] else 0  # to be saved they are copied
     action = math.prod(envs.action_space.shape) * 8  # bytes at most
-    sampler = factory("replay.sampler", node["sampler"], MakesSampler)(capacity=capacity)
-    priorities = getattr(sampler, "nbytes", 0) // capacity
-    checks.memory_for_replay(cfg, on_host + action + 10 + priorities)  # 10: reward, flags, age
+    checks.memory_for_replay(cfg, on_host + action + 10)  # reward, flags, age
     actions = envs.action_space
     storage = RowStorage(
         capacity,
@@ -314,6 +312,7 @@ def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
         stack=envs.stack,
         device=place,
     )
+    sampler = factory("replay.sampler", node["sampler"], MakesSampler)(capacity=capacity)
     stream = rng.generator(cfg["seed"], "replay")
     return Replay(storage, sampler, cfg["agent"]["gamma"], n_step, cfg["reward_clip"], stream, device)
 

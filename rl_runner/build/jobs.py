@@ -109,6 +109,7 @@ def eval_job(cfg: State) -> EvalJob:
     Raises:
         UserError: no such agent, or a value out of range; for videos: no ffmpeg, or the environment cannot be drawn.
     """
+    _require_a_run(cfg, "eval")
     checks.require(cfg, checks.EVALUATION)
     run, trained = _saved_run(cfg)
     if cfg["sticky"] is not None:
@@ -170,6 +171,7 @@ def export_job(cfg: State) -> ExportJob:
     Raises:
         UserError: no such agent, a missing package, a value out of range, or an agent without a network.
     """
+    _require_a_run(cfg, "export")
     checks.require(cfg, checks.EXPORT)
     for name in ("onnx", "onnxscript", "safetensors"):
         package(name, "export", "export")
@@ -194,6 +196,11 @@ def export_job(cfg: State) -> ExportJob:
         viewer=drawing,
         out=Path(cfg["out"]) if cfg["out"] else run.path / "export",
     )
+
+
+def _require_a_run(cfg: State, verb: str) -> None:
+    if cfg["checkpoint"] is None:
+        raise UserError(f"{verb}: name a run, such as rlrun {verb} latest")
 
 
 def _saved_run(cfg: State) -> tuple[RunDirectory, State]:

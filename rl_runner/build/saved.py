@@ -74,7 +74,10 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         if not _is_resumable(key):
             if _is_value_of(trained, key, OmegaConf.select(cfg, key)):
                 continue
-            raise UserError(f"{key}: cannot change when a run is resumed; what can: {', '.join(RESUMABLE)}")
+            raise UserError(
+                f"{key}: cannot change when a run is resumed; leave it out, or begin a new run with its weights: "
+                f"init_from={run.path}; what can change: {', '.join(RESUMABLE)}"
+            )
         group = key.rpartition(".")[0]
         if group and OmegaConf.select(trained, group) is None:
             raise UserError(f"{key}: this run has no {group}")

@@ -17,6 +17,7 @@ from rl_runner.types import State, UserError
 
 T = TypeVar("T")
 CLASS = "a class or function (_target_) with its arguments"
+LISTS = {int: "[64, 64]", float: "[0.5, 1.0]", bool: "[true, false]", str: "[a, b]"}  # examples for messages
 
 
 def part(key: str, node: State, contract: type[T], wanted: str = "") -> T:
@@ -149,7 +150,7 @@ def _in_words(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_in_words(h) for h in inner)
     if origin in (Sequence, list, tuple):
-        return f"a list [{_in_words(inner[0])}, ...]" if inner else "a list"
+        return f"a list such as {LISTS[inner[0]]}" if inner and inner[0] in LISTS else "a list"
     words = {
         int: "a whole number",
         float: "a number",

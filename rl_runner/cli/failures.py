@@ -14,6 +14,7 @@ from rl_runner.cli.table import Verb
 if TYPE_CHECKING:
     from rl_runner.run.notes import Failure
 
+EXAMPLES = {"env.id": ", such as env.id=Acrobot-v1", "env.game": ", such as env.game=breakout"}
 PLUGINS = {  # that Hydra's launchers and sweepers come with
     "hydra/launcher=joblib": "'rlrun[joblib]'",
     "hydra/launcher=submitit_local": "'rlrun[slurm]'",
@@ -55,7 +56,9 @@ def _set_by(args: list[str], line: str) -> str:
         return ""
     for group in ("experiment", "tuned"):
         if group in words and any(had.name == key for had in keys.of_option(group, words[group])):
-            return f"; {group}={words[group]} sets it"
+            option_has_it_not = "takes no such argument" in line and not key.startswith("agent.")
+            without = f"; add '~{key}'" if option_has_it_not else ""
+            return f"; {group}={words[group]} sets it{without}"
     return ""
 
 
@@ -86,7 +89,7 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
         why = f"a value is needed; leave ~{nowhere[1]} out" if without else "there is no such key to refer to"
         return f"{nowhere[1]}: {why}"
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{missing[1]}: a value is needed"
+        return f"{missing[1]}: a value is needed{EXAMPLES.get(missing[1], '')}"
     if absent := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
         return _no_group(verb, args, absent[1])
     if key := re.search(r"Could not override '([^']+)'", text):

@@ -46,9 +46,13 @@ def train(cfg: Any) -> float:
     fresh = RunDirectory(shortest(Path(HydraConfig.get().runtime.output_dir)))
     if in_sweep():
         return last_return(_train_in_sweep(cfg, fresh).path)
+    typed = [word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.hydra]
+    if sweeps := [key for key in typed if key.startswith("hydra.sweep.")]:
+        fresh.discard()
+        raise UserError(f"{sweeps[0]}: needs -m; the directory of a single run is hydra.run.dir")
     if cfg.resume is not None or cfg.name is not None:
         fresh.discard()  # Hydra has made it
-    chosen = any(word.lstrip("+").startswith("hydra.run.dir=") for word in HydraConfig.get().overrides.hydra)
+    chosen = "hydra.run.dir" in typed
     return last_return(runs.train(cfg, fresh.path, overrides(), chosen).run)
 
 

@@ -41,19 +41,23 @@ def run(job: PlayJob) -> None:
     with VideoFile(job.video, fps) if job.video else Window(job.title, fps) as screen:
         print(job.title)
         obs, carry, played, steps = job.envs.reset(), None, 0, 0
+        begun, total = 0, 0.0  # the running episode: the step of its start, and its return so far
         _show(job, screen)
         while played < job.episodes and steps != job.max_steps and not getattr(screen, "closed", False):
             action, carry = job.policy.act(obs, carry, job.mode, job.envs.action_mask)
             job.envs.send(action)
             tr = job.envs.recv()
-            obs, steps = tr.next_obs, steps + 1
+            obs, steps, total = tr.next_obs, steps + 1, total + float(tr.reward[0])
             _show(job, screen)
             for episode in job.envs.finished:
                 played += 1
                 print(f"episode {played}: return {episode.total_reward:g}, {episode.length} steps")
+                begun, total = steps, 0.0
             if tr.ended.any() and played < job.episodes:
                 obs, carry = job.envs.reset(tr.ended), Carry.begin(carry, tr.ended)
                 _show(job, screen)
+    if steps > begun and played < job.episodes:
+        print(f"episode {played + 1}: stopped after {steps - begun} steps, return {total:g} so far")
     job.envs.close()
     if job.video:
         print(f"written to {job.video}")

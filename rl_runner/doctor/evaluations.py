@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from rl_runner.doctor.speed import PATIENCE, duration, now
+from rl_runner.run.terminal import counted
 from rl_runner.types import State
 
 
@@ -43,7 +44,10 @@ class Evaluations(NamedTuple):
         if mine is None:
             left_out = "without evaluations, because no episode ended while measuring, and without checkpoints"
             return [("time", f"{total_steps:,} steps take about {duration(training)}, {left_out}")]
-        steps, evaluations = f"{total_steps:,} steps", f"{self.number:,} evaluations × {self.episodes:,} episodes"
+        steps, evaluations = (
+            f"{total_steps:,} steps",
+            f"{counted(self.number, 'evaluation')} of {counted(self.episodes, 'episode')}",
+        )
         parts = f"{steps} {duration(training)} + {evaluations} {duration(mine)}"
         return [("time", f"about {duration(training + mine)}: {parts}, without checkpoints"), ("", self._basis())]
 

@@ -141,7 +141,7 @@ def exploration_beyond_the_run(plan: Plan) -> Iterator[Finding]:
         return
     last = start + (end - start) * total / steps
     why = f"is beyond total_steps={total:,}: exploration is still at {last:.3g} when the run ends, not at {end:g}"
-    yield Finding("exploration.steps", steps, why, f"use at most {total:,}; a tenth of it is usual")
+    yield Finding("exploration.steps", steps, why, f"use {total // 10:,} (a tenth of total_steps) to {total:,}")
 
 
 def constant_exploration(plan: Plan) -> Iterator[Finding]:

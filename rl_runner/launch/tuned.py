@@ -150,6 +150,7 @@ class Loader(ConfigLoaderImpl):
         if "unused" not in cfg.tuned:
             OmegaConf.update(cfg, "tuned.unused", [], force_add=True)
         own_torso.drop_other_keys(cfg, overrides)
+        _refuse_another_environment(cfg, str(chosen["env"]), overrides, load)
         return cfg
 
     def _once(self, key: tuple[Hashable, ...], composed: Callable[[], DictConfig]) -> DictConfig:
@@ -310,6 +311,22 @@ def _leaves(cfg: DictConfig) -> dict[str, object]:
 
     node = cast(dict[str, object], OmegaConf.to_container(cfg, resolve=False))
     return dict(walk({key: value for key, value in node.items() if key not in ("hydra", "tuned")}, ""))
+
+
+def _refuse_another_environment(cfg: DictConfig, env: str, words: list[str], load: Load) -> None:
+    """Refuse env=NAME with the id of another environment: values that are tuned for NAME would be used for that one.
+
+    Another version of the same environment is allowed.
+    """
+    for key, general in (("id", "gym"), ("game", "atari")):
+        if not any(word.lstrip("+").startswith(f"env.{key}=") for word in words):
+            continue
+        own = load([f"env={env}", "tuned=none", *(word for word in words if word.startswith("hydra.searchpath="))]).env
+        before, after = (None if OmegaConf.is_missing(node, key) else node.get(key) for node in (own, cfg.env))
+        if before and after and str(before).partition("-v")[0] != str(after).partition("-v")[0]:
+            raise ConfigCompositionException(
+                f"env.{key}: env={env} is {before}; for another environment use env={general} env.{key}={after}"
+            )
 
 
 def _restore_overrides(cfg: DictConfig, words: list[str]) -> None:

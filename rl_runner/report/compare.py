@@ -184,7 +184,8 @@ def _block(groups: list[Group], threshold: float | None, resamples: int) -> Bloc
     rows = []
     for group, own in zip(groups, scores, strict=True):
         same = all(by[group.label] == by[groups[0].label] for by in protocol.values())
-        versus = scores[0] if same and group is not groups[0] else None
+        enough = min(len(own), len(scores[0])) >= stats.LEAST_RUNS
+        versus = scores[0] if same and enough and group is not groups[0] else None
         rows.append(_row(group, own, [best[run.path] for run in group.runs], versus, threshold, resamples))
     labels = [group.label for group in groups]
     profile = _profiles(labels, [[s] for s in scores], resamples)
@@ -283,13 +284,12 @@ def _warnings(block: Block, several: bool) -> list[str]:
     """Return what a reader must know of one environment."""
     where = f"{block.environment}: " if several else ""
     found = [
-        f"{where}PROTOCOL DIFFERS in {key}: {', '.join(f'{label} {value}' for label, value in by.items())}; "
-        f"these scores are not comparable"
+        f"{where}PROTOCOL DIFFERS in {key}: {_listed(key, by)}; these scores are not comparable"
         for key, by in block.protocol.items()
     ]
     found += [
         f"{where}training's evaluations differ in {key}: "
-        f"{', '.join(f'{label} {value}' for label, value in by.items())}; areas, thresholds and the choice of the best "
+        f"{_listed(key, by)}; areas, thresholds and the choice of the best "
         f"agents are not comparable"
         for key, by in block.training.items()
     ]
@@ -297,8 +297,16 @@ def _warnings(block: Block, several: bool) -> list[str]:
         found += _about_training(block, where)
     few = [f"{row.label} ({len(row.runs)})" for row in block.rows if len(row.runs) < stats.LEAST_RUNS]
     if few:
-        found.append(f"{where}no interval from fewer than {stats.LEAST_RUNS} seeds: {', '.join(few)}")
+        found.append(
+            f"{where}no interval, P(better) or detectable difference from fewer than {stats.LEAST_RUNS} seeds: "
+            f"{', '.join(few)}"
+        )
     return found
+
+
+def _listed(key: str, by: Mapping[str, str]) -> str:
+    """Return the value of a key in each group; a group that is named by that value needs no name."""
+    return ", ".join(value if label == f"{key}={value}" else f"{label} {value}" for label, value in by.items())
 
 
 def _about_training(block: Block, where: str) -> Iterator[str]:

@@ -71,7 +71,10 @@ class RunDirectory:
         Raises:
             UserError: no run is there, it cannot be written, or another process is at it.
         """
-        run = cls.existing(name)
+        try:
+            run = cls.existing(name)
+        except UserError as e:
+            raise UserError(f"resume: {str(e).removeprefix('run: ')}") from e
         try:
             claimed = run._try_lock()
         except OSError as e:

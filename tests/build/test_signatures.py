@@ -178,7 +178,7 @@ def test_values_that_fit(node: dict[str, Any]) -> None:
         ({"x": "1"}, "part.x: must be a number or null, got '1'"),
         ({"b": 1}, "part.b: must be true or false, got 1"),
         ({"s": 1}, "part.s: must be a word, got 1"),
-        ({"many": 3}, r"part.many: must be a list \[a whole number, ...\], got 3"),
+        ({"many": 3}, r"part.many: must be a list such as \[64, 64\], got 3"),
         ({"many": ["a"]}, "part.many: "),
         ({"many": "abc"}, "part.many: "),
         ({"unknown": 1}, "part.unknown: Part takes no such argument; it takes n, x, b, s, many"),

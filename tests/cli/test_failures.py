@@ -33,3 +33,9 @@ def test_the_full_memory_of_a_gpu_is_told_in_one_line() -> None:
 def test_a_key_that_was_not_typed_is_told_with_the_experiment_that_sets_it(args: str, says: str) -> None:
     error = UserError("agent.double: PPO takes no such argument; it takes gamma")
     assert failures.failure(VERBS["train"], args.split(), error).line == f"{error}{says}"
+
+
+def test_a_key_of_an_experiment_that_the_chosen_option_has_not_can_be_left_out() -> None:
+    error = UserError("sync.every_updates: NoTarget takes no such argument; it takes none")
+    line = failures.failure(VERBS["train"], ["experiment=lunarlander_dqn", "sync=none"], error).line
+    assert line == f"{error}; experiment=lunarlander_dqn sets it; add '~sync.every_updates'"

@@ -94,7 +94,7 @@ from tests.commandline import files, refused
             "train -m env=frozenlake agent=q_learning,dqn agent.lr=0.1,0.2",
             "there is no key 'agent.lr' with some of the sweep's options; agent=q_learning or agent=sarsa have it",
         ),
-        ("train resume=", "run: must be a run's directory or latest, got an empty name"),
+        ("train resume=", "resume: must be a run's directory or latest, got an empty name"),
         ("train agent=DQN", "agent: there is no 'DQN'; did you mean dqn?"),
         ("train network=cnn", "network: there is no 'cnn'; did you mean network/torso=cnn?"),
         ("train optimizer=sgd", "optimizer: there is no 'sgd'; did you mean optimizer._target_=torch.optim.SGD?"),

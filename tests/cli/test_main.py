@@ -266,7 +266,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "resume=nowhere"], "nowhere: no such directory"),
         (["train", "resume=latest"], "latest: no runs under outputs/"),
         (["train", "resume=."], "is no run: it holds no config.yaml"),
-        (["eval"], "checkpoint: must be a run or a checkpoint directory, or latest"),
+        (["eval"], "eval: name a run, such as rlrun eval latest"),
         (["eval", "nowhere"], "nowhere: no such directory"),
         (["eval", "."], "is no run"),
         (["eval", "latest"], "latest: no runs under outputs/"),

@@ -34,11 +34,11 @@ def test_a_random_agent(words: list[str], workdir: Path) -> None:
 def test_stops_after_so_many_steps(trained: Path, workdir: Path) -> None:
     done = rlrun("play", "env=cartpole", "episodes=9", "max_steps=15", "video=clip.mp4")
     assert done.code == 0, done
+    assert re.search(r"^episode \d: stopped after \d+ steps, return \d+ so far$", done.out, re.MULTILINE)
     lengths = [int(n) for n in re.findall(r"(\d+) steps", done.out)]
-    assert sum(lengths) <= 15
-    assert count_frames_and_secs(workdir / "clip.mp4")[0] == 15 + 1 + len(
-        lengths
-    )  # one more for the first frame of each episode
+    assert sum(lengths) == 15
+    # One more for the first frame of each episode.
+    assert count_frames_and_secs(workdir / "clip.mp4")[0] == 15 + len(lengths)
     assert "max_steps" in refused("play", "env=cartpole", "max_steps=0", "video=clip.mp4")
 
 

@@ -129,7 +129,8 @@ def test_resume(trained: Path) -> None:
 @pytest.mark.parametrize("word", ["env=frozenlake", "seed=3", "agent.gamma=0.5", "network=dueling", "optimizer=adamw"])
 def test_what_cannot_change_on_resume(word: str, trained: Path) -> None:
     line = refused("train", f"resume={trained}", "total_steps=50", word)
-    assert f"rlrun: {word.split('=')[0]}: cannot change when a run is resumed; what can: total_steps" in line
+    assert f"rlrun: {word.split('=')[0]}: cannot change when a run is resumed; leave it out" in line
+    assert f"init_from={trained}; what can change: total_steps" in line
 
 
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:

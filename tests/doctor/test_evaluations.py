@@ -53,7 +53,7 @@ def test_the_time_counts_evaluations_and_says_with_which_episodes() -> None:
     (name, time), (_, basis) = MEASURED.facts(50_000, 1.0)
     assert name == "time"
     assert time == (
-        "about 1.0 hours: 50,000 steps 1.0 hours + 10 evaluations × 20 episodes 18 seconds, without checkpoints"
+        "about 1.0 hours: 50,000 steps 1.0 hours + 10 evaluations of 20 episodes 18 seconds, without checkpoints"
     )
     assert basis == (
         "evaluations with 30 steps an episode, as the agent plays now; with 500, the time limit, they take 5 minutes"
@@ -69,7 +69,7 @@ def test_the_time_counts_evaluations_and_says_with_which_episodes() -> None:
 def test_where_no_episode_ended_the_time_limit_is_taken_or_evaluations_are_left_out() -> None:
     endless = MEASURED._replace(length=None)
     (_, time), (_, basis) = endless.facts(50_000, 1.0)
-    assert time.startswith("about 1.1 hours: 50,000 steps 1.0 hours + 10 evaluations × 20 episodes 5 minutes")
+    assert time.startswith("about 1.1 hours: 50,000 steps 1.0 hours + 10 evaluations of 20 episodes 5 minutes")
     assert basis == "evaluations with 500 steps an episode, the time limit; none ended while measuring"
     ((_, time),) = endless._replace(limit=None).facts(50_000, 1.0)
     assert time == (

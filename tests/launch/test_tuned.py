@@ -191,6 +191,30 @@ def test_an_environment_of_the_users_takes_the_values_of_the_one_it_is_built_on(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (
+            ["env=cartpole", "env.id=Acrobot-v1"],
+            "env.id: env=cartpole is CartPole-v1; for another environment use env=gym env.id=Acrobot-v1",
+        ),
+        (
+            ["env=pong", "env.game=breakout"],
+            "env.game: env=pong is pong; for another environment use env=atari env.game=breakout",
+        ),
+        (["env=cartpole", "env.id=CartPole-v0"], None),
+        (["env=gym", "env.id=Acrobot-v1"], None),
+        (["env=atari", "env.game=breakout"], None),
+    ],
+)
+def test_another_environment_under_the_name_of_one_is_refused(words: list[str], line: str | None) -> None:
+    if line is None:
+        key, _, value = words[1].partition("=")
+        assert config(*words)["env"][key.removeprefix("env.")] == value
+    else:
+        assert refused("train", *words) == f"rlrun: {line}"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
         (["env=lunarlander"], "dqn/lunarlander"),
         (["env=lunarlander", "exploration=greedy"], "dqn/lunarlander, without exploration.end, exploration.steps"),
         (["env=acrobot", "agent=rainbow"], "none for rainbow on acrobot, the agent's defaults"),
