@@ -64,7 +64,7 @@ class Categorical:
     def __init__(self, sizes: list[int], joint: bool = False) -> None:
         self.sizes, self.joint = sizes, joint
         self.size = sum(sizes)
-        self.free_scale = 0
+        self.state_independent = 0
 
     def noise(self, n: int, rng: np.random.Generator) -> Array:
         """Return what `sample` needs for n actions, (n, P)."""
@@ -123,7 +123,7 @@ class Gaussian:
     ) -> None:
         self.shape, self.dimensions = shape, math.prod(shape)
         self.size = 2 * self.dimensions
-        self.free_scale = self.dimensions  # so many of the parameters may be the network's own, whatever the state
+        self.state_independent = self.dimensions  # log standard deviations may be the network's own parameters
         middle = np.zeros(self.dimensions) if middle is None else middle
         half = np.ones(self.dimensions) if half is None else half
         self.plain = bool((middle == 0).all() and (half == 1).all())

@@ -13,7 +13,7 @@ from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.layers import Acting
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
-from rl_runner.sync import Average
+from rl_runner.sync import WeightAverage
 from rl_runner.types import Clock, State, Sync, UserError, ValueRepresentation
 
 
@@ -29,8 +29,7 @@ class SoftLearner:
         actor_lr: learning rate of the actor and of the temperature; None: the critics'.
         temperature: its fixed value, or None to learn it, and its value at the start if it is learned.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
-        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
-            the weights themselves.
+        ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
 
     Raises:
         UserError: a value out of range.
@@ -64,7 +63,7 @@ class SoftLearner:
         self._temperature = [self.log_alpha] if alpha is None else []
         if alpha is None:  # one of the network's parameters, so that it is saved and optimized with the others
             network.register_parameter("log_alpha", self.log_alpha)
-        self.average = Average(network, ema_decay)
+        self.average = WeightAverage(network, ema_decay)
         lr = {} if actor_lr is None else {"lr": actor_lr}
         self.optimizer = optimizer([{"params": self._critic}, {"params": self._actor + self._temperature, **lr}])
         if self._temperature and self.optimizer.defaults.get("weight_decay"):  # it would pull the temperature to 1

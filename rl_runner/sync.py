@@ -88,7 +88,7 @@ class NoTarget:
         """Do nothing."""
 
 
-class Average:
+class WeightAverage:
     """An exponential moving average of the weights: average <- decay average + (1 - decay) online, at each update.
 
     Evaluation acts by it. Training neither acts by it nor learns from it, so it is the same with and without.

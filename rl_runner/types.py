@@ -303,7 +303,7 @@ class Distribution(Protocol):
     """What the P parameters that a policy's network returns mean: a distribution over actions."""
 
     size: int  # P
-    free_scale: int  # how many of the last parameters are the network's own, the same for all states
+    state_independent: int  # how many of the last parameters are the network's own, the same for all states
 
     def noise(self, n: int, rng: np.random.Generator) -> Array: ...  # what `sample` needs for n actions
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor: ...  # (B, P) -> (B, *D)

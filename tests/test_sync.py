@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rl_runner.sync import Average, Hard, NoTarget, Soft
+from rl_runner.sync import Hard, NoTarget, Soft, WeightAverage
 from rl_runner.types import Clock, UserError
 
 
@@ -131,7 +131,7 @@ def test_no_target_is_the_online_network() -> None:
 def test_an_average_of_the_weights_by_hand() -> None:
     online = nn.Linear(1, 1)
     put(online, 8.0)
-    average, clock, wanted = Average(online, 0.75), Clock(), 8.0
+    average, clock, wanted = WeightAverage(online, 0.75), Clock(), 8.0
     for number, updates in ((4.0, 1), (-2.0, 0), (-6.0, 2)):
         put(online, number)
         before, clock = clock, clock.plus(steps=5, updates=updates)
@@ -140,7 +140,7 @@ def test_an_average_of_the_weights_by_hand() -> None:
             wanted = 0.75 * wanted + 0.25 * number
         assert value(average.network) == pytest.approx(wanted, rel=1e-6)
     assert value(online) == -6.0
-    other = Average(nn.Linear(1, 1), 0.75)
+    other = WeightAverage(nn.Linear(1, 1), 0.75)
     other.load_state_dict(average.state_dict())
     assert value(other.network) == value(average.network)
     average.restart()
@@ -149,7 +149,7 @@ def test_an_average_of_the_weights_by_hand() -> None:
 
 def test_before_the_first_update_the_average_has_the_statistics_of_each_step() -> None:
     online = nn.BatchNorm1d(1)
-    average = Average(online, 0.5)
+    average = WeightAverage(online, 0.5)
     online.running_mean.fill_(3.0)
     average.sync(Clock(steps=4), Clock(steps=5))
     assert average.network.running_mean.item() == 3.0
@@ -174,7 +174,7 @@ def test_before_the_first_update_a_target_has_the_statistics_of_each_step(rule: 
 
 def test_without_a_decay_the_average_is_the_online_network() -> None:
     online = nn.Linear(1, 1)
-    average = Average(online, None)
+    average = WeightAverage(online, None)
     average.sync(Clock(), Clock(updates=1))
     average.restart()
     average.load_state_dict({})
@@ -185,7 +185,7 @@ def test_without_a_decay_the_average_is_the_online_network() -> None:
 def test_wrong_numbers_are_told() -> None:
     for decay in (-0.1, 1.0, float("nan")):
         with pytest.raises(UserError, match=rf"agent\.ema_decay: must be in \[0, 1\), or null .*got {decay}"):
-            Average(nn.Linear(1, 1), decay)
+            WeightAverage(nn.Linear(1, 1), decay)
     for tau in (0.0, -0.1, 1.1):
         with pytest.raises(UserError, match=rf"sync\.tau: must be in \(0, 1\], got {tau}"):
             Soft(tau)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, to_numpy
 from rl_runner.networks.control import ControlNetwork
-from rl_runner.networks.critics import ensemble_loss, least
+from rl_runner.networks.critics import ensemble_loss, min_over_critics
 from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
-from rl_runner.sync import Average
+from rl_runner.sync import WeightAverage
 from rl_runner.types import (
     ActionNoise,
     Array,
@@ -59,8 +59,7 @@ class DDPG:
         target_noise: standard deviation of Gaussian noise on the target's actions, in units of half the range.
         target_noise_clip: this noise is clipped to [-x, x].
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
-        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
-            the weights themselves.
+        ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
 
     Raises:
         UserError: a value out of range.
@@ -91,7 +90,7 @@ class DDPG:
         require_clip(clip_grad_norm)
         self.network, self.actions, self.value, self._sync = network, actions, value, sync
         self._online = nn.ModuleDict({"actor": network.actor, "critic": network.critic})  # what has a target
-        self.target, self.average = sync.make_target(self._online), Average(network, ema_decay)
+        self.target, self.average = sync.make_target(self._online), WeightAverage(network, ema_decay)
         self._in_acting = Acting(network)
         self._critic, self._actor = list(network.critic.parameters()), list(network.actor.parameters())
         lr = {} if actor_lr is None else {"lr": actor_lr}
@@ -166,7 +165,7 @@ class DDPG:
             noise = torch.randn_like(action).mul_(self.target_noise)
             noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
             action = (action + noise).clamp_(-1.0, 1.0)
-        return least(self.value, self.target["critic"](next_obs, action))
+        return min_over_critics(self.value, self.target["critic"](next_obs, action))
 
     def sync(self, before: Clock, now: Clock) -> None:
         """Update target networks, average and learning rates after the clock went from `before` to `now`."""

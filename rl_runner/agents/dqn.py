@@ -19,7 +19,7 @@ from rl_runner.exploration import choose
 from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import clip_norm, named_state, resume_named_state, set_lr
 from rl_runner.schedules import LinearSchedule
-from rl_runner.sync import Average
+from rl_runner.sync import WeightAverage
 from rl_runner.types import (
     Array,
     Batch,
@@ -62,8 +62,7 @@ class DQN:
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         compiled: run the loss and its gradient through torch.compile, on a GPU as CUDA graphs, and there the values to
             act by too. The results differ by rounding from those without it; with noisy networks the noise differs too.
-        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
-            the weights themselves.
+        ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
 
     Raises:
@@ -98,7 +97,7 @@ class DQN:
         if munchausen and not munchausen_clip < 0:
             raise UserError(f"agent.munchausen_clip: must be below 0, got {munchausen_clip}")
         self.online, self.target = network, sync.make_target(network)
-        self.average, self._in_acting = Average(network, ema_decay), Acting(network)
+        self.average, self._in_acting = WeightAverage(network, ema_decay), Acting(network)
         self.value, self.optimizer, self._sync = value, optimizer(network.parameters()), sync
         self._parameters = list(network.parameters())  # to look for them takes as long as an operation on a GPU
         self.lr_schedule, self.double, self.munchausen, self.alpha = lr_schedule, double, munchausen, munchausen_alpha

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_runner.exact.mdp import MDP, action_values, policy_values, require_memory, settled
+from rl_runner.exact.mdp import MDP, action_values, has_converged, policy_values, require_memory
 from rl_runner.exploration import Greedy, choose
 from rl_runner.types import Array, BoolArray, Carry, IntArray, Mode, State, UserError
 
@@ -35,7 +35,7 @@ class ValueIteration:
         """Do one sweep. The Bellman error is the greatest change that it made."""
         q = action_values(self.mdp, self._q.max(axis=1), self.gamma)
         error = np.abs(q - self._q).max()
-        self.converged = settled(self._q, q, self.gamma, self.tolerance)
+        self.converged = has_converged(self._q, q, self.gamma, self.tolerance)
         self._q[:] = q
         return {"bellman_error": torch.tensor(error)}
 

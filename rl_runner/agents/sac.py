@@ -12,7 +12,7 @@ from torch import Tensor
 from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, squashed_sample, to_numpy
 from rl_runner.networks.control import ControlNetwork
-from rl_runner.networks.critics import ensemble_loss, least
+from rl_runner.networks.critics import ensemble_loss, min_over_critics
 from rl_runner.networks.layers import evaluating
 from rl_runner.schedules import LinearSchedule
 from rl_runner.soft import SoftLearner
@@ -36,8 +36,7 @@ class SAC(SoftLearner):
         initial_alpha: temperature at the start if it is learned.
         target_entropy: of the policy over actions scaled to [-1, 1]; None: minus the number of dimensions.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
-        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
-            the weights themselves.
+        ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
     """
 
     def __init__(
@@ -109,12 +108,12 @@ class SAC(SoftLearner):
         """
         action, log_p = self._sample(next_obs)
         reward = batch.reward - batch.discount * alpha * log_p
-        return reward, least(self.value, self.target(next_obs, action))
+        return reward, min_over_critics(self.value, self.target(next_obs, action))
 
     def _learn_policy(self, obs: Tensor, alpha: Tensor) -> Tensor:
         """Update actor and temperature; return the mean entropy."""
         action, log_p = self._sample(obs)
-        q = self.value.mean(least(self.value, self.network.critic(obs, action)))  # (B,)
+        q = self.value.mean(min_over_critics(self.value, self.network.critic(obs, action)))  # (B,)
         entropy = -log_p.detach().mean()
         self._step_policy((alpha * log_p - q).mean(), entropy - self.target_entropy)
         return entropy

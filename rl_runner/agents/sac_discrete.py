@@ -13,7 +13,7 @@ from torch import Tensor
 from rl_runner.compute import on_device
 from rl_runner.distributions import Categorical, mask_on
 from rl_runner.networks.control import ControlNetwork
-from rl_runner.networks.critics import ensemble_loss, least
+from rl_runner.networks.critics import ensemble_loss, min_over_critics
 from rl_runner.networks.layers import evaluating
 from rl_runner.schedules import LinearSchedule
 from rl_runner.soft import SoftLearner
@@ -48,8 +48,7 @@ class SACDiscrete(SoftLearner):
         initial_alpha: temperature at the start if it is learned.
         target_entropy: as a share of the largest entropy, the logarithm of the number of allowed actions.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
-        ema_decay: evaluation acts by an average of the weights (`sync.Average`) with this decay per update; None: by
-            the weights themselves.
+        ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
 
     Raises:
         UserError: a value out of range.
@@ -150,5 +149,5 @@ class SACDiscrete(SoftLearner):
 
     def _least(self, values: Tensor) -> Tensor:
         """Return for each action the numbers of the critic with the smallest value: (K, B, A, M) -> (B, A, M)."""
-        lowest: Tensor = least(self.value, values.flatten(1, 2)).unflatten(0, values.shape[1:3])
+        lowest: Tensor = min_over_critics(self.value, values.flatten(1, 2)).unflatten(0, values.shape[1:3])
         return lowest

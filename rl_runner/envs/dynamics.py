@@ -19,7 +19,7 @@ from gymnasium.spaces import Discrete
 
 from rl_runner import rng
 from rl_runner.envs.spaces import MASK
-from rl_runner.exact.mdp import MDP, Table, action_values, masked, settled
+from rl_runner.exact.mdp import MDP, Table, action_values, has_converged, masked
 from rl_runner.types import BoolArray, IntArray, UserError
 
 STEPS = 1_500  # sampled for the comparison
@@ -245,7 +245,7 @@ def _best_actions(mdp: MDP, gamma: float = 0.99) -> IntArray:
     q = np.zeros_like(mdp.reward)
     for _ in range(1_000):
         before, q = q, action_values(mdp, q.max(axis=1), gamma)
-        if settled(before, q, gamma, tolerance=1e-3):
+        if has_converged(before, q, gamma, tolerance=1e-3):
             break
     best: IntArray = q.argmax(axis=1)
     return best

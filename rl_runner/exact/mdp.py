@@ -32,7 +32,7 @@ class MDP:
         reward: (S, A) expected reward.
         state: (S, A, K) next state of each outcome; padding has probability 0.
         probability: (S, A, K) of each outcome; sums to 1 over K.
-        going_on: (S, A, K) probability of the outcome, or 0 if it ends the episode.
+        continuing: (S, A, K) probability of the outcome, or 0 if it ends the episode.
         start: (S,) distribution of the first state.
         horizon: time limit of an episode in steps, or None.
         grid: rows and columns, if the states are cells numbered row by row, else None.
@@ -43,7 +43,7 @@ class MDP:
     reward: Floats
     state: IntArray
     probability: Floats
-    going_on: Floats
+    continuing: Floats
     start: Floats
     horizon: int | None
     grid: tuple[int, int] | None
@@ -78,11 +78,11 @@ class MDP:
             s, a = np.argwhere(~np.isclose(probability.sum(axis=2), 1.0))[0]
             raise UserError(f"the probabilities of P[{s}][{a}] sum to {probability[s, a].sum():g}, not to 1")
         expected = (probability * reward).sum(axis=2)
-        going_on = np.where(ends, 0.0, probability)
+        continuing = np.where(ends, 0.0, probability)
         first = np.array(start, dtype=np.float64)
         if first.shape != shape[:1] or (first < 0).any() or not np.isclose(first.sum(), 1.0):
             raise UserError(f"initial_state_distrib is not a probability distribution over {len(outcomes)} states")
-        return cls(expected, state, probability, going_on, first, horizon, grid)
+        return cls(expected, state, probability, continuing, first, horizon, grid)
 
 
 def masked(mdp: MDP, allowed: BoolArray) -> MDP:
@@ -94,14 +94,14 @@ def masked(mdp: MDP, allowed: BoolArray) -> MDP:
         reward=np.take_along_axis(mdp.reward, acts_as, axis=1),
         state=np.take_along_axis(mdp.state, by_outcome, axis=1),
         probability=np.take_along_axis(mdp.probability, by_outcome, axis=1),
-        going_on=np.take_along_axis(mdp.going_on, by_outcome, axis=1),
+        continuing=np.take_along_axis(mdp.continuing, by_outcome, axis=1),
         acts_as=acts_as,
     )
 
 
 def action_values(mdp: MDP, values: Floats, gamma: float) -> Floats:
     """Return the values (S, A) of one action followed by states of values `values` (S,)."""
-    following: Floats = (mdp.going_on * values[mdp.state]).sum(axis=2)
+    following: Floats = (mdp.continuing * values[mdp.state]).sum(axis=2)
     return mdp.reward + gamma * following
 
 
@@ -114,12 +114,12 @@ def optimal_values(mdp: MDP, gamma: float) -> Floats:
     q = np.zeros_like(mdp.reward)
     for _ in range(SWEEPS):
         before, q = q, action_values(mdp, q.max(axis=1), gamma)
-        if settled(before, q, gamma, tolerance=1e-10):
+        if has_converged(before, q, gamma, tolerance=1e-10):
             return q
     raise UserError(f"agent.gamma: with {gamma} the optimal values did not converge in {SWEEPS:,} sweeps; lower it")
 
 
-def settled(before: Floats, now: Floats, gamma: float, tolerance: float) -> bool:
+def has_converged(before: Floats, now: Floats, gamma: float, tolerance: float) -> bool:
     """Return whether value iteration has converged after the sweep from `before` to `now`, both (S, A).
 
     A sweep multiplies the distance to Q* by at most gamma, so what remains is at most gamma / (1 - gamma) times the
@@ -176,7 +176,7 @@ def _chain(mdp: MDP, policy: Floats) -> Floats:
     """Return the transition probabilities (S, S) of a policy; a row sums to 1 minus the probability of the end."""
     chain = np.zeros((len(policy), len(policy)))
     origin = np.arange(len(policy))[:, None, None]
-    np.add.at(chain, (origin, mdp.state), policy[:, :, None] * mdp.going_on)
+    np.add.at(chain, (origin, mdp.state), policy[:, :, None] * mdp.continuing)
     return chain
 
 
@@ -226,7 +226,7 @@ def reachable(mdp: MDP) -> BoolArray:
     seen: BoolArray = mdp.start > 0
     while True:
         more = seen.copy()
-        more[mdp.state[seen][mdp.going_on[seen] > 0]] = True
+        more[mdp.state[seen][mdp.continuing[seen] > 0]] = True
         if (more == seen).all():
             return seen
         seen = more

@@ -115,7 +115,7 @@ class ReplayLoop:
         load_torch_state(state["torch"])
         self.obs = self.envs.load_state_dict(state["envs"])
         if state["replay"] is None:  # frame stacks of episodes that had begun could not be rebuilt
-            self.replay.earlier = self.clock.steps
+            self.replay.step_offset = self.clock.steps
             self.obs, self.carry = self.envs.reset(), None
             return
         self.replay.load_state_dict(state["replay"])

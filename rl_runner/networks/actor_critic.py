@@ -55,7 +55,7 @@ class ActorCritic(nn.Module):
         self.normalizer = Normalizer(observation_space) if normalize else None
         if self.normalizer:
             observation_space = self.normalizer.space
-        free = distribution.free_scale
+        free = distribution.state_independent
         self.torso, self.hidden, width = _stream(torso, observation_space)
         self.policy_out = nn.Linear(width, distribution.size - free)
         if not shared:

@@ -118,7 +118,7 @@ class Critic(nn.Module):
         return values
 
 
-def least(value: ValueRepresentation, values: Tensor) -> Tensor:
+def min_over_critics(value: ValueRepresentation, values: Tensor) -> Tensor:
     """Return for each sample the numbers of the critic with the smallest value: (K, B, M) -> (B, M)."""
     if len(values) == 1:
         return values[0]

@@ -38,14 +38,14 @@ class Replay:
         self.storage, self.sampler = storage, sampler
         self.n_step, self.reward_clip = n_step, reward_clip
         self.added = 0  # transitions stored since the memory was empty
-        self.earlier = 0  # steps of the run before a resume whose transitions were not saved
+        self.step_offset = 0  # steps of the run before a resume whose transitions were not saved
         self._rng, self._device = rng, device
         self._powers = np.power(gamma, np.arange(n_step + 1))  # gamma^k, float64
 
     @property
     def step(self) -> int:
         """The step of the run up to which transitions are stored. The sampler's schedules follow it."""
-        return self.earlier + self.added
+        return self.step_offset + self.added
 
     @property
     def nbytes(self) -> int:
@@ -114,7 +114,7 @@ class Replay:
             "storage": self.storage.state_dict(),
             "sampler": self.sampler.state_dict(),
             "added": self.added,
-            "earlier": self.earlier,
+            "earlier": self.step_offset,
             "rng": generator_state(self._rng),
         }
 
@@ -122,5 +122,5 @@ class Replay:
         """Restore rows, sampler and random stream."""
         self.storage.load_state_dict(state["storage"])
         self.sampler.load_state_dict(state["sampler"])
-        self.added, self.earlier = state["added"], state.get("earlier", 0)  # missing in older checkpoints
+        self.added, self.step_offset = state["added"], state.get("earlier", 0)  # missing in older checkpoints
         load_generator_state(self._rng, state["rng"])

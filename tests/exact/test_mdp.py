@@ -16,12 +16,12 @@ from rl_runner.exact.mdp import (
     at_start,
     expected_return,
     greedy,
+    has_converged,
     masked,
     occupancy,
     optimal_values,
     policy_values,
     reachable,
-    settled,
 )
 from rl_runner.types import UserError
 from tests.tables import backup, best_values, random_policy, random_table, values_of
@@ -68,9 +68,9 @@ def test_a_table_by_hand():
     assert mdp.reward.tolist() == [[0.0, 7.0], [1.0, 0.0]]
     assert mdp.state[0, 0].tolist() == [1, 1, 0]
     assert mdp.probability[0, 0].tolist() == [0.25, 0.25, 0.5]
-    assert mdp.going_on[0, 0].tolist() == [0.25, 0.0, 0.5]
+    assert mdp.continuing[0, 0].tolist() == [0.25, 0.0, 0.5]
     assert mdp.probability[0, 1].tolist() == [1.0, 0.0, 0.0]
-    assert mdp.going_on.sum(axis=2).tolist() == [[0.75, 0.0], [1.0, 1.0]]
+    assert mdp.continuing.sum(axis=2).tolist() == [[0.75, 0.0], [1.0, 1.0]]
     # 0 + 0.5 (0.25 * 20 + 0.5 * 10), 7, 1 + 0.5 * 10, 0.5 * 20
     assert action_values(mdp, np.array([10.0, 20.0]), 0.5).tolist() == [[5.0, 7.0], [6.0, 10.0]]
 
@@ -130,11 +130,11 @@ def test_optimal_values_that_are_infinite_name_gamma(monkeypatch):
 def test_settled_is_as_strict_as_gamma_asks():
     before = np.full((2, 2), 1.0)
     for gamma, enough in [(0.5, 1e-3), (0.9, 1e-3 / 9), (0.99, 1e-3 / 99), (1.0, 1e-5)]:
-        assert settled(before, before + 0.99 * enough, gamma, 1e-3)
-        assert not settled(before, before - 1.01 * enough * np.eye(2), gamma, 1e-3)
-    assert settled(before, before + 100, 0.0, 1e-3)  # nothing lies beyond one step
-    assert settled(before * 1e6, before * 1e6 * (1 + 4e-16), 0.999999, 1e-10)  # rounding
-    assert not settled(before * 1e6, before * 1e6 * (1 + 1e-14), 0.999999, 1e-10)
+        assert has_converged(before, before + 0.99 * enough, gamma, 1e-3)
+        assert not has_converged(before, before - 1.01 * enough * np.eye(2), gamma, 1e-3)
+    assert has_converged(before, before + 100, 0.0, 1e-3)  # nothing lies beyond one step
+    assert has_converged(before * 1e6, before * 1e6 * (1 + 4e-16), 0.999999, 1e-10)  # rounding
+    assert not has_converged(before * 1e6, before * 1e6 * (1 + 1e-14), 0.999999, 1e-10)
 
 
 ENDLESS = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rl_runner.networks.critics import Critic, ensemble_loss, least
+from rl_runner.networks.critics import Critic, ensemble_loss, min_over_critics
 from rl_runner.networks.layers import FullyConnected
 from rl_runner.values import Categorical, Scalar
 
@@ -74,11 +74,11 @@ def test_initial_weights() -> None:
 
 def test_the_least_of_several_critics() -> None:
     values = torch.tensor([[[1.0], [5.0]], [[3.0], [2.0]]])  # (2, 2, 1)
-    assert least(Scalar(), values).tolist() == [[1.0], [2.0]]
-    assert torch.equal(least(Scalar(), values[:1]), values[0])
+    assert min_over_critics(Scalar(), values).tolist() == [[1.0], [2.0]]
+    assert torch.equal(min_over_critics(Scalar(), values[:1]), values[0])
     logits = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
     value = Categorical(-1.0, 1.0, 5)
-    for b, chosen in enumerate(least(value, logits)):
+    for b, chosen in enumerate(min_over_critics(value, logits)):
         means = [float(np.linspace(-1, 1, 5) @ torch.softmax(member[b], 0).numpy()) for member in logits]
         assert torch.equal(chosen, logits[int(np.argmin(means)), b])
 

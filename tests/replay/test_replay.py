@@ -348,7 +348,7 @@ def test_the_samplers_step_counts_all_environments_and_what_the_run_did_before()
     fill(world, [("go",) * 3] * 4, replay)
     assert replay.metrics()["beta"] == pytest.approx(BETA + (1 - BETA) * 12 / BETA_STEPS)
     replay, _ = prioritized_pair(world, 20, 1)
-    replay.earlier = 30  # it was resumed without its rows
+    replay.step_offset = 30  # it was resumed without its rows
     fill(world, [("go",) * 3] * 2, replay)
     assert replay.added == 6  # learning waits for what is stored, not for what was
     beta = BETA + (1 - BETA) * 36 / BETA_STEPS
