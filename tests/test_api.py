@@ -102,7 +102,7 @@ def test_the_program_keeps_its_own_torch_and_hydra(workdir: Path) -> None:
         (["-m", "seed=1,2"], r"-m: options of the command line are not taken here"),
         (["seed=1,2"], r"seed: one run for each of 1,2 needs -m"),
         (["--what"], r"there is no option '--what'"),
-        (["resume=nowhere"], r"nowhere: no such directory"),
+        (["resume=nowhere"], r"resume: nowhere: no such directory"),
     ],
 )
 def test_errors_are_one_line(workdir: Path, words: list[str], line: str) -> None:
