@@ -25,6 +25,11 @@ DoubleArray = npt.NDArray[np.float64]
 State = dict[str, Any]  # a tree of dicts and lists over tensors, arrays, numbers, strings, None
 
 
+def one_line(e: BaseException) -> str:
+    """Return an exception's own words in one line."""
+    return " ".join(str(e).split())
+
+
 class UserError(Exception):
     """Something the user can put right. Shown as one line, without a traceback."""
 

@@ -23,7 +23,7 @@ from rl_runner.doctor.speed import Speed
 from rl_runner.doctor.trained import Trained
 from rl_runner.envs.gym import import_module
 from rl_runner.evaluation import evaluate
-from rl_runner.report.curves import Table, Unreadable, read_table
+from rl_runner.report.curves import Table, Unreadable, last_step, read_table
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import Evaluate, State, UserError
 
@@ -179,7 +179,7 @@ def of_run(name: str, trusted: list[str]) -> Report:
 
 def _trained(path: Path, cfg: State, table: Table) -> tuple[Trained, Facts]:
     """Return what is known of a run: its numbers and, where there is a checkpoint, its agent."""
-    logged = max((points[-1][0] for points in table.values() if points), default=0)
+    logged = last_step(table)
     which = next((which for which in ("last", "best") if _has(path, which)), None)
     if which is None:
         return Trained(cfg, table, logged), [("", "no checkpoint yet: its agent is not looked at")]

@@ -16,7 +16,7 @@ from rl_runner.envs.making import registered, why
 from rl_runner.envs.single import SingleEnv
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.screen.playback import playback
-from rl_runner.types import State, UserError
+from rl_runner.types import State, UserError, one_line
 
 
 def backend(node: State, num_envs: int, render: bool = False) -> Backend:
@@ -65,7 +65,7 @@ def viewer(node: State) -> Backend:
     try:
         frames = next(playback(made, 0, [])).frames
     except (NotImplementedError, ImportError, gym.error.Error) as e:
-        said = " ".join(str(e).split()) or "its render is not implemented"
+        said = one_line(e) or "its render is not implemented"
         raise UserError(f"env: {made.name} cannot be drawn: {said}") from e
     except Exception as e:  # MuJoCo's, OpenGL's and the system's libraries raise errors of many types
         if not any("mujoco_rendering" in frame.filename for frame in traceback.extract_tb(e.__traceback__)):

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rl_runner.build import checks, trust
 from rl_runner.run.directory import RunDirectory
-from rl_runner.types import State, UserError
+from rl_runner.types import State, UserError, one_line
 
 LEARNING = ("batch_size", "learn_every_steps", "learn_every_episodes", "updates_per_learn", "reward_clip")
 RESUMABLE = (  # keys, and groups of keys, on which nothing depends that a checkpoint holds
@@ -43,7 +43,7 @@ def load_run_config(run: RunDirectory, trusted: list[str]) -> State:
     try:
         cfg = cast(State, OmegaConf.to_container(OmegaConf.load(run.config), resolve=False))
     except Exception as e:  # whatever a broken file makes the parser raise
-        raise UserError(f"{run.config} cannot be read: {' '.join(str(e).split())}") from e
+        raise UserError(f"{run.config} cannot be read: {one_line(e)}") from e
     if not isinstance(cfg, dict) or not cfg:
         raise UserError(f"{run.config} cannot be read: it holds no keys")
     cfg = _from_older(cfg)

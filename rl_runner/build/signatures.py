@@ -13,7 +13,7 @@ from hydra.errors import InstantiationException
 
 from rl_runner import catalogue
 from rl_runner.build.checks import written
-from rl_runner.types import State, UserError
+from rl_runner.types import State, UserError, one_line
 
 T = TypeVar("T")
 CLASS = "a class or function (_target_) with its arguments"
@@ -68,7 +68,7 @@ def make(key: str, node: State, *args: Any, **facts: Any) -> Any:
     except InstantiationException as e:
         if isinstance(e.__cause__, UserError):
             raise e.__cause__ from e
-        raise UserError(f"{key}: {' '.join(str(e).split())}") from e
+        raise UserError(f"{key}: {one_line(e)}") from e
     except TypeError as e:
         if "argument" in str(e):  # a key that the class does not take, or one that it misses
             raise UserError(f"{key}: {e}") from e
@@ -80,7 +80,7 @@ def named(key: str, target: str) -> Any:
     try:
         return hydra.utils.get_object(target)
     except Exception as e:  # whatever importing it raises
-        raise UserError(f"{key}._target_: {' '.join(str(e).split())}") from e
+        raise UserError(f"{key}._target_: {one_line(e)}") from e
 
 
 def check(key: str, node: State) -> None:

@@ -66,7 +66,9 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
     """Turn a Hydra error into one line that names the key and the fix."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
-    text = re.sub(r" See https://hydra\.cc.*", "", " ".join(str(e).split()))
+    from rl_runner.types import one_line
+
+    text = re.sub(r" See https://hydra\.cc.*", "", one_line(e))
     if isinstance(e, OSError) and e.filename:
         return f"{e.filename}: {e.strerror}"
     if isinstance(e, MissingConfigException) and e.missing_cfg_file:

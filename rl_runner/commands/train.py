@@ -29,7 +29,7 @@ from rl_runner.run.plan import Plan
 from rl_runner.run.records import EpisodeRecords
 from rl_runner.run.terminal import Terminal
 from rl_runner.trainer import Trainer
-from rl_runner.types import Loop, State, UserError
+from rl_runner.types import Loop, State, UserError, one_line
 
 MAIN = ("agent.name", "env.name", "seed", "total_steps", "optimizer.lr", "batch_size", "agent.gamma", "agent.n_step")
 UNRANKED = ("agent=", "env=", "hydra.", "hydra/", "trust=", "name=", "tags=", "log.", "eval.", "checkpoint.", "device=")
@@ -192,7 +192,7 @@ def _load(job: TrainJob, terminal: Terminal, path: Path, state: State, passed_ov
         job.loop.load_state_dict(state)
         trainer: State = state["trainer"]
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
-        raise UserError(f"resume: {path} does not fit the configuration: {' '.join(str(e).split())[:300]}") from e
+        raise UserError(f"resume: {path} does not fit the configuration: {one_line(e)[:300]}") from e
     job.checkpoints.finish_saving(path)
     terminal.say(f"resumed from {path} at step {job.loop.clock.steps:,}")
     if "replay" in state and state["replay"] is None:
@@ -245,7 +245,7 @@ def _failure_logged(run: RunDirectory) -> Iterator[None]:
         kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
         with contextlib.suppress(OSError), open(run.log, "a", encoding="utf-8") as log:
             if notes.read(run.path) is None:
-                log.write(f"failed: {kind}{notes.one_line(e).line}\n")
+                log.write(f"failed: {kind}{one_line(e)}\n")
         raise
 
 

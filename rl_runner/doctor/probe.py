@@ -16,7 +16,7 @@ from rl_runner import rng
 from rl_runner.envs.spaces import first_action
 from rl_runner.envs.vector import Backend, Step
 from rl_runner.networks.inputs import looks_like_image
-from rl_runner.types import Array, State, UserError
+from rl_runner.types import Array, State, UserError, one_line
 
 STEPS = 1_000
 LEFT_OUT = (  # advice of Gymnasium's checker that does not hold here, or is about drawing
@@ -121,7 +121,7 @@ def _ask_gymnasium(raw: Callable[[], gym.Env[Any, Any]], found: Probe) -> None:
         try:
             check_env(env.unwrapped, skip_render_check=True, skip_close_check=True)
         except Exception as e:  # it raises many kinds, and so may the environment
-            found.wrong.append(" ".join(str(e).split()) or type(e).__name__)
+            found.wrong.append(one_line(e) or type(e).__name__)
     for text in dict.fromkeys(" ".join(_bare(str(warning.message)).split()) for warning in caught):
         if not any(part in text for part in LEFT_OUT):
             found.wrong.append(text)

@@ -15,12 +15,12 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from rl_runner.envs import dynamics, ids
-from rl_runner.envs.making import ENDLESS, make_env, one_line, why, wrapper_name
+from rl_runner.envs.making import ENDLESS, make_env, why, wrapper_name
 from rl_runner.envs.processes import answering, in_processes, kill
 from rl_runner.envs.spaces import MASK, first_action, refuse_actions, stored
 from rl_runner.envs.vector import Step
 from rl_runner.exact.mdp import MDP
-from rl_runner.types import Array, BoolArray, UserError
+from rl_runner.types import Array, BoolArray, UserError, one_line
 
 Env = gym.Env[Any, Any]
 

@@ -13,7 +13,7 @@ from gymnasium.error import DependencyNotInstalled
 
 from rl_runner.envs.checked import Checked, FiveValues
 from rl_runner.envs.spaces import about_wrappers, readable, without_normalization
-from rl_runner.types import UserError
+from rl_runner.types import UserError, one_line
 
 Env = gym.Env[Any, Any]
 
@@ -131,8 +131,3 @@ def wrapper_name(wrapper: Any) -> str:
 def _limit(env: gym.Env[Any, Any]) -> int | None:
     """Return the time limit of an environment's episodes in steps; None: there is none."""
     return env.spec.max_episode_steps if env.spec else None
-
-
-def one_line(e: Exception) -> str:
-    """Return an exception's message without line breaks."""
-    return " ".join(str(e).split())

@@ -21,7 +21,7 @@ from gymnasium.vector.async_vector_env import _async_worker
 
 from rl_runner import signals
 from rl_runner.envs.vector import Died
-from rl_runner.types import UserError
+from rl_runner.types import UserError, one_line
 
 Env = gym.Env[Any, Any]
 Processes = AsyncVectorEnv[Any, Any]
@@ -155,4 +155,4 @@ def _portable(e: Exception) -> Exception:
     while tb is not None and tb.tb_frame.f_globals["__name__"].partition(".")[0] in ("rl_runner", "gymnasium"):
         tb = tb.tb_next
     trace = "".join(traceback.format_exception(type(e), e, tb or first))
-    return Raised((type(e).__name__, " ".join(str(e).split()), trace))
+    return Raised((type(e).__name__, one_line(e), trace))

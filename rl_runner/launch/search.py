@@ -26,7 +26,7 @@ from rl_runner.launch import best, launchers, sweep
 from rl_runner.launch.settings import Settings
 from rl_runner.launch.task import shortest
 from rl_runner.report import search as report
-from rl_runner.report.curves import Unreadable, read_table, series, total_steps
+from rl_runner.report.curves import Unreadable, last_step, read_table, series, total_steps
 from rl_runner.report.results import MEASURES
 from rl_runner.report.search import Trial
 from rl_runner.run import notes
@@ -237,7 +237,7 @@ def trials_of(directory: Path, search: Search) -> list[Trial]:
 
 def _steps(run: Path) -> int:
     try:
-        return max((step for points in read_table(run).values() for step, _ in points), default=0)
+        return last_step(read_table(run))
     except Unreadable:
         return 0
 

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from rl_runner.types import UserError
+from rl_runner.types import UserError, one_line
 
 Space = Mapping[str, Any]  # key -> distribution, in the order of the command line
 
@@ -40,7 +40,7 @@ def _distribution(override: Override) -> Any:
             return CategoricalDistribution(list(dict.fromkeys(override.sweep_string_iterator())))
         return _interval(sweep, log) if isinstance(sweep, IntervalSweep) else _range(sweep, log)
     except ValueError as e:
-        raise UserError(f"{override.input_line}: {' '.join(str(e).split())}") from e
+        raise UserError(f"{override.input_line}: {one_line(e)}") from e
 
 
 def _interval(sweep: IntervalSweep, log: bool) -> Any:

@@ -142,6 +142,11 @@ def area(evaluations: Series, total_steps: int) -> float:
     return float(np.average(values, weights=widths) if widths.any() else values[-1])
 
 
+def last_step(table: Table) -> int:
+    """Return the last step of a table; 0 if it has no rows. Rows need not be in the order of their steps."""
+    return max((step for points in table.values() for step, _ in points), default=0)
+
+
 def total_steps(directory: Path) -> int:
     """Return the budget of a run, by its configuration; 0 if that cannot be read."""
     try:

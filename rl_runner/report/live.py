@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import sys
 import time
 from collections import Counter
@@ -16,10 +15,10 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from rl_runner.report.curves import Unreadable, read_table, series
+from rl_runner.report.curves import Unreadable, last_step, read_table, series, total_steps
 from rl_runner.report.tables import Column, fitted, stacked
 from rl_runner.run import notes
-from rl_runner.run.files import CONFIG, LOG, TABLE
+from rl_runner.run.files import LOG, TABLE
 from rl_runner.run.terminal import duration, make_console
 
 STATES = {notes.UNFINISHED: "running", notes.INTERRUPTED: "interrupted", notes.PRUNED: "pruned"}  # of one job, in short
@@ -80,22 +79,14 @@ def standing(run: Path, note: notes.Note) -> Standing:
         table = read_table(run)
     except Unreadable:
         table = {}
-    step = max((step for points in table.values() for step, _ in points), default=0)
+    step = last_step(table)
     evaluations, seconds = series(table, "eval/return_mean"), series(table, "time/seconds")
-    total, state = _total(run), STATES.get(note.state, note.state)
+    total, state = total_steps(run) or None, STATES.get(note.state, note.state)
     left = None
     if state == "running" and total and len(seconds.steps) and seconds.steps[-1] > 0:
         left = float(seconds.values[-1] / seconds.steps[-1] * (total - seconds.steps[-1]))
     last = float(evaluations.values[-1]) if len(evaluations.steps) else math.nan
     return Standing(run.name, state, step, total, last, left)
-
-
-def _total(run: Path) -> int | None:
-    try:
-        found = re.search(r"^total_steps: (\d+)$", (run / CONFIG).read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found[1]) if found else None
 
 
 def table(jobs: Sequence[Standing], directory: Path, planned: int, width: int, height: int) -> RenderableType:

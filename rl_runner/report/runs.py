@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
-from rl_runner.report.curves import Series, Table, Unreadable, read_table, series
+from rl_runner.report.curves import Series, Table, Unreadable, last_step, read_table, series
 from rl_runner.report.evaluations import of_own_protocol
 from rl_runner.run import notes
 from rl_runner.run.files import CHANGES, CHECKPOINTS, CONFIG, LOG, MANIFEST, NOTE, PROVENANCE, TABLE, best_score
 from rl_runner.run.lock import in_use
-from rl_runner.types import State, UserError
+from rl_runner.types import State, UserError, one_line
 
 RUNNING, FINISHED, INTERRUPTED, FAILED, KILLED = "running", "finished", "interrupted", "failed", "killed"
 PRUNED = "pruned"
@@ -70,7 +70,7 @@ class Run(NamedTuple):
     @property
     def step(self) -> int:
         """The last step that it logged; 0 if there is none."""
-        return max((points[-1][0] for points in self.table.values()), default=0)
+        return last_step(self.table)
 
 
 # Finding.
@@ -116,7 +116,7 @@ def read(path: Path) -> Run:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         config = yaml.load((path / CONFIG).read_text(encoding="utf-8"), loader)
     except (OSError, ValueError, yaml.YAMLError) as e:
-        raise Unreadable(f"{path}/{CONFIG} cannot be read: {' '.join(str(e).split())[:200]}") from e
+        raise Unreadable(f"{path}/{CONFIG} cannot be read: {one_line(e)[:200]}") from e
     if not isinstance(config, dict):
         raise Unreadable(f"{path}/{CONFIG} is no configuration: it has no keys")
     flat = dict(flatten(config))

@@ -24,7 +24,7 @@ from rl_runner.run.files import (
 )
 from rl_runner.run.lock import BUSY, flock
 from rl_runner.run.weights import load_agent_state
-from rl_runner.types import Agent, State, UserError
+from rl_runner.types import Agent, State, UserError, one_line
 
 LOOKS = 20  # times that a lock which another process has is asked for, 0.01 s apart: `in_use` has it for a moment
 NAMES = 1_000  # directories that are tried for a new run: name, name_2, ..., name_1000
@@ -150,7 +150,7 @@ class RunDirectory:
         try:
             load_agent_state(agent, state, facts)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
-            raise UserError(f"checkpoint {checkpoint} does not fit its configuration: {_shortened(e)}") from e
+            raise UserError(f"checkpoint {checkpoint} does not fit its configuration: {one_line(e)[:300]}") from e
 
     @classmethod
     def read_agent(cls, name: str, which: str) -> tuple[Path, State, State]:
@@ -267,7 +267,3 @@ def _modified(file: Path) -> float:
 
 def _not_written(path: Path, e: OSError) -> str:
     return f"{path} cannot be written: {e.strerror}"
-
-
-def _shortened(e: Exception) -> str:
-    return " ".join(str(e).split())[:300]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rl_runner.extras import package
-from rl_runner.types import UserError
+from rl_runner.types import UserError, one_line
 
 FILE = "logger.json"  # in the run's directory: which run of the service it is, and what was sent
 
@@ -162,7 +162,7 @@ class Sender:
             self._id = self._logger.start(self._run, config, tags, known.get("id"))
         except Exception as e:
             if not resumed:
-                raise UserError(f"logger: {self._name} cannot be used: {_one_line(e)}") from e
+                raise UserError(f"logger: {self._name} cannot be used: {_described(e)}") from e
             self._failed(e)
             return
         self._works = True
@@ -206,8 +206,8 @@ class Sender:
 
     def _failed(self, e: Exception) -> None:
         self._works = False
-        self.say(f"logger: {self._name} failed ({_one_line(e)}); the run continues without it")
+        self.say(f"logger: {self._name} failed ({_described(e)}); the run continues without it")
 
 
-def _one_line(e: Exception) -> str:
-    return f"{type(e).__name__}: {' '.join(str(e).split())[:300]}"
+def _described(e: Exception) -> str:
+    return f"{type(e).__name__}: {one_line(e)[:300]}"

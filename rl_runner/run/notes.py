@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rl_runner.run.files import BIN, CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE
-from rl_runner.types import UserError
+from rl_runner.types import UserError, one_line
 
 if TYPE_CHECKING:
     from rl_runner.run.directory import RunDirectory
@@ -49,16 +49,18 @@ class Failure(NamedTuple):
     exit_code: int = 2
 
 
-def one_line(e: Exception) -> Failure:
+def failure_of(e: Exception) -> Failure:
     """Return an exception's own words."""
-    return Failure(" ".join(str(e).split()))
+    return Failure(one_line(e))
 
 
 # Writing.
 
 
 @contextlib.contextmanager
-def noted(run: Path, overrides: Sequence[str], explain: Callable[[Exception], Failure] = one_line) -> Iterator[Ending]:
+def noted(
+    run: Path, overrides: Sequence[str], explain: Callable[[Exception], Failure] = failure_of
+) -> Iterator[Ending]:
     """Note in a job's directory what it was told and, at its end, how it ended: as the yielded object says.
 
     Args:

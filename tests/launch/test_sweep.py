@@ -25,7 +25,7 @@ def _signals_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def elsewhere(work: Any) -> task.Task:
-    return task.Task(work, notes.one_line, noted=True, home=("elsewhere", 1))
+    return task.Task(work, notes.failure_of, noted=True, home=("elsewhere", 1))
 
 
 def test_a_clusters_handler_runs_when_the_job_has_saved() -> None:
@@ -59,7 +59,7 @@ def test_a_process_that_was_told_to_stop_begins_no_job() -> None:
 
 def test_a_machine_without_slurm_is_one_line() -> None:
     e = RuntimeError('Could not detect "srun", are you indeed on a slurm cluster?')
-    refused = sweep._refused(task.Task(lambda cfg: None, notes.one_line, noted=True), e)
+    refused = sweep._refused(task.Task(lambda cfg: None, notes.failure_of, noted=True), e)
     assert refused.trace is None
     assert refused.exit_code == 2
     assert refused.line.startswith("hydra/launcher: there is no srun here, so no Slurm: ")
