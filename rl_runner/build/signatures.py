@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import inspect
 import types
 import typing
@@ -80,7 +82,31 @@ def named(key: str, target: str) -> Any:
     try:
         return hydra.utils.get_object(target)
     except Exception as e:  # whatever importing it raises
-        raise UserError(f"{key}._target_: {one_line(e)}") from e
+        raise UserError(f"{key}._target_: {_missing(target) or one_line(e)}") from e
+
+
+def _missing(target: str) -> str:
+    """Return in words which part of a dotted name is missing; an empty string: none, but importing one raises."""
+    first, *rest = target.split(".")
+    try:
+        found: Any = importlib.import_module(first)
+    except ModuleNotFoundError as e:
+        return f"there is no module {first!r}" if e.name == first else ""
+    except Exception:
+        return ""
+    path = first
+    for part in rest:
+        if not hasattr(found, part):
+            try:
+                importlib.import_module(f"{path}.{part}")
+            except ModuleNotFoundError as e:
+                near = difflib.get_close_matches(part, dir(found), n=1)
+                known = f"; did you mean {near[0]}?" if near else ""
+                return f"{path} has no {part!r}{known}" if e.name == f"{path}.{part}" else ""
+            except Exception:
+                return ""
+        found, path = getattr(found, part), f"{path}.{part}"
+    return ""
 
 
 def check(key: str, node: State) -> None:

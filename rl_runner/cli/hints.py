@@ -242,7 +242,7 @@ def did_you_mean(word: str, known: Sequence[str], listed: Sequence[str] | None =
 
 
 def _near(word: str, known: Sequence[str]) -> str | None:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.65)
     return near[0] if near else None
 
 

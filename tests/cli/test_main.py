@@ -229,9 +229,14 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "env.imports=3"], "env.imports: must be a list"),
         (["train", "replay.capacity=2"], "replay.capacity: .*at least"),
         # parts that are not there or do not fit
-        (["train", "optimizer._target_=torch.optim.Foo"], "optimizer._target_: .*torch.optim.Foo"),
-        (["train", "network/torso._target_=no_such_pkg.Net"], "network.torso._target_: .*no_such_pkg"),
-        (["train", "env=atari"], "env.game: a value is needed"),
+        (["train", "optimizer._target_=torch.optim.Foo"], "optimizer._target_: torch.optim has no 'Foo'$"),
+        (
+            ["train", "network/torso._target_=no_such_pkg.Net"],
+            "network.torso._target_: there is no module 'no_such_pkg'$",
+        ),
+        (["train", "optimizer._target_=torch.optim.SGDD"], "torch.optim has no 'SGDD'; did you mean SGD?$"),
+        (["train", "optimizer._target_=torch.optimm.SGD"], "torch has no 'optimm'; did you mean optim?$"),
+        (["train", "env=atari"], "env.game: a value is needed, such as env.game=breakout$"),
         (["train", "env=gym"], "env.id: a value is needed"),
         (["train", "env=atari", "env.game=pongg"], "env.game: 'pongg' is not a game of ale-py; did you mean pong?"),
         (["train", "env=gym", "env.id=CartPol-v1"], "env.id: .*did you mean CartPole-v1?"),
