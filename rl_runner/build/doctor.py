@@ -79,12 +79,12 @@ def _sizes(plan: Plan) -> tuple[Facts, State]:
     now, wanted = memory.resident(), sum(plan.memory.values())
     parts = " + ".join(f"{name} {gigabytes(size)}" for name, size in plan.memory.items() if size)
     free = f"{gigabytes(plan.free_memory)} are free" if plan.free_memory is not None else "what is free is unknown"
-    process = f"the process {gigabytes(now)} now" if now else "the process"
+    process = f"{gigabytes(now)} in use" if now else "in use unknown"
     keep = int(plan.get("checkpoint.keep") or 1)
     at_once = (keep + 1) * plan.checkpoint
     disk = f"{gigabytes(plan.checkpoint)} a checkpoint at the end, at most {gigabytes(at_once)} at once"
     facts = [
-        ("memory", f"{process}{f', still to come {parts}' if parts else ''}; {free}"),
+        ("memory", f"{process}{f', will grow by {parts}' if parts else ''}; {free}"),
         ("disk", f"{disk}; {gigabytes(plan.free_disk or 0)} are free"),
     ]
     numbers = {
@@ -105,7 +105,7 @@ def _measured(job: TrainJob, seconds: float) -> tuple[Facts, State]:
         facts += evaluating.facts(total, hours)
         numbers["evaluations"] = evaluating.numbers()
     peak = memory.resident()
-    facts += [("memory then", gigabytes(peak))] if peak else []
+    facts += [("memory", f"{gigabytes(peak)} in use after measuring")] if peak else []
     return facts, {"speed": {**measured._asdict(), "hours": hours, "threads": torch.get_num_threads()}, **numbers}
 
 

@@ -11,6 +11,7 @@ from rl_runner.doctor.finding import gigabytes
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.loops.rollout import RolloutLoop
+from rl_runner.run.terminal import counted
 from rl_runner.types import Agent, Loop, State
 
 Facts = list[tuple[str, str]]  # names and what is said of them; without a name: of the one above
@@ -42,7 +43,7 @@ def machine(agent: Agent, device: torch.device) -> Facts:
     """Return where a run computes, and in which precision."""
     precision = getattr(_network(agent), "precision", None)
     computing = f", computing in {precision}" if precision else ""
-    return [("device", f"{device}, {torch.get_num_threads()} CPU thread(s){computing}")]
+    return [("device", f"{device}, {counted(torch.get_num_threads(), 'CPU thread')}{computing}")]
 
 
 def _labels(cfg: State) -> Facts:

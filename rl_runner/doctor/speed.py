@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from rl_runner.loops.replay import ReplayLoop
+from rl_runner.run.terminal import counted
 from rl_runner.types import Loop
 
 WARM_UP = 3  # cycles of acting and learning before the clock starts: caches, lazy allocations, compilation
@@ -110,4 +111,6 @@ def duration(hours: float) -> str:
     """Return a time in words, as exact as an estimate is."""
     if hours >= 1:
         return f"{hours:.1f} hours"
-    return f"{math.ceil(hours * 60)} minutes" if hours > 1.5 / 60 else f"{math.ceil(hours * 3600)} seconds"
+    if hours > 1.5 / 60:
+        return counted(math.ceil(hours * 60), "minute")
+    return counted(math.ceil(hours * 3600), "second")

@@ -23,7 +23,7 @@ from rl_runner.report.runs import Run
 from rl_runner.report.tables import Column, print_fitted
 from rl_runner.types import State, UserError
 
-EXPENDABLE = ("disk", "best", "differs", "age")
+EXPENDABLE = ("disk", "differs", "age", "best")
 
 
 class Entry(NamedTuple):
