@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.extras import package
+from rl_runner.networks.layers import evaluating
 from rl_runner.types import Array, Evaluate, HasOutputs, UserError, ValueAgent
 
 BATCHES = (1, 3, 32)  # sizes at which the written network is checked
@@ -50,7 +51,8 @@ class Checked(NamedTuple):
 @torch.no_grad()
 def outputs(agent: HasOutputs, obs: Array) -> dict[str, Array]:
     """Return an agent's outputs (B, ...) of observations (B, *O), by name."""
-    return {name: output.numpy() for name, output in agent.outputs(torch.from_numpy(obs)).items()}
+    with evaluating(agent.acting):
+        return {name: output.numpy() for name, output in agent.outputs(torch.from_numpy(obs)).items()}
 
 
 def write_onnx(agent: HasOutputs, obs: Array, path: Path) -> None:

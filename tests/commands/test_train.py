@@ -36,7 +36,7 @@ def test_what_is_said(workdir: Path) -> None:
         "network": "MLP . SingleStream, 67,586 parameters",  # 4·256 + 256 + 256·256 + 256 + 256·2 + 2
         "optimizer": "Adam, learning rate 0.0023",
         "replay": r"500 rows, [\d.]+ [kMG]B",
-        "device": r"\w+, \d+ CPU thread\(s\), computing in fp32",
+        "device": r"\w+, \d+ CPU threads?, computing in fp32",
         "run": str(run),
     }
     for name, fact in facts.items():
