@@ -5,7 +5,6 @@ Only where all environments are Atari games are they brought together, by human-
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -14,15 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rl_runner.report import fresh_scores, reference, runs, stats
 from rl_runner.report import groups as grouping
-from rl_runner.report import reference, runs, stats
 from rl_runner.report.curves import Curve, Unreadable, area, merge_evaluation, series
 from rl_runner.report.groups import Group, Grouping
 from rl_runner.report.runs import Run
 from rl_runner.report.stats import Array, Estimate
-from rl_runner.types import State, UserError
+from rl_runner.types import UserError
 
-Kind = tuple[int, int, str]  # of an evaluation: its episodes, its seed, its protocol
 TRAINING = "the last evaluation while training"
 FLATTERS = "the highest evaluation while training, which flatters"
 PROFILE_POINTS = 101
@@ -171,9 +169,9 @@ def _changes(run: Run) -> Iterator[str]:
 def _block(groups: list[Group], threshold: float | None, resamples: int) -> Block:
     every = [run for group in groups for run in group.runs]
     fresh = {run.path: runs.scores(run.path) for run in every}
-    of_last, of_best = _by_kind(every, fresh, "step_"), _by_kind(every, fresh, "best_")
-    last, source = _common(every, of_last)
-    best, chosen = _common(every, of_best)
+    of_last, of_best = fresh_scores.by_kind(every, fresh, "step_"), fresh_scores.by_kind(every, fresh, "best_")
+    last, source = fresh_scores.common(every, of_last)
+    best, chosen = fresh_scores.common(every, of_best)
     without = [run.path for run, kinds in zip(every, of_last, strict=True) if not kinds]
     last = last or {run.path: float(run.evaluations.values[-1]) for run in every}
     best = best or {run.path: float(run.evaluations.values.max()) for run in every}
@@ -191,34 +189,6 @@ def _block(groups: list[Group], threshold: float | None, resamples: int) -> Bloc
     profile = _profiles(labels, [[s] for s in scores], resamples)
     place, source, chosen = groups[0].environment, source or TRAINING, chosen or FLATTERS
     return Block(place, rows, protocol, training, source, chosen, without, profile)
-
-
-def _by_kind(every: list[Run], fresh: dict[Path, list[State]], prefix: str) -> list[dict[Kind, State]]:
-    """Return what `rlrun eval` gave for each run's last ("step_") or best ("best_") agent, by kind of evaluation."""
-    kinds = []
-    for run in every:
-        of_run = [score for score in fresh[run.path] if score["checkpoint"].startswith(prefix)]
-        if prefix == "step_":
-            of_run = [score for score in of_run if score["step"] >= run.evaluations.steps[-1]]
-        elif best := runs.best_checkpoint(run.path):  # training that went on may have found a better one since
-            of_run = [score for score in of_run if score["checkpoint"] == best]
-        kinds.append({_kind(score): score for score in of_run})
-    return kinds
-
-
-def _common(every: list[Run], kinds: list[dict[Kind, State]]) -> tuple[dict[Path, float], str]:
-    """Return the scores of the kind of evaluation that all runs have, and its name; of several their own protocol's."""
-    common = set.intersection(*map(set, kinds))
-    if not common:
-        return {}, ""
-    kind = max(common, key=lambda kind: (sum(of_run[kind]["own"] for of_run in kinds), kind))
-    episodes, seed, protocol = kind
-    where = f"rlrun eval, {episodes} episodes of fresh seeds (seed {seed}; {protocol.strip('{}')})"
-    return {run.path: of_run[kind]["mean"] for run, of_run in zip(every, kinds, strict=True)}, where
-
-
-def _kind(score: State) -> Kind:
-    return int(score["episodes"]), int(score["seed"]), json.dumps(score["protocol"], sort_keys=True).replace('"', "")
 
 
 def _row(

@@ -83,18 +83,6 @@ def test_the_runs_without_scores_of_fresh_seeds_are_named(tmp_path: Path) -> Non
     assert found.notes == ["rlrun eval has evaluated these runs in different ways, so none of its scores count"]
 
 
-def test_scores_by_the_runs_own_protocol_come_first(tmp_path: Path) -> None:
-    a_group(tmp_path, [10.0, 20.0, 30.0])
-    for seed in range(3):
-        run = tmp_path / f"s{seed}"
-        an_evaluation(run, "step_000000300", 1.0 + seed)
-        other = an_evaluation(run, "step_000000300", 99.0, protocol={"eval_epsilon": 0.5, "sticky": 0.25})
-        other.rename(other.with_name("step_000000300_sticky_0.25_epsilon_0.5_seed_0.json"))
-    (block,) = compare([str(tmp_path)]).blocks
-    assert block.rows[0].scores == [1, 2, 3]
-    assert block.source.endswith("(seed 0; eval_epsilon: 0.0)")
-
-
 def test_a_run_that_stops_early_is_not_the_worse_for_it(tmp_path: Path) -> None:
     early = {"stop.eval_return": 100, "total_steps": 1000}
     for seed in range(3):
