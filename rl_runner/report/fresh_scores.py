@@ -32,7 +32,7 @@ def by_kind(every: list[Run], fresh: dict[Path, list[State]], prefix: str) -> li
 
 
 def common(every: list[Run], kinds: list[dict[Kind, State]]) -> tuple[dict[Path, float], str]:
-    """Return the scores of the kind of evaluation that all runs have, by path, and its name; both empty: none is common.
+    """Return the scores of the kind of evaluation that all runs have, by path, and its name; both empty: none.
 
     Of several kinds that of the runs' own protocol counts, then the one with the most episodes.
 
