@@ -84,6 +84,7 @@ class RolloutLoop:
         if self.gradient is not None and self.measure_every.crossings(before, self.clock):
             self.agent.watch = self._compare  # type: ignore[attr-defined]
         rollout, self.rollout = joined(self.rollout, self.reward_clip), []
+        # Schedules take the step at the end of the rollout, as in Stable-Baselines3. CleanRL takes that at its start.
         for metrics in self.agent.learn(rollout, self.clock.steps):  # learn
             self.meter.add(metrics)
             self.clock = self.clock.plus(updates=1)
