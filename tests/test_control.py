@@ -218,13 +218,11 @@ def test_whole_commands(workdir: Path) -> None:
         (["agent=td3", "env=pendulum", "agent.clip_grad_norm=0"], "agent.clip_grad_norm: must be above 0, or null for"),
         (
             ["agent=ddpg", "env=pendulum", "exploration=epsilon_greedy"],
-            "exploration: EpsilonGreedy is no ActionNoise (rl_runner/types.py): its __call__ must take (shape, carry, "
-            "step, rng); this agent needs exploration=gaussian, or one like it",
+            "exploration: EpsilonGreedy does not fit this agent, which needs exploration=gaussian or one like it",
         ),
         (
             ["agent=dqn", "env=cartpole", "exploration=gaussian"],
-            "exploration: Gaussian is no Exploration (rl_runner/types.py): its __call__ must take (q, step, rng); "
-            "this agent needs exploration=epsilon_greedy, or one like it",
+            "exploration: Gaussian does not fit this agent, which needs exploration=epsilon_greedy or one like it",
         ),
         (
             ["agent=dqn", "env=cartpole", "network=control"],

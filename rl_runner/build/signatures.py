@@ -198,11 +198,18 @@ def require(key: str, made: Any, contract: Any, wanted: str = "") -> None:
         if not isinstance(made, contract):
             raise UserError(f"{key}: must be a {contract.__name__}, got a {type(made).__name__}")
         return
-    what = f"{key}: {type(made).__name__} is no {contract.__name__} ({contract.__module__.replace('.', '/')}.py)"
-    instead = f"; this agent needs {wanted}, or one like it" if wanted else ""
+    kind = type(made)
+
+    def misfit(how: str) -> UserError:
+        if wanted and kind.__module__.startswith("rl_runner."):  # an option of ours was chosen
+            return UserError(f"{key}: {kind.__name__} does not fit this agent, which needs {wanted} or one like it")
+        instead = f"; this agent needs {wanted}, or one like it" if wanted else ""
+        where = f"{contract.__module__.replace('.', '/')}.py"
+        return UserError(f"{key}: {kind.__name__} is no {contract.__name__} ({where}): {how}{instead}")
+
     for name, member in _members(contract).items():
         if not hasattr(made, name):
-            raise UserError(f"{what}: it has no {name}{instead}")
+            raise misfit(f"it has no {name}")
         if not inspect.isfunction(member):
             continue
         parameters = list(inspect.signature(member).parameters.values())[1:]  # without self
@@ -211,7 +218,7 @@ def require(key: str, made: Any, contract: Any, wanted: str = "") -> None:
             inspect.signature(getattr(made, name)).bind(*positional)
         except TypeError:
             takes = ", ".join(p.name for p in parameters)
-            raise UserError(f"{what}: its {name} must take ({takes}){instead}") from None
+            raise misfit(f"its {name} must take ({takes})") from None
         except ValueError:  # some that are written in C have no signature
             pass
 
