@@ -15,7 +15,7 @@ import numpy as np
 
 from rl_runner.report import fresh_scores, reference, runs, stats
 from rl_runner.report import groups as grouping
-from rl_runner.report.curves import Curve, Unreadable, area, merge_evaluation, series
+from rl_runner.report.curves import Curve, Unreadable, area, merge_evaluation, series, total_steps
 from rl_runner.report.groups import Group, Grouping
 from rl_runner.report.runs import Run
 from rl_runner.report.stats import Array, Estimate
@@ -194,7 +194,7 @@ def _block(groups: list[Group], threshold: float | None, resamples: int) -> Bloc
 def _row(
     group: Group, scores: Array, best: list[float], versus: Array | None, threshold: float | None, resamples: int
 ) -> Row:
-    areas = np.array([area(run.evaluations, _budget(run)) for run in group.runs])
+    areas = np.array([area(run.evaluations, total_steps(run.path)) for run in group.runs])
     better = None if versus is None else _better([scores], [versus], resamples)
     return Row(
         label=group.label,
@@ -209,11 +209,6 @@ def _row(
         detectable=None if versus is None else stats.detectable_difference(versus.tolist(), scores.tolist()),
         curves=merge_evaluation(group.label, [run.evaluations for run in group.runs]),
     )
-
-
-def _budget(run: Run) -> int:
-    steps = run.config.get("total_steps")
-    return steps if isinstance(steps, int) else 0
 
 
 def _better(scores: list[Array], versus: list[Array], resamples: int) -> Estimate:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from rl_runner.run.checkpoint import SNAPSHOTS, Checkpoints, Damaged, about, load
 from rl_runner.run.files import (
@@ -26,7 +26,6 @@ from rl_runner.run.lock import BUSY, flock
 from rl_runner.run.weights import load_agent_state
 from rl_runner.types import Agent, State, UserError, one_line
 
-LOOKS = 20  # times that a lock which another process has is asked for, 0.01 s apart: `in_use` has it for a moment
 NAMES = 1_000  # directories that are tried for a new run: name, name_2, ..., name_1000
 
 
@@ -232,23 +231,34 @@ class RunDirectory:
             lock, made = open(self.path / LOCK, "x"), True  # noqa: SIM115 - open as long as the run
         except FileExistsError:
             lock, made = open(self.path / LOCK, "a"), False  # noqa: SIM115
-        for looks in range(1, LOOKS + 1):
-            try:
-                flock(lock)
-                break
-            except OSError as e:
-                if e.errno in BUSY and looks < LOOKS:
-                    time.sleep(0.01)
-                elif e.errno in BUSY or (new and not made):
-                    lock.close()
-                    return False
-                else:
-                    self._unlocked = e.strerror
-                    break
-        # Forked processes share it: one of an environment would keep the directory locked after this process died.
-        os.register_at_fork(after_in_child=lock.close)
+        try:
+            _flock_patiently(lock)
+        except OSError as e:
+            if e.errno in BUSY or (new and not made):
+                lock.close()
+                return False
+            self._unlocked = e.strerror
+        if hasattr(os, "register_at_fork"):
+            # Forked processes share it: one of an environment would keep the directory locked after this process died.
+            os.register_at_fork(after_in_child=lock.close)
         self._lock = lock
         return True
+
+
+def _flock_patiently(lock: IO[str]) -> None:
+    """Lock a file; ask again for 0.2 s where another process has the lock: `in_use` has it for a moment.
+
+    Raises:
+        OSError: as `flock`.
+    """
+    for _ in range(20):
+        try:
+            return flock(lock)
+        except OSError as e:
+            if e.errno not in BUSY:
+                raise
+            time.sleep(0.01)
+    flock(lock)
 
 
 def _latest() -> Path:
