@@ -158,6 +158,13 @@ def test_every_environment_sets_values_of_its_own() -> None:
         assert cfg["env"]["frame_skip"] == cfg["env"]["stack"] == 4
 
 
+@pytest.mark.parametrize(("env", "reward"), [("acrobot", -1), ("mountaincar", -1), ("cartpole", 1)])
+def test_the_range_of_returns_holds_an_endless_episode_at_gamma_099(env: str, reward: int) -> None:
+    """The other bound is 0: an episode may end at once."""
+    endless = reward / (1 - 0.99)
+    assert config(f"env={env}", "tuned=none")["env"]["returns"] == pytest.approx(sorted((0, endless)))
+
+
 @pytest.mark.parametrize("size", [1e-7, 1e-5, 1e3])
 def test_rmsprop_steps_as_the_paper_does(size: float) -> None:
     """Mnih et al. 2015: G / sqrt(mean G^2 - (mean G)^2 + 0.01), G summed over 32 samples; a mean over them comes in."""
