@@ -83,7 +83,7 @@ class Trainer:
         """Train until the steps are done, the task is solved, nothing is left to learn, or somebody asks to stop."""
         plan, loop = self.plan, self.loop
         self.terminal.advance(loop.clock, self.progress.recent)
-        self._evaluate_if_due()  # an evaluation that the run was interrupted in is made up for
+        self._evaluate_if_due()  # repeat an evaluation that was interrupted
         while loop.clock.steps < plan.total_steps and not (self.solved or loop.done or self.pruned or self.stopped()):
             before = loop.clock
             loop.step()
@@ -93,7 +93,7 @@ class Trainer:
                 self.log.episodes(loop.clock.steps, loop.envs.finished)
             self.terminal.advance(loop.clock, self.progress.recent)
             if self.best.passed(loop.clock.steps):
-                self._adopt_best()
+                self.best.adopt()
             if plan.log.crossings(before, loop.clock):
                 self.write_scalars()
             self._evaluate_if_due()
@@ -109,7 +109,7 @@ class Trainer:
             if loop.clock != self.progress.evaluated:
                 self.evaluate()
         if self.best.awaited:
-            self._adopt_best()
+            self.best.adopt()
 
     def write_scalars(self) -> None:
         """Write what happened since the last call."""
@@ -138,7 +138,7 @@ class Trainer:
         summary, episodes = evaluation.summary(), evaluation.rows()
         result = summary["return"]
         if self.best.outdoes(step, result["mean"]):
-            self._adopt_best()
+            self.best.adopt()
         self.evaluated = evaluated = {**summary, "per_episode": episodes, "steps": step}
         self.records.evaluation(step, episodes)
         is_best = self.best.offer(step, summary, lambda: self.saver.best(self.loop.clock, self.loop.agent, evaluated))
@@ -150,12 +150,6 @@ class Trainer:
         left = step < self.plan.total_steps and not (self.solved or self.loop.done)
         self.pruned = self.prune(step, result["mean"]) and left
         self.progress.leave_out(time.perf_counter() - started)
-
-    def _adopt_best(self) -> None:
-        """Count the saved best agent as this run's, though its evaluation was not repeated; write its rows again."""
-        evaluation = self.best.adopt()
-        self.log.write(evaluation["steps"], evaluation_scalars(evaluation))
-        self.records.evaluation(evaluation["steps"], evaluation.get("per_episode", []))  # older runs have none
 
     def checkpoint(self) -> None:
         """Write everything that the run needs to go on, unless it stands there already."""
@@ -172,7 +166,7 @@ class Trainer:
         return {**self.progress.state_dict(), **self.best.state_dict(), "files": files}
 
     def load_state_dict(self, state: State) -> None:
-        """Restore it; the loop has been restored by itself."""
+        """Restore what `state_dict` returned. The loop must be restored first."""
         self.progress.load_state_dict(state, self.loop.clock)
         self.best.load_state_dict(state, self.loop.clock.steps)
         self.saver.saved = self.loop.clock

@@ -23,6 +23,7 @@ from rl_runner.extras import missing
 from rl_runner.report import curves, evaluations
 from rl_runner.report.card import Card, Tensor
 from rl_runner.run import provenance
+from rl_runner.run.checkpoint import about
 from rl_runner.run.directory import RunDirectory
 from rl_runner.screen.playback import playback
 from rl_runner.screen.video import VideoFile
@@ -131,10 +132,11 @@ def observed(policy: Policy, envs: EpisodicVectorEnv, count: int, rng: np.random
 
 def results_of(job: ExportJob) -> State:
     """Return what results.json holds."""
-    config, name = job.config, job.checkpoint.name
+    config, name, facts = job.config, job.checkpoint.name, about(job.checkpoint)
     fresh, training = evaluations.of_checkpoint(job.run.evaluations, name), evaluations.of_training(job.run.path)
-    at_its_step = [evaluation for evaluation in training if evaluation["step"] == job.step]
-    score, score_of = (fresh[0], "eval") if fresh else (at_its_step[-1], "training") if at_its_step else (None, None)
+    # The best agent knows its own evaluation: after a resume the run's files may have that of another agent.
+    its_own = [facts] if "return" in facts else [found for found in training if found["step"] == job.step]
+    score, score_of = (fresh[0], "eval") if fresh else (its_own[-1], "training") if its_own else (None, None)
     return {
         "format": FORMAT,
         "environment": job.envs.backend.name,

@@ -162,7 +162,8 @@ def _run_job(log: str, context: HydraContext, config: DictConfig, task: TaskFunc
     setup_globals()
     result = run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
     result.cfg = result.hydra_cfg = None  # no sweeper uses them, and they need not be sent
-    answer.send(result)
+    with contextlib.suppress(OSError):  # the sweep's process is gone
+        answer.send(result)
 
 
 def _end_with_the_sweep() -> None:

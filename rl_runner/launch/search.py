@@ -26,7 +26,7 @@ from rl_runner.launch import best, launchers, sweep
 from rl_runner.launch.settings import Settings
 from rl_runner.launch.task import shortest
 from rl_runner.report import search as report
-from rl_runner.report.curves import Unreadable, last_step, read_table, series, total_steps
+from rl_runner.report.curves import Unreadable, last_step, read_table, series
 from rl_runner.report.results import MEASURES
 from rl_runner.report.search import Trial
 from rl_runner.run import notes
@@ -174,7 +174,7 @@ class Optuna(Sweeper):
             return state, math.nan
         if not len(evaluations.steps):
             return state, math.nan
-        return state, MEASURES[self.settings.measure](evaluations, total_steps(run))
+        return state, MEASURES[self.settings.measure](evaluations, run)
 
     def _show(self, search: Search) -> None:
         """Show the trials, and write the best configuration as an experiment."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from rl_runner.report import fresh_scores, reference, runs, stats
 from rl_runner.report import groups as grouping
-from rl_runner.report.curves import Curve, Unreadable, area, merge_evaluation, series, total_steps
+from rl_runner.report.curves import Curve, Unreadable, area, from_start, merge_evaluation, series, total_steps
 from rl_runner.report.groups import Group, Grouping
 from rl_runner.report.runs import Run
 from rl_runner.report.stats import Array, Estimate
@@ -224,7 +224,7 @@ def _reached(group: list[Run], threshold: float) -> Reached:
         above = run.evaluations.steps[run.evaluations.values >= threshold]
         steps.append(float(above[0]) if len(above) else math.inf)
         clock = series(run.table, "time/seconds")
-        seconds = clock.at(above[:1]) if len(clock.steps) else [math.nan]
+        seconds = from_start(clock).at(above[:1]) if len(clock.steps) else [math.nan]
         minutes.append(float(seconds[0]) / 60 if len(above) else math.inf)
     return Reached(threshold, sum(map(math.isfinite, steps)), float(np.median(steps)), float(np.median(minutes)))
 

@@ -149,12 +149,22 @@ def last_step(table: Table) -> int:
 
 def total_steps(directory: Path) -> int:
     """Return the budget of a run, by its configuration; 0 if that cannot be read."""
+    return _configured(directory, "total_steps") or 0
+
+
+def seed(directory: Path) -> int | None:
+    """Return the seed of a run, by its configuration; None if that cannot be read."""
+    return _configured(directory, "seed")
+
+
+def _configured(directory: Path, key: str) -> int | None:
+    """Return a whole number of a run's configuration, which is searched as text: a YAML parser takes too long."""
     try:
         config = (directory / CONFIG).read_text(encoding="utf-8")
     except (OSError, ValueError):
-        return 0
-    found = re.search(r"^total_steps: (\d+)$", config, re.MULTILINE)
-    return int(found[1]) if found else 0
+        return None
+    found = re.search(rf"^{key}: (\d+)$", config, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def series(table: Table, name: str, window: int = 1) -> Series:
@@ -174,19 +184,24 @@ def horizontal(directory: Path, unit: str, seconds: Series) -> Callable[[Array],
     """Return what turns a run's steps into the unit of the horizontal axis."""
     if unit == "frames":
         try:
-            config = (directory / "config.yaml").read_text(encoding="utf-8")
+            config = (directory / CONFIG).read_text(encoding="utf-8")
         except OSError as e:
             why = "which says how many frames a step takes, cannot be read; use --x steps"
-            raise Unreadable(f"{directory}/config.yaml, {why}") from e
+            raise Unreadable(f"{directory}/{CONFIG}, {why}") from e
         skip = re.search(r"^\s+frame_skip:\s*(\d+)", config, re.MULTILINE)
         frames = int(skip[1]) if skip else 1
         return lambda steps: steps * frames
     if unit == "minutes":
         if not len(seconds.steps):
             raise Unreadable(f"{directory}/{TABLE} has no time/seconds; use --x steps")
-        clock = Series(np.append(0, seconds.steps), np.append(0.0, seconds.values))
+        clock = from_start(seconds)
         return lambda steps: clock.at(steps) / 60
     return lambda steps: steps
+
+
+def from_start(seconds: Series) -> Series:
+    """Return the seconds that a run logged with those of its start, 0 at step 0."""
+    return Series(np.append(0, seconds.steps), np.append(0.0, seconds.values))
 
 
 # Merging over runs.

@@ -10,14 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rl_runner.report import curves
 from rl_runner.report.curves import Series, Unreadable, area, read_table, series, total_steps
 from rl_runner.run import notes
+from rl_runner.run.files import best_saved
 
 NEVER_BEGAN = "never began"
-MEASURES: dict[str, Callable[[Series, int], float]] = {  # of the evaluations of a run, and its budget in steps
+MEASURES: dict[str, Callable[[Series, Path], float]] = {  # of the evaluations of a run, and its directory
     "last": lambda evaluations, _: float(evaluations.values[-1]),
-    "best": lambda evaluations, _: float(evaluations.values.max()),
-    "area": area,
+    "best": lambda evaluations, run: max(float(evaluations.values.max()), best_saved(run)),
+    "area": lambda evaluations, run: area(evaluations, total_steps(run)),
     "steps": lambda evaluations, _: float(evaluations.steps[-1]),
 }
 
@@ -26,14 +28,10 @@ class Job(NamedTuple):
     """One run of a sweep."""
 
     overrides: list[str]
+    seed: str  # empty: the default one, of a job that never began
     state: str  # how it ended
     evaluations: Series | None = None  # of a run that finished
-    total_steps: int = 0  # the same run's budget; 0: unknown
-
-    @property
-    def seed(self) -> str:
-        """The seed as it was typed; empty: the default one."""
-        return next((word.partition("=")[2] for word in reversed(self.overrides) if _is_seed(word)), "")
+    run: Path = Path()  # the same run's directory
 
     @property
     def configuration(self) -> list[str]:
@@ -61,7 +59,7 @@ class Row(NamedTuple):
     def measured(self, name: str) -> list[float]:
         """Return one of MEASURES for each finished run."""
         jobs = self.jobs.values()
-        return [MEASURES[name](job.evaluations, job.total_steps) for job in jobs if job.evaluations is not None]
+        return [MEASURES[name](job.evaluations, job.run) for job in jobs if job.evaluations is not None]
 
 
 def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
@@ -72,7 +70,9 @@ def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
         planned: the overrides of all its jobs, so that those that never began are seen too.
     """
     begun = [_job(run, note) for run, note in notes.of_sweep(directory) if note]
-    return _rows([*(Job(overrides, NEVER_BEGAN) for overrides in planned), *begun])
+    default = next((job.seed for job in begun if not _typed_seed(job.overrides)), "")
+    never = [Job(overrides, _typed_seed(overrides) or default, NEVER_BEGAN) for overrides in planned]
+    return _rows([*never, *begun])
 
 
 def _rows(jobs: Sequence[Job]) -> list[Row]:
@@ -104,14 +104,19 @@ def names(rows: Sequence[Row]) -> list[str]:
 
 def told(directory: Path) -> tuple[dict[Path, str], list[str]]:
     """Return the name of the configuration of each job that began in a sweep, and the keys that were swept."""
-    begun = {run: Job(note.overrides, note.state) for run, note in notes.of_sweep(directory) if note}
+    begun = {run: _begun(run, note) for run, note in notes.of_sweep(directory) if note}
     rows = _rows(list(begun.values()))
     name = dict(zip([frozenset(row.overrides) for row in rows], names(rows), strict=True))
     return {run: name[frozenset(job.configuration)] for run, job in begun.items()}, swept(rows)
 
 
+def _begun(run: Path, note: notes.Note) -> Job:
+    seed = curves.seed(run)
+    return Job(note.overrides, _typed_seed(note.overrides) if seed is None else str(seed), note.state)
+
+
 def _job(run: Path, note: notes.Note) -> Job:
-    job = Job(note.overrides, note.state)
+    job = _begun(run, note)
     if job.state != notes.FINISHED:
         return job
     try:
@@ -120,7 +125,7 @@ def _job(run: Path, note: notes.Note) -> Job:
         return job._replace(state="left no readable table")
     if not len(evaluations.steps):
         return job._replace(state="left no evaluation")
-    return job._replace(evaluations=evaluations, total_steps=total_steps(run))
+    return job._replace(evaluations=evaluations, run=run)
 
 
 def setting(word: str) -> tuple[str, str]:
@@ -129,6 +134,12 @@ def setting(word: str) -> tuple[str, str]:
         return word[1:].partition("=")[0], "removed"
     key, _, value = word.lstrip("+").partition("=")
     return key, value
+
+
+def _typed_seed(overrides: Sequence[str]) -> str:
+    """Return the seed that a job was told, without leading zeros; empty: the default one."""
+    typed = next((word.partition("=")[2] for word in reversed(overrides) if _is_seed(word)), "")
+    return str(int(typed)) if typed.isdecimal() else typed
 
 
 def _is_seed(word: str) -> bool:

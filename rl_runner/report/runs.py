@@ -16,7 +16,18 @@ import yaml  # type: ignore[import-untyped]
 from rl_runner.report.curves import Series, Table, Unreadable, last_step, read_table, series
 from rl_runner.report.evaluations import of_own_protocol
 from rl_runner.run import notes
-from rl_runner.run.files import CHANGES, CHECKPOINTS, CONFIG, LOG, MANIFEST, NOTE, PROVENANCE, TABLE, best_score
+from rl_runner.run.files import (
+    CHANGES,
+    CHECKPOINTS,
+    CONFIG,
+    LOG,
+    MANIFEST,
+    NOTE,
+    PROVENANCE,
+    TABLE,
+    best_saved,
+    best_score,
+)
 from rl_runner.run.lock import in_use
 from rl_runner.types import State, UserError, one_line
 
@@ -63,9 +74,9 @@ class Run(NamedTuple):
 
     @property
     def best(self) -> float:
-        """The mean return of its best evaluation; NaN: none."""
-        values = self.evaluations.values
-        return float(values.max()) if len(values) else math.nan
+        """The mean return of its best evaluation, of an agent before a resume too; NaN: none."""
+        best = max([best_saved(self.path), *self.evaluations.values])
+        return float(best) if math.isfinite(best) else math.nan
 
     @property
     def step(self) -> int:

@@ -15,7 +15,8 @@ class BestAgent:
     A resume may start from a step before the best evaluation: after a crash, from an older checkpoint, or from the last
     one, which is written before the closing evaluation. The best agent on the disk is then kept, but its score is
     *awaited*: it does not count before the clock has passed its step, so that an exact resume repeats the original run.
-    If the repeated evaluation is worse, or is missing, the saved agent stays the best one: it is adopted.
+    If the repeated evaluation is worse, or is missing, the saved agent stays the best one: it is adopted. The curves do
+    not get its evaluation again: they are those of the agents that the resumed run has had.
 
     Args:
         checkpoints: where the best agent is saved.
@@ -68,14 +69,13 @@ class BestAgent:
         awaited = self.awaited
         return awaited is not None and awaited["steps"] == step and not mean >= awaited["return"]["mean"]
 
-    def adopt(self) -> State:
-        """Count the awaited agent as this run's best; return its evaluation."""
+    def adopt(self) -> None:
+        """Count the awaited agent as this run's best."""
         assert self.awaited is not None
         adopted, self.awaited = self.awaited, None
         self.score, self.step = adopted["return"]["mean"], adopted["steps"]
         score = f"mean {self.score:.2f} (best so far, kept)"
         self._say(f"step {self.step:,}: evaluated before the resume: {score}")
-        return adopted
 
     def state_dict(self) -> State:
         """Return the score and its step."""

@@ -39,6 +39,11 @@ def remove_unused(directory: Path) -> None:
                 above.rmdir()
 
 
+def best_saved(run: Path) -> float:
+    """Return the mean return that a run's best agent was kept for; minus infinity if there is none."""
+    return max(map(best_score, (run / CHECKPOINTS).glob("best_*")), default=-math.inf)
+
+
 def best_score(checkpoint: Path) -> float:
     """Return the mean return that the best agent was kept for; minus infinity if that is not a finite number."""
     try:

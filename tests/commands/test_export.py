@@ -10,6 +10,7 @@ import yaml
 
 from rl_runner import report
 from rl_runner.commands import network_files
+from rl_runner.run.checkpoint import about
 from rl_runner.types import Array, UserError
 from tests.commandline import files, refused, rlrun
 
@@ -76,6 +77,17 @@ def test_the_directory(trained: Path) -> None:
     (metric,) = card["model-index"][0]["results"][0]["metrics"]
     assert metric["value"] == f"{evaluation['return']['mean']:.2f} +/- {evaluation['return']['std']:.2f}"
     assert str(Path.cwd()) not in "".join(path.read_text() for path in (out / "results.json", out / "README.md"))
+
+
+def test_the_score_of_the_best_agent_is_its_own(trained: Path, quick: None) -> None:
+    """After a resume that is not exact the run's files have the evaluation of another agent at that step."""
+    (trained / "evaluations.jsonl").write_text('{"step": 40, "seed": 0, "return": 1.0, "length": 1}\n')
+    assert rlrun("export", str(trained), "observations=32").code == 0
+    (out,) = Path().rglob("results.json")
+    wanted = about(trained / "checkpoints" / "best")
+    results = json.loads(out.read_text())
+    assert results["score"] == {"return": wanted["return"], "episodes": wanted["episodes"]}
+    assert results["score_of"] == "training"
 
 
 def test_only_an_export_is_replaced(trained: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,14 @@ def test_a_threshold_that_half_of_the_runs_do_not_reach(tmp_path: Path) -> None:
     assert row.reached == (55, 2, float("inf"), float("inf"))
 
 
+def test_a_threshold_that_is_reached_before_the_clock_is_logged(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "r", {100: 60.0, 300: 0.0})
+    table = run / "metrics.csv"
+    table.write_text(table.read_text().replace("100,time/seconds,60.0\n", ""))  # 180 seconds at step 300
+    (row,) = compare([str(tmp_path)], threshold=55).blocks[0].rows
+    assert row.reached == (55, 1, 100, pytest.approx(1))
+
+
 def test_scores_of_fresh_seeds_where_every_run_has_them(tmp_path: Path) -> None:
     a_group(tmp_path, [10.0, 20.0, 30.0])
     for seed in range(3):

@@ -113,3 +113,10 @@ def test_the_disk_that_a_run_takes(tmp_path: Path) -> None:
     (path / "checkpoints" / "large").write_bytes(os.urandom(1_000_000))
     os.sync()
     assert 1_000_000 <= runs.disk(path) - before < 1_100_000
+
+
+def test_the_best_score_is_that_of_the_saved_agent_though_a_resumed_run_did_not_repeat_it(tmp_path: Path) -> None:
+    path = a_run(tmp_path / "r", {100: 3.0, 200: 2.0})
+    Checkpoints(path / "checkpoints").save_best(150, {"agent": {}}, {"return": {"mean": 5.0}})
+    assert (runs.read(path).best, runs.read(path).last) == (5, 2)
+    assert runs.read(a_run(tmp_path / "without", {100: 3.0, 200: 2.0})).best == 3

@@ -136,6 +136,18 @@ def test_a_seed_that_ran_again_counts_once(tmp_path: Path) -> None:
     assert row.measured("last") == [2, 6]
 
 
+def test_the_default_seed_and_the_same_one_typed_are_one(tmp_path: Path) -> None:
+    for number, (words, seed, value) in enumerate(
+        [("network=mlp", 0, 1.0), ("network=mlp seed=0", 0, 2.0), ("network=mlp seed=01", 1, 6.0)]
+    ):
+        run = a_job(tmp_path / str(number), words, {100: value})
+        (run / "config.yaml").write_text(f"seed: {seed}\ntotal_steps: 100\n")
+    planned = [words.split() for words in ("network=mlp", "network=mlp seed=1", "network=mlp seed=2")]
+    (row,) = results.summarise(tmp_path, planned)
+    assert {seed: job.state for seed, job in row.jobs.items()} == {"0": "finished", "1": "finished", "2": "never began"}
+    assert row.measured("last") == [2, 6]
+
+
 @pytest.mark.parametrize(
     ("told", "wanted"),
     [
