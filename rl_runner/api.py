@@ -42,7 +42,7 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
 
     Args:
         overrides: the words of the command line: ["env=cartpole", "seed=3"], or ["resume=outputs/..."].
-        quiet: print nothing; the lines are in the run's train.log all the same.
+        quiet: print nothing; the lines are still written to the run's train.log.
 
     Raises:
         UserError: a word or a value that is wrong, a file that cannot be written.

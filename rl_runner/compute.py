@@ -91,7 +91,7 @@ def frames_device(wanted: str, device: torch.device, frames: int, nbytes: int) -
 
 
 def set_threads(wanted: int | str, images: bool) -> int:
-    """Set the number of CPU threads and give it; it is part of exact resume.
+    """Set the number of CPU threads and return it; it is part of exact resume.
 
     Args:
         wanted: a number, or "auto": small networks are fastest on one thread, convolutions use all cores.

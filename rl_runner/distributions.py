@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rl_runner.types import Array, BoolArray, Distribution, DoubleArray, UserError
 
-FAR = 1e6  # bounds beyond it stand for none, and are no scale to begin with
-LOWEST = -1e30  # a logit of probability 0; its product with 0 is 0, and a gradient times it is no infinity
+FAR = 1e6  # bounds beyond it count as none
+LOWEST = -1e30  # logit of a masked action, of probability 0; unlike -inf it makes no NaN in products and gradients
 
 
 def of_actions(space: gym.Space[Any], name: str, scaled: bool = True) -> Distribution:

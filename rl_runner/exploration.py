@@ -56,6 +56,13 @@ def choose(
             f"exploration: {type(exploration).__name__} must return actions (N,) as an array of whole numbers, here "
             f"({len(values)},), got {_described(action)}"
         )
+    chosen, number = action.tolist(), values.shape[1]
+    inside = min(chosen) >= 0 and max(chosen) < number
+    if not inside or (action_mask is not None and not action_mask[np.arange(len(action)), action].all()):
+        raise UserError(
+            f"exploration: {type(exploration).__name__} must return actions from 0 to {number - 1}, and none of value "
+            f"-inf, got {chosen}"
+        )
     return action, carry
 
 
@@ -192,6 +199,9 @@ class Gaussian:
 
     Its standard deviation goes linearly from `start` to `end` over `steps` environment steps; it is in units
     of half the range of each dimension.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, start: float, end: float, steps: int) -> None:

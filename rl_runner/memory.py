@@ -13,12 +13,12 @@ def require(what: str, wanted: int, remedy: str) -> None:
     """Check that the host's memory holds `wanted` bytes.
 
     Args:
-        what: needs them; with the key or group of keys that it belongs to.
+        what: what needs them, after the key or group of keys that it belongs to.
         wanted: bytes.
-        remedy: what would be right.
+        remedy: what the user can do instead.
 
     Raises:
-        UserError: with both numbers.
+        UserError: less is free; the message gives both numbers.
     """
     free = free_memory()
     if free is not None and wanted > 0.95 * free:

@@ -1,4 +1,4 @@
-"""The words that all parts share: what a step gives, what a batch holds, and what each part must offer.
+"""The types that all parts share: what a step returns, what a batch holds, and the protocols of the parts.
 
 Dimensions, here and in every docstring: B batch, N environments, T time, A actions, M numbers per action value,
 O observation shape, D action shape. A *step* is one decision of the agent; a *frame* is one frame of the emulator.

@@ -159,6 +159,9 @@ class Quantile:
     Args:
         quantiles: M.
         kappa: threshold of the Huber loss.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     quantile_levels = 0
@@ -199,6 +202,9 @@ class ImplicitQuantile:
     Args:
         samples: K, levels per pass.
         kappa: threshold of the Huber loss.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     outputs_per_action = 1  # the head is called once per level

@@ -178,7 +178,7 @@ def test_choosing_is_greedy_in_evaluation_and_follows_the_rule_in_training() -> 
     class Rule:
         def __call__(self, q: np.ndarray, step: int, rng: np.random.Generator) -> np.ndarray:
             seen.append((q.tolist(), step, rng))
-            return np.array([7])
+            return np.array([0])
 
         def metrics(self, step: int) -> dict[str, float]:
             return {}
@@ -186,7 +186,7 @@ def test_choosing_is_greedy_in_evaluation_and_follows_the_rule_in_training() -> 
     rng = np.random.default_rng(0)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         q = torch.tensor([[3.0, 7.0]], dtype=dtype)
-        assert choose(q, Rule(), Train(42, rng), None, None)[0].tolist() == [7]
+        assert choose(q, Rule(), Train(42, rng), None, None)[0].tolist() == [0]
         assert choose(q, Rule(), Evaluate(rng), None, None)[0].tolist() == [1]
     assert seen == [([[3.0, 7.0]], 42, rng)] * 3
 
@@ -214,6 +214,19 @@ def test_a_rule_that_returns_no_actions_is_named(returned: object, got: str) -> 
     wanted = r"^exploration: Mine must return actions \(N,\) as an array of whole numbers, here \(2,\), got "
     with pytest.raises(UserError, match=f"{wanted}{got}$"):
         choose(torch.zeros(2, 3), Mine(), Train(0, np.random.default_rng(0)), None, None)
+
+
+@pytest.mark.parametrize(("returned", "mask"), [([0, 3], False), ([-1, 0], False), ([1, 2], True)])
+def test_a_rule_that_returns_actions_that_cannot_be_taken_is_named(returned: list[int], mask: bool) -> None:
+    class Mine(Greedy):
+        def __call__(self, q, step, rng):
+            return np.array(returned)
+
+    allowed = np.array([[True, True, True], [True, True, False]]) if mask else None
+    with pytest.raises(UserError) as caught:
+        choose(torch.zeros(2, 3), Mine(), Train(0, np.random.default_rng(0)), allowed, None)
+    wanted = "exploration: Mine must return actions from 0 to 2, and none of value -inf, got"
+    assert str(caught.value) == f"{wanted} {returned}"
 
 
 def test_actions_that_the_mask_does_not_allow_are_not_taken() -> None:

@@ -17,7 +17,7 @@ from rl_runner.compiled import compiled_function
 from rl_runner.compute import on_device
 from rl_runner.exploration import choose
 from rl_runner.networks.layers import Acting, evaluating
-from rl_runner.optim import clip_norm, named_state, resume_named_state, set_lr
+from rl_runner.optim import clip_norm, named_state, require_clip, resume_named_state, set_lr
 from rl_runner.schedules import LinearSchedule
 from rl_runner.sync import WeightAverage
 from rl_runner.types import (
@@ -87,9 +87,9 @@ class DQN:
         ema_decay: float | None = None,
         lr_schedule: LinearSchedule | None = None,
     ) -> None:
-        for key, clip in [("clip_grad_value", clip_grad_value), ("clip_grad_norm", clip_grad_norm)]:
-            if clip is not None and clip <= 0:
-                raise UserError(f"agent.{key}: must be above 0, or null for no clipping, got {clip}")
+        require_clip(clip_grad_norm)
+        if clip_grad_value is not None and not clip_grad_value > 0:
+            raise UserError(f"agent.clip_grad_value: must be above 0, or null for no clipping, got {clip_grad_value}")
         if munchausen and not 0.0 <= munchausen_alpha <= 1.0:
             raise UserError(f"agent.munchausen_alpha: must be in [0, 1], got {munchausen_alpha}")
         if munchausen and not munchausen_temperature > 0:

@@ -22,6 +22,9 @@ class ValueIteration:
         gamma: discount per step.
         tolerance: the values have converged when they are known to be this near to the optimal ones.
         first_state: the observation that shows state 0.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     def __init__(self, mdp: MDP, gamma: float, tolerance: float = 1e-10, first_state: int = 0) -> None:
@@ -74,6 +77,9 @@ class PolicyIteration:
         tolerance: an action is better if its value is higher by more than this, relative to the largest
             absolute value, or to 1 if that is smaller.
         first_state: the observation that shows state 0.
+
+    Raises:
+        UserError: a value out of range, or not enough memory for the states.
     """
 
     def __init__(self, mdp: MDP, gamma: float, tolerance: float = 1e-10, first_state: int = 0) -> None:

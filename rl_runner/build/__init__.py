@@ -1,1 +1,1 @@
-"""Configurations to objects: the only rooms beside `cli` and `launch` that know configurations."""
+"""Configurations to objects. Only this package, `cli` and `launch` know configurations."""

@@ -236,7 +236,7 @@ def no_images(space: Any, name: str) -> None:
 
 
 def rows_written(cfg: State) -> int:
-    """Return how many rows of the replay memory a run writes: no more than there are, as a row can be written again.
+    """Return how many different rows of the replay memory a run writes: at most its capacity.
 
     A step takes a row, and each episode one more; episodes of ten steps or more are assumed.
     """

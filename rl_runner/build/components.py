@@ -117,9 +117,9 @@ def number_of_actions(envs: EpisodicVectorEnv) -> int:
     """
     space = envs.action_space
     if not isinstance(space, gym.spaces.Discrete):
-        others = "; agent=ppo, agent=sac and others take these" if isinstance(space, gym.spaces.Box) else ""
+        others = "agent=ppo, agent=sac" if isinstance(space, gym.spaces.Box) else "agent=ppo, agent=a2c"
         needed = "this agent needs a finite number of them (Discrete)"
-        raise UserError(f"env: {envs.backend.name} has actions {space}; {needed}{others}")
+        raise UserError(f"env: {envs.backend.name} has actions {space}; {needed}; {others} and others take these")
     return int(space.n)
 
 

@@ -86,8 +86,8 @@ def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> Facts:
         size = f"{capacity:,} rows, {gigabytes(nbytes)}{used if written < capacity else ''}"
         facts.append(("replay", size))
     if isinstance(loop, RolloutLoop):
-        whole = f"{loop.episodes:,} whole episode{'s' if loop.episodes > 1 else ''}"
-        steps = f"{loop.steps:,} step{'s' if loop.steps > 1 else ''} of each environment" if loop.steps else whole
+        whole = counted(loop.episodes, "whole episode")
+        steps = f"{counted(loop.steps, 'step')} of each environment" if loop.steps else whole
         facts.append(("rollout", steps))
     return facts
 

@@ -1,4 +1,4 @@
-"""Configuration -> jobs of the verbs. Only this package and `cli` know configurations."""
+"""Build the jobs of the verbs from a configuration."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
     """Build everything that training needs. Nothing is written.
 
     Args:
-        cfg: a whole training configuration, plain.
+        cfg: a whole training configuration, plain. "auto" for precision and num_threads, and init_from, are replaced
+            in it by what they stand for.
         run: the run's directory.
         resumed: the run goes on; only a new one begins with the weights that `init_from` names.
 
@@ -267,7 +268,7 @@ def saved_agent(trained: State, envs: EpisodicVectorEnv, name: str, which: str, 
     """Return a saved agent, its checkpoint, and the step at which it was saved.
 
     Args:
-        trained: the configuration of its run.
+        trained: the configuration of its run; agent.compiled is set to false in it.
         envs: environments of the kind that it was trained in.
         name: the run's directory, or the checkpoint's.
         which: which agent of the run.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,10 @@ def _registered(env: State) -> dict[str, Any]:
 
 def explores(network: Any) -> bool:
     """Return whether a network explores by itself. One with layers that are not rlrun's may."""
+    modules = network.modules() if isinstance(network, nn.Module) else ()
     return any(
         "noisy" in type(module).__name__.lower() or not type(module).__module__.startswith(("rl_runner.", "torch."))
-        for module in _modules(network)
+        for module in modules
     )
 
 
@@ -130,10 +131,6 @@ def finite(state: Any) -> bool:
     if isinstance(state, (list, tuple)):
         return all(map(finite, state))
     return not isinstance(state, (torch.Tensor, np.ndarray)) or bool(torch.as_tensor(state).isfinite().all())
-
-
-def _modules(network: Any) -> Iterator[nn.Module]:
-    yield from network.modules() if isinstance(network, nn.Module) else ()
 
 
 def _existing(path: Path) -> Path:

@@ -12,7 +12,7 @@ from rl_runner.run.directory import RunDirectory
 from rl_runner.types import State, UserError, one_line
 
 LEARNING = ("batch_size", "learn_every_steps", "learn_every_episodes", "updates_per_learn", "reward_clip")
-RESUMABLE = (  # keys, and groups of keys, on which nothing depends that a checkpoint holds
+RESUMABLE = (  # keys, and groups of keys, that a resume may change: no content of a checkpoint depends on them
     *("total_steps", "stop", "log", "eval", "checkpoint", "device", "num_threads", "replay.frames", "agent.compiled"),
     *("optimizer.lr", "optimizer.lr_end", "optimizer.lr_steps", "optimizer.eps", "optimizer.weight_decay"),
     *LEARNING,

@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 
-from rl_runner.types import State, UserError
+from rl_runner.types import State, UserError, one_line
 
 OURS = ("rl_runner", "torch", "gymnasium")
 
@@ -64,7 +64,7 @@ def _blame(e: BaseException, config: Callable[[], State]) -> TheirError | None:
         if isinstance(e, UserError) and not isinstance(e.__cause__, HydraException):
             return TheirError(str(e), trace, e.exit_code)  # whose line names the key
         key, name = _key(frames, targets)
-        says = " ".join(str(cause).split())
+        says = one_line(cause)
         return TheirError(f"{key}: {name} raised {type(cause).__name__}{f': {says}' if says else ''}", trace, 1)
     return None
 
@@ -98,13 +98,13 @@ def _key(frames: list[TracebackType], targets: list[tuple[str, str]]) -> tuple[s
     code = frame.f_code.co_qualname.removesuffix(f".{frame.f_code.co_name}") if "." in frame.f_code.co_qualname else ""
     name = f"{_module(frame)}.{code or frame.f_code.co_name}"
     same = [key for key, target in targets if target.partition(".")[0] == _module(frame).partition(".")[0]]
-    return ("env" if not same or "env" in _bases(frame) else same[0]), name
+    return ("env" if not same or _is_of_environment(frame) else same[0]), name
 
 
-def _bases(frame: FrameType) -> set[str]:
-    """Return "env" if the frame is of a method of an environment."""
+def _is_of_environment(frame: FrameType) -> bool:
+    """Return whether a frame is of a method of an environment."""
     mro = type(frame.f_locals.get("self")).__mro__
-    return {"env"} if any(base.__module__.startswith("gymnasium.") for base in mro) else set()
+    return any(base.__module__.startswith("gymnasium.") for base in mro)
 
 
 def _runs_in(frame: FrameType, found: Any) -> bool:

@@ -9,7 +9,8 @@ import sys
 from rl_runner.report import listing
 from rl_runner.report import runs as found
 from rl_runner.run import bin as bins
-from rl_runner.run.terminal import make_console
+from rl_runner.run.files import OUTPUTS
+from rl_runner.run.terminal import counted, make_console
 from rl_runner.types import UserError
 
 
@@ -23,7 +24,7 @@ def runs(options: argparse.Namespace) -> None:
         _remove(options.names[1:], options.yes)
         return
     states = [state for state in (options.state or "").split(",") if state]
-    entries = listing.listed(options.names or [found.DEFAULT], options.where or [], states, options.sort or "-age")
+    entries = listing.listed(options.names or [OUTPUTS], options.where or [], states, options.sort or "-age")
     if options.json:
         print(json.dumps([listing.record(entry) for entry in entries], indent=1))
     else:
@@ -40,7 +41,7 @@ def _remove(names: list[str], yes: bool) -> None:
         if not sys.stdin.isatty():
             raise UserError("runs rm: nobody can be asked here; add --yes")
         try:
-            answer = input(f"move {len(paths)} run{'s' * (len(paths) > 1)} to the bin? [y/N] ")
+            answer = input(f"move {counted(len(paths), 'run')} to the bin? [y/N] ")
         except EOFError:  # Ctrl-D
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):

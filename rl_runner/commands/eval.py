@@ -1,4 +1,4 @@
-"""`rlrun eval`: play episodes with a saved agent and count."""
+"""`rlrun eval`: play episodes with a saved agent and report their returns."""
 
 from __future__ import annotations
 

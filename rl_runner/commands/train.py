@@ -32,8 +32,8 @@ from rl_runner.trainer import Trainer
 from rl_runner.types import Loop, State, UserError, one_line
 
 MAIN = ("agent.name", "env.name", "seed", "total_steps", "optimizer.lr", "batch_size", "agent.gamma", "agent.n_step")
-UNRANKED = ("agent=", "env=", "hydra.", "hydra/", "trust=", "name=", "tags=", "log.", "eval.", "checkpoint.", "device=")
 # Named by the main keys, or without influence on what is learned.
+UNRANKED = ("agent=", "env=", "hydra.", "hydra/", "trust=", "name=", "tags=", "log.", "eval.", "checkpoint.", "device=")
 
 
 @dataclass

@@ -78,22 +78,9 @@ class GymBackend:
             extra["render_mode"] = "rgb_array"
         self.name = spec.id if spec else id
         makers = [partial(_make, tuple(imports), id, self.name, extra, wrappers)] * num_envs
-        try:
-            envs: Any = (
-                in_processes(makers, id)
-                if processes
-                else SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-            )
-        except UserError:
-            raise
-        except Exception as e:  # someone else's constructor may raise anything
-            for key in kwargs or {}:
-                if f"unexpected keyword argument '{key}'" in str(e):
-                    raise UserError(f"env.kwargs.{key}: {id} takes no such argument") from e
-            raise UserError(f"env.id: {id} cannot be made: {why(e)}") from e
-        self._envs = envs
+        self._envs = _vector_env(makers, id, kwargs or {}, processes)
         if processes:  # they ignore signals, and at exit Python would wait for them forever
-            weakref.finalize(self, kill, envs.processes)
+            weakref.finalize(self, kill, self._envs.processes)
         self.num_envs, self.stack = num_envs, frame_stack
         self._space = stored(self.name, self._envs.single_observation_space)  # of one frame
         self.observation_space = _stacked(self._space, frame_stack)
@@ -236,6 +223,25 @@ def import_module(name: str) -> None:
     if colon and name not in CALLED:
         CALLED.add(name)
         getattr(imported, function)()
+
+
+def _vector_env(makers: Sequence[Callable[[], Env]], id: str, kwargs: Mapping[str, Any], processes: bool) -> Any:
+    """Return Gymnasium's vector environment.
+
+    Raises:
+        UserError: an environment cannot be made.
+    """
+    try:
+        if processes:
+            return in_processes(makers, id)
+        return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    except UserError:
+        raise
+    except Exception as e:  # someone else's constructor may raise anything
+        for key in kwargs:
+            if f"unexpected keyword argument '{key}'" in str(e):
+                raise UserError(f"env.kwargs.{key}: {id} takes no such argument") from e
+        raise UserError(f"env.id: {id} cannot be made: {why(e)}") from e
 
 
 def _make(imports: Sequence[str], *of_env: Any) -> Env:

@@ -229,8 +229,8 @@ class EpisodicVectorEnv:
         if mask is None:
             return None
         none: BoolArray = np.logical_not(mask.any(axis=1))
-        for i in np.flatnonzero(none & ~ended):
-            raise UserError(f"env: {self.backend.name} allows no action {self._where(int(i))}")
+        if (wrong := np.flatnonzero(none & ~ended)).size:
+            raise UserError(f"env: {self.backend.name} allows no action {self._where(int(wrong[0]))}")
         return mask | none[:, None]
 
     def _check_actions(self, action: Array) -> None:
@@ -245,8 +245,9 @@ class EpisodicVectorEnv:
     def _check_rewards(self, reward: DoubleArray) -> None:
         if sum(map(abs, reward.tolist())) < LARGEST:  # faster than array operations
             return
-        for i in np.flatnonzero(~(np.abs(reward) < LARGEST)):
-            raise UserError(f"env: {self.backend.name} returned the reward {reward[i]} {self._where(int(i))}")
+        if (wrong := np.flatnonzero(~(np.abs(reward) < LARGEST))).size:
+            i = int(wrong[0])
+            raise UserError(f"env: {self.backend.name} returned the reward {reward[i]} {self._where(i)}")
 
     def _check_observations(self, obs: Array) -> None:
         if obs.dtype.kind == "f":

@@ -27,7 +27,7 @@ class Settings:
         measure: what a trial is judged by, the mean over its seeds; one of MEASURES.
         warmup: evaluations after which a trial can be pruned.
         startup: finished trials before the median pruner stops one.
-        evaluations: of a whole run, without one at its end that is early.
+        evaluations: periodic ones in a whole run, without the one at its end.
     """
 
     sampler: str

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rl_runner import catalogue
 from rl_runner.launch import own_torso
 from rl_runner.launch.copies import Files, ReadOnce, copier
+from rl_runner.report.runs import flatten
 
 MAIN = "train"  # the configuration that tuned values belong to
 NOT_OPTIONS = ("agent", "env", "tuned", "ablation", "experiment")  # groups that set values of others
@@ -301,16 +302,8 @@ def _delete(cfg: DictConfig, key: str) -> None:
 
 def _leaves(cfg: DictConfig) -> dict[str, object]:
     """Return the values of a configuration by their dotted keys, interpolations as they are written."""
-
-    def walk(node: Any, prefix: str) -> Iterator[tuple[str, object]]:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value
-
     node = cast(dict[str, object], OmegaConf.to_container(cfg, resolve=False))
-    return dict(walk({key: value for key, value in node.items() if key not in ("hydra", "tuned")}, ""))
+    return dict(flatten({key: value for key, value in node.items() if key not in ("hydra", "tuned")}))
 
 
 def _refuse_another_environment(cfg: DictConfig, env: str, words: list[str], load: Load) -> None:

@@ -51,7 +51,7 @@ class ControlNetwork(nn.Module):
         hidden: sizes of the hidden layers of the actor and of each critic, after the torso.
         critics: K.
         activation: of the hidden layers.
-        layer_norm: LayerNorm after each hidden layer.
+        layer_norm: LayerNorm between each hidden layer and its activation.
         init: "default" (torch's) or "xavier" (uniform weights, zero biases).
         actor_last_layer: the actor's output layer starts uniform in [-x, x]; None: as `init` says.
         critic_last_layer: the same of the critics.
@@ -98,7 +98,6 @@ class ControlNetwork(nn.Module):
         self.normalizer = Normalizer(observation_space) if normalize else None
         space = self.normalizer.space if self.normalizer else observation_space
         fc = FullyConnected(tuple(hidden), activation, layer_norm)
-        own = (init, actor_last_layer), (init, critic_last_layer)
         self.critic: Values | AllValues
         own_torso, torso_of_critics = None if shared_encoder else torso(space), torso(space)
         features = features_of(torso_of_critics, space)
@@ -106,9 +105,9 @@ class ControlNetwork(nn.Module):
             for made in (own_torso, torso_of_critics):
                 if made is not None:
                     made.apply(xavier)
-        head = actor(features, actions, fc, *own[0])
+        head = actor(features, actions, fc, init, actor_last_layer)
         read, returned = (0, actions * outputs_per_action) if discrete else (actions, outputs_per_action)
-        critic = Critic(features, read, fc, returned, critics, *own[1])
+        critic = Critic(features, read, fc, returned, critics, init, critic_last_layer)
         if discrete:
             self.critic = AllValues(torso_of_critics, critic, precision, actions)
         else:

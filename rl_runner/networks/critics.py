@@ -1,4 +1,4 @@
-"""Critics: an ensemble of action values Q(s, a) of continuous actions, evaluated in one pass."""
+"""Critics: an ensemble of action values, evaluated in one pass."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Critic(nn.Module):
 
     Args:
         features: F, of one observation.
-        actions: D, numbers of one action.
+        actions: D, numbers of one action; 0: the action is no input.
         fc: hidden layers of each critic.
-        outputs: M, numbers per value.
+        outputs: numbers that each critic returns: M, or A M of discrete actions.
         members: K.
         init: "default" (torch's) or "xavier" (uniform weights, zero biases).
         last_layer: the output layers' weights and biases start uniform in [-x, x]; None: as `init` says.

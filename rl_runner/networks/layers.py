@@ -177,17 +177,17 @@ def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
     return (m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d, NoisyLinear)))
 
 
-@torch.no_grad()
 def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
     """Run the torso once, on the lowest states or zeros, and return its number of features.
 
     Raises:
-        UserError: it is no module, cannot read such observations, or returns something else than features.
+        UserError: it is no module, cannot read such observations, returns something else than features, or computes
+            with weights that are not its parameters, which would neither be learned nor saved.
     """
     if not isinstance(torso, nn.Module):
         raise UserError(f"network.torso: must be an nn.Module, got a {type(torso).__name__}")
-    obs = torch.from_numpy(np.full((1, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
-    torso.eval()  # BatchNorm cannot train on one observation
+    obs = torch.from_numpy(np.full((2, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
+    torso.eval()  # BatchNorm must not count these observations
     try:
         features = torso(obs)
     except (RuntimeError, ValueError, IndexError) as e:
@@ -196,9 +196,28 @@ def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
     wrong = f"network.torso: {type(torso).__name__} must return features (B, F), it returned "
     if not isinstance(features, Tensor):
         raise UserError(f"{wrong}a {type(features).__name__}")
-    if features.dim() != 2:
-        raise UserError(f"{wrong}{tuple(features.shape)}")
+    if features.dim() != 2 or len(features) != len(obs):
+        raise UserError(f"{wrong}{tuple(features.shape)} for {len(obs)} observations")
+    own = set(map(id, torso.parameters()))
+    if any(id(weight) not in own for weight in _weights_of(features)):
+        raise UserError(
+            f"network.torso: {type(torso).__name__} computes with weights that are not its parameters; keep layers in "
+            f"attributes or in an nn.ModuleList, not in a list"
+        )
     return int(features.shape[1])
+
+
+def _weights_of(x: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors to which a gradient of `x` goes."""
+    nodes, seen = [x.grad_fn], set[Any]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (weight := getattr(node, "variable", None)) is not None:
+            yield weight
+        nodes += [following for following, _ in node.next_functions]
 
 
 def in_precision(torso: nn.Module, obs: Tensor, precision: str) -> Tensor:

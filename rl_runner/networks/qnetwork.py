@@ -28,10 +28,10 @@ class QNetwork(nn.Module):
         head: makes the head from (in_features, fc, actions, outputs_per_action).
         hidden: sizes of the head's hidden layers; None: those that the torso declares.
         init: "default" (torch's) or "xavier" (uniform weights, zero biases) for linear and convolutional layers.
-        precision: "fp32", or "bf16": the torso computes in bfloat16. Weights, gradients and optimizer stay in float32,
-            and so does the head, because differences between action values are smaller than bfloat16's resolution.
         last_layer_std: standard deviation of the output layers' weights, with biases 0; None: as `init` says. 1e-3
             starts all values near zero.
+        precision: "fp32", or "bf16": the torso computes in bfloat16. Weights, gradients and optimizer stay in float32,
+            and so does the head, because differences between action values are smaller than bfloat16's resolution.
         normalize: normalise observations by their running mean and standard deviation before the torso sees them.
 
     Attributes:

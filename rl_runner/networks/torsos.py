@@ -175,11 +175,11 @@ class SmallCNN(CNN):
 
 
 class Conv3x3(CNN):
-    """Four 3x3 convolutions, each followed by 2x2 max-pooling; made for 96x96 images.
+    """3x3 convolutions, each followed by ReLU and 2x2 max-pooling; made for 96x96 images.
 
     Args:
         space: of one observation.
-        widths: channels of the four convolutions.
+        widths: channels of each convolution.
         fc: sizes of the hidden layers after them.
 
     Raises:

@@ -9,7 +9,9 @@ from torch import Tensor
 from rl_runner.compute import on_device
 from rl_runner.replay.storage import RowStorage
 from rl_runner.rng import generator_state, load_generator_state
-from rl_runner.types import Array, Batch, BoolArray, FloatArray, IntArray, Sampler, State, Transition
+from rl_runner.types import Array, Batch, BoolArray, FloatArray, IntArray, Sampler, State, Transition, UserError
+
+REDRAWS = 10_000  # of rows at which no window can start; a sampler that draws at random needs a few
 
 
 class Replay:
@@ -40,6 +42,7 @@ class Replay:
         self.added = 0  # transitions stored since the memory was empty
         self.step_offset = 0  # steps of the run before a resume whose transitions were not saved
         self._rng, self._device = rng, device
+        self._sampler_checked = False
         self._powers = np.power(gamma, np.arange(n_step + 1))  # gamma^k, float64
 
     @property
@@ -62,13 +65,36 @@ class Replay:
         self.storage.cut(mask)
 
     def sample(self, batch_size: int) -> Batch:
-        """Draw a batch. Rows at which no window can start, such as final rows, are drawn again."""
+        """Draw a batch. Rows at which no window can start, such as final rows, are drawn again.
+
+        Raises:
+            UserError: a sampler of the user's own returns no rows, or again and again none at which a window can start.
+        """
         ids = self.sampler.sample(batch_size, self.step, self._rng)
+        if not self._sampler_checked:
+            self._check_sampled(ids, batch_size)
         bad = np.flatnonzero(~self.storage.startable(ids))
-        while len(bad):
+        for _ in range(REDRAWS):
+            if not len(bad):
+                break
             ids[bad] = self.sampler.sample(len(bad), self.step, self._rng)
             bad = bad[~self.storage.startable(ids[bad])]
+        else:
+            raise UserError(
+                f"replay.sampler: {type(self.sampler).__name__}.sample returned rows at which no window can start, "
+                f"such as an episode's last one, {REDRAWS:,} times in a row; each call must draw others"
+            )
         return self.read(ids, self.sampler.weight(ids, self.step))
+
+    def _check_sampled(self, ids: IntArray, count: int) -> None:
+        """Check the first rows that the sampler, which may be the user's own, has returned."""
+        whole = isinstance(ids, np.ndarray) and ids.shape == (count,) and ids.dtype.kind in "iu"
+        if not whole or ids.min() < 0 or ids.max() >= self.storage.id_bound:
+            raise UserError(
+                f"replay.sampler: {type(self.sampler).__name__}.sample must return ids of rows ({count},), an array of "
+                f"whole numbers, here from 0 to {self.storage.id_bound - 1:,}"
+            )
+        self._sampler_checked = True
 
     def read(self, ids: IntArray, weight: FloatArray) -> Batch:
         """Return the n-step transitions that start at rows `ids` (B,), as tensors on the device."""

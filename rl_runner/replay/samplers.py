@@ -115,7 +115,7 @@ class Prioritized:
         self._tree.set(ids, scaled)
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Return beta, and the mean and the highest of the priorities^alpha."""
+        """Return beta, the mean priority^alpha in memory, and the highest priority^alpha so far."""
         rows = int(np.count_nonzero(self._tree.leaves))
         mean = self._tree.total / rows if rows else 0.0
         return {"beta": self.beta(step), "priority_mean": mean, "priority_max": self._highest}

@@ -21,6 +21,7 @@ from rl_runner.report import groups, runs
 from rl_runner.report.curves import Unreadable
 from rl_runner.report.runs import Run
 from rl_runner.report.tables import Column, print_fitted
+from rl_runner.run.terminal import counted
 from rl_runner.types import State, UserError
 
 EXPENDABLE = ("disk", "differs", "age", "best")
@@ -177,7 +178,7 @@ def show(console: Console, entries: Sequence[Entry]) -> None:
         keys = [Column("run", [str(entry.run.path) for entry in entries])]
         print_fitted(console, keys, _columns(entries), EXPENDABLE, "--json")
     total = size(sum(entry.disk for entry in entries))
-    console.print(Text(f"{len(entries)} run{'s' * (len(entries) != 1)}, {total}", style="dim"))
+    console.print(Text(f"{counted(len(entries), 'run')}, {total}", style="dim"))
 
 
 def _columns(entries: Sequence[Entry]) -> list[Column]:

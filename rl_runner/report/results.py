@@ -28,7 +28,7 @@ class Job(NamedTuple):
     """One run of a sweep."""
 
     overrides: list[str]
-    seed: str  # empty: the default one, of a job that never began
+    seed: str  # empty: the default one, of a job that wrote no configuration
     state: str  # how it ended
     evaluations: Series | None = None  # of a run that finished
     run: Path = Path()  # the same run's directory
@@ -70,9 +70,9 @@ def summarise(directory: Path, planned: Sequence[list[str]] = ()) -> list[Row]:
         planned: the overrides of all its jobs, so that those that never began are seen too.
     """
     begun = [_job(run, note) for run, note in notes.of_sweep(directory) if note]
-    default = next((job.seed for job in begun if not _typed_seed(job.overrides)), "")
-    never = [Job(overrides, _typed_seed(overrides) or default, NEVER_BEGAN) for overrides in planned]
-    return _rows([*never, *begun])
+    never = [Job(overrides, _typed_seed(overrides), NEVER_BEGAN) for overrides in planned]
+    default = next((job.seed for job in begun if job.seed and not _typed_seed(job.overrides)), "")
+    return _rows([job._replace(seed=job.seed or default) for job in (*never, *begun)])
 
 
 def _rows(jobs: Sequence[Job]) -> list[Row]:

@@ -43,7 +43,6 @@ NOTED = {
 }
 SAID = {"evaluate it:": FINISHED, "stopped and saved": INTERRUPTED, "failed:": FAILED}  # in the last lines of a log
 LAST = 2_000  # bytes of a log in which these lines stand
-DEFAULT = "outputs"
 
 
 class Run(NamedTuple):

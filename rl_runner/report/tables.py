@@ -27,14 +27,15 @@ def print_fitted(
 ) -> set[str]:
     """Print the table that fits, and where the columns left out of it are; where none fits, lines instead.
 
-    Returns the headings of the columns that are shown.
-
     Args:
         console: where to.
         keys: as for `fitted`.
         numbers: as for `fitted`.
         expendable: as for `fitted`.
         elsewhere: where all columns are, such as "results.csv".
+
+    Returns:
+        the headings of the columns that are shown.
     """
     table, left_out = fitted(keys, numbers, console.width, expendable)
     if table is None:

@@ -113,8 +113,7 @@ class RunDirectory:
         path = Path(name)
         if (path / MANIFEST).is_file():
             path = path.resolve()
-            levels = 3 if path.parent.name == SNAPSHOTS else 2
-            run = cls(path.parents[levels - 1])
+            run = cls(path.parents[2 if path.parent.name == SNAPSHOTS else 1])
             if not run.config.is_file():
                 raise UserError(f"checkpoint: {run.config}, the configuration of {path}, is missing")
             return run, path

@@ -1,4 +1,4 @@
-"""Numbers of a run: collected as tensors, written as TensorBoard curves and as a plain table."""
+"""Scalars of a run, written as TensorBoard curves and as a plain table."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The jobs of a sweep: each notes in its directory what it was told and how it ended.
 
-From these notes the table is made, failures are named, and the same sweep is taken up again, whatever launcher ran the
-jobs and however their processes ended.
+The table of results, the report of failures and the resume of a sweep are made from these notes, whichever launcher ran
+the jobs and however their processes ended.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def of_sweep(sweep: Path) -> Iterator[tuple[Path, Note | None]]:
     yield from ((path.parent, read(path.parent)) for path in paths)
 
 
-# Taking up again.
+# Resuming a sweep.
 
 
 def find(sweep: Path, own: Path, overrides: Sequence[str], ended_only: bool = False) -> tuple[Path, str]:

@@ -24,6 +24,7 @@ from hydra.errors import MissingConfigException
 from rl_runner import __version__, catalogue
 from rl_runner.build import runs
 from rl_runner.cli import failures, help, main
+from rl_runner.cli.plain import PLAIN
 from rl_runner.cli.table import VERBS
 from rl_runner.commands import train
 from rl_runner.launch import task as launching
@@ -65,7 +66,7 @@ def test_help_answers_at_once(args: list[str]) -> None:
 def test_the_overview() -> None:
     out = rlrun().out
     assert out == rlrun("--help").out == rlrun("-h").out
-    assert all(f"  rlrun {verb}" in out for verb in ("train", "eval", "play"))
+    assert all(f"  rlrun {verb}" in out for verb in (*VERBS, *PLAIN))
     assert len(help.EXAMPLES.splitlines()) == 5
     assert help.EXAMPLES in out
     assert rlrun("--version").out == f"rlrun {__version__}\n"
@@ -369,7 +370,7 @@ def test_a_failing_job_leaves_the_others_alone(workdir: Path) -> None:
         "env=frozenlake network=nature_cnn": ("0", "1"),
         "env=frozenlake network=mlp": ("1", "0"),
     }
-    assert "env=frozenlake network=nature_cnn: 1 of 1 seeds failed, not in the numbers: default\n" in done.out
+    assert "env=frozenlake network=nature_cnn: 1 of 1 seeds failed, not in the numbers: 0\n" in done.out
 
 
 def test_the_same_sweep_again_reruns_failed_jobs(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,12 +64,13 @@ REFUSED = [
         "Knobs",
         DQN,
         "env: Knobs-v0 has actions MultiDiscrete([2 3], start=[1 1]); this agent needs a finite number of them "
-        "(Discrete)",
+        "(Discrete); agent=ppo, agent=a2c and others take these",
     ),
     (
         "Buttons",
         DQN,
-        "env: Buttons-v0 has actions MultiBinary(4); this agent needs a finite number of them (Discrete)",
+        "env: Buttons-v0 has actions MultiBinary(4); this agent needs a finite number of them (Discrete); agent=ppo, "
+        "agent=a2c and others take these",
     ),
     (
         "Orders",

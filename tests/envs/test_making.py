@@ -78,9 +78,10 @@ def test_mujoco_draws_without_a_screen(workdir: Path, monkeypatch: pytest.Monkey
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
         monkeypatch.delenv(name, raising=False)
     done = rlrun("play", "env=halfcheetah", "max_steps=2", "video=a.gif")
-    if "found no OpenGL" not in done.err:
-        assert (done.code, done.err) == (0, "")
-        assert (workdir / "a.gif").stat().st_size
+    if "found no OpenGL" in done.err:
+        pytest.skip("needs EGL")
+    assert (done.code, done.err) == (0, "")
+    assert (workdir / "a.gif").stat().st_size
 
 
 @pytest.mark.skipif(installed, reason="mujoco is installed")

@@ -200,6 +200,21 @@ class Shapeless(nn.Module):
         return obs[:, None, :]
 
 
+class Mixing(Mine):
+    def forward(self, obs: Tensor) -> Tensor:
+        return obs.mean(dim=0, keepdim=True)
+
+
+class Listed(nn.Module):
+    def __init__(self, space: gym.Space[Any]) -> None:
+        super().__init__()
+        self.first, self.others = nn.Linear(4, 8), [nn.Linear(8, 8)]
+
+    def forward(self, obs: Tensor) -> Tensor:
+        x: Tensor = self.others[0](self.first(obs))
+        return x
+
+
 class WrongWidth(Mine):
     def __init__(self, space: gym.Space[Any]) -> None:
         super().__init__(Box(-1, 1, (99,)))
@@ -210,8 +225,14 @@ def test_wrong_fits_are_told() -> None:
         QNetwork(VECTOR, 2, 1, 0, lambda space: None, SingleStream)  # type: ignore[arg-type, return-value]
     with pytest.raises(UserError, match=r"network\.torso: NatureCNN needs images, .*network=mlp"):
         QNetwork(VECTOR, 2, 1, 0, NatureCNN, SingleStream)
-    with pytest.raises(UserError, match=r"network\.torso: Shapeless must return features .*, it returned \(1, 1, 4\)"):
+    with pytest.raises(
+        UserError, match=r"network\.torso: Shapeless must return features .*, it returned \(2, 1, 4\) for 2 "
+    ):
         QNetwork(VECTOR, 2, 1, 0, Shapeless, SingleStream)
+    with pytest.raises(UserError, match=r"network\.torso: Mixing must return features .*, it returned \(1, 4\) for 2 "):
+        QNetwork(VECTOR, 2, 1, 0, Mixing, SingleStream)
+    with pytest.raises(UserError, match=r"network\.torso: Listed computes with weights that are not its parameters; "):
+        QNetwork(VECTOR, 2, 1, 0, Listed, SingleStream)
     with pytest.raises(UserError, match=r"network\.torso: WrongWidth cannot read observations Box"):
         QNetwork(VECTOR, 2, 1, 0, WrongWidth, SingleStream)
     with pytest.raises(UserError, match=r"network\.torso: GRU must return features \(B, F\), it returned a tuple"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rl_runner.replay.replay import Replay
 from rl_runner.replay.samplers import Prioritized, Uniform
 from rl_runner.replay.storage import RowStorage
-from rl_runner.types import Batch
+from rl_runner.types import Batch, UserError
 from tests.replay.oracle import KINDS, OUTCOMES, NaiveReplay, World, random_script
 
 
@@ -367,3 +367,36 @@ def test_metrics_are_the_samplers():
     assert replay.metrics() == replay.sampler.metrics(0)
     assert replay.metrics()["beta"] == BETA
     assert pair(World(1, 1), 20, 1, 0.9, None)[0].metrics() == {}
+
+
+class Always(Uniform):
+    """A sampler of the user's own that always returns the same rows."""
+
+    def __init__(self, ids) -> None:
+        super().__init__()
+        self.ids = ids
+
+    def sample(self, n, step, rng):
+        return self.ids[:n]
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [
+        (np.array([0, 9]), r"Always\.sample must return ids of rows \(2,\), an array of .*, here from 0 to 3$"),
+        (np.array([0, -1]), "here from 0 to 3$"),
+        (np.array([0.0, 1.0]), "here from 0 to 3$"),
+        ([0, 1], "here from 0 to 3$"),
+        (np.array([0]), "here from 0 to 3$"),
+        (
+            np.array([2, 3]),
+            r"Always\.sample returned rows at which no window can start, .*; each call must draw others$",
+        ),
+    ],
+)
+def test_a_sampler_that_returns_no_usable_rows_is_named(ids, wanted):
+    world = World(2, 1, "vector")
+    replay, _ = pair(world, rows=8, n_step=1, gamma=0.9, clip=None, sampler=Always(ids))
+    fill(world, [("terminated", "terminated")], replay)  # ids 0 and 1 have an action, 2 and 3 are final rows
+    with pytest.raises(UserError, match=f"^replay.sampler: .*{wanted}"):
+        replay.sample(2)
