@@ -17,7 +17,7 @@ from rl_runner.commands.doctor import Report
 from rl_runner.commands.train import TrainJob
 from rl_runner.doctor import environment, evaluations, planned, played, probe, speed, trained
 from rl_runner.doctor.evaluations import Evaluations
-from rl_runner.doctor.finding import Finding, gigabytes
+from rl_runner.doctor.finding import Finding, size_in_words
 from rl_runner.doctor.planned import Plan
 from rl_runner.doctor.speed import Speed
 from rl_runner.doctor.trained import Trained
@@ -77,15 +77,15 @@ def _refused(found: Sequence[Finding]) -> bool:
 def _sizes(plan: Plan) -> tuple[Facts, State]:
     """Return what a run will take of memory and disk."""
     now, wanted = memory.resident(), sum(plan.memory.values())
-    parts = " + ".join(f"{name} {gigabytes(size)}" for name, size in plan.memory.items() if size)
-    free = f"{gigabytes(plan.free_memory)} are free" if plan.free_memory is not None else "what is free is unknown"
-    process = f"{gigabytes(now)} in use" if now else "in use unknown"
+    parts = " + ".join(f"{name} {size_in_words(size)}" for name, size in plan.memory.items() if size)
+    free = f"{size_in_words(plan.free_memory)} are free" if plan.free_memory is not None else "what is free is unknown"
+    process = f"{size_in_words(now)} in use" if now else "in use unknown"
     keep = int(plan.get("checkpoint.keep") or 1)
     at_once = (keep + 1) * plan.checkpoint
-    disk = f"{gigabytes(plan.checkpoint)} a checkpoint at the end, at most {gigabytes(at_once)} at once"
+    disk = f"{size_in_words(plan.checkpoint)} a checkpoint at the end, at most {size_in_words(at_once)} at once"
     facts = [
         ("memory", f"{process}{f', will grow by {parts}' if parts else ''}; {free}"),
-        ("disk", f"{disk}; {gigabytes(plan.free_disk or 0)} are free"),
+        ("disk", f"{disk}; {size_in_words(plan.free_disk or 0)} are free"),
     ]
     numbers = {
         "memory": {"process": now, "to_come": wanted, "free": plan.free_memory},
@@ -105,7 +105,7 @@ def _measured(job: TrainJob, seconds: float) -> tuple[Facts, State]:
         facts += evaluating.facts(total, hours)
         numbers["evaluations"] = evaluating.numbers()
     peak = memory.resident()
-    facts += [("memory", f"{gigabytes(peak)} in use after measuring")] if peak else []
+    facts += [("memory", f"{size_in_words(peak)} in use after measuring")] if peak else []
     return facts, {"speed": {**measured._asdict(), "hours": hours, "threads": torch.get_num_threads()}, **numbers}
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rl_runner.build import checks
-from rl_runner.doctor.finding import gigabytes
+from rl_runner.doctor.finding import size_in_words
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.loops.rollout import RolloutLoop
@@ -17,15 +17,14 @@ from rl_runner.types import Agent, Loop, State
 Facts = list[tuple[str, str]]  # names and what is said of them; without a name: of the one above
 
 
-def built(cfg: State, agent: Agent, loop: Loop, envs: EpisodicVectorEnv) -> Facts:
+def built(cfg: State, loop: Loop) -> Facts:
     """Return what a run is made of.
 
     Args:
         cfg: its configuration.
-        agent: built from it.
-        loop: trains the agent.
-        envs: the training environments.
+        loop: built from it, with the agent and the training environments.
     """
+    agent, envs = loop.agent, loop.envs
     return [
         *_labels(cfg),
         ("environment", f"{envs.backend.name} × {envs.num_envs}  {_protocol(envs.backend)}"),
@@ -82,8 +81,8 @@ def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> Facts:
     if isinstance(loop, ReplayLoop):
         nbytes = loop.replay.nbytes
         capacity, written = cfg["replay"]["capacity"], checks.rows_written(cfg)
-        used = f", of which this run writes {gigabytes(nbytes * written // capacity)}"
-        size = f"{capacity:,} rows, {gigabytes(nbytes)}{used if written < capacity else ''}"
+        used = f", of which this run writes {size_in_words(nbytes * written // capacity)}"
+        size = f"{capacity:,} rows, {size_in_words(nbytes)}{used if written < capacity else ''}"
         facts.append(("replay", size))
     if isinstance(loop, RolloutLoop):
         whole = counted(loop.episodes, "whole episode")

@@ -76,7 +76,7 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
     learner = learner_of(cfg, envs, device)
     begins = [] if resumed else init_from(learner.agent, cfg)
     agent, loop = learner.agent, learner.loop()
-    exact, no_exact = _exact(cfg, agent, loop, envs, device)
+    exact, no_exact = _exact(cfg, loop, device)
 
     def evaluation(step: int, stopped: Callable[[], bool]) -> Evaluation | None:
         num_envs = min(cfg["eval"]["num_envs"], cfg["eval"]["episodes"])
@@ -99,7 +99,7 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
         stop_window=cfg["stop"]["window"],
         stop_eval_return=cfg["stop"]["eval_return"],
     )
-    block = [*facts.built(cfg, agent, loop, envs), *begins, *no_exact, *facts.machine(agent, device), *run.facts()]
+    block = [*facts.built(cfg, loop), *begins, *no_exact, *facts.machine(agent, device), *run.facts()]
     checkpoints = Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"])
     return TrainJob(run, loop, evaluation, exact, plan, checkpoints, block, cfg, trust.needed(cfg), _sender(cfg, run))
 
@@ -240,13 +240,12 @@ def _sender(cfg: State, run: RunDirectory) -> Sender | None:
     return Sender(logger, run.path)
 
 
-def _exact(
-    cfg: State, agent: Agent, loop: Loop, envs: EpisodicVectorEnv, device: torch.device
-) -> tuple[Exact | None, list[tuple[str, str]]]:
+def _exact(cfg: State, loop: Loop, device: torch.device) -> tuple[Exact | None, list[tuple[str, str]]]:
     """Return the exact measures of an agent with action values, and where they are of no use the reason.
 
     A loop that trains a policy by its gradient is given the exact gradient to compare with.
     """
+    agent, envs = loop.agent, loop.envs
     if not isinstance(agent, ValueAgent | PolicyLearner):
         return None, []
     try:

@@ -131,7 +131,7 @@ def _composed(verb: Verb, options: list[str], overrides: list[str]) -> Any:
     parsed = OverridesParser.create().parse_overrides(overrides)
     single = [word for override in parsed for word in _first(override)] if several else overrides
     if own := words.config_dir(options):
-        single = [f"hydra.searchpath=[{words.quote(f'file://{Path(own).absolute()}')}]", *single]
+        single = [words.search_path(own), *single]
     with tuned.found(), initialize_config_dir(str(catalogue.conf_dir()), job_name=JOB, version_base="1.3"):
         return compose(verb.config, single, return_hydra_config=True)
 

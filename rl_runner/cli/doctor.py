@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl_runner.cli import composing, words
@@ -50,7 +49,7 @@ def _report(verb: Verb, options: list[str], overrides: list[str], typed: list[st
         return doctor.of_run(_run(named[0]), _trusted([word for word in overrides if word not in named]))
     overrides = words.split(verb, composing.settle(verb, [*options, *overrides], typed))[1]
     if own := words.config_dir(options):
-        overrides = [f"hydra.searchpath=[{words.quote(f'file://{Path(own).absolute()}')}]", *overrides]
+        overrides = [words.search_path(own), *overrides]
     cfg, directory = compose(overrides)
     return doctor.of_configuration(cfg, directory, overrides, seconds)
 

@@ -56,8 +56,8 @@ def _set_by(args: list[str], line: str) -> str:
         return ""
     for group in ("experiment", "tuned"):
         if group in words and any(had.name == key for had in keys.of_option(group, words[group])):
-            option_has_it_not = "takes no such argument" in line and not key.startswith("agent.")
-            without = f"; add '~{key}'" if option_has_it_not else ""
+            not_an_argument = "takes no such argument" in line and not key.startswith("agent.")
+            without = f"; add '~{key}'" if not_an_argument else ""
             return f"; {group}={words[group]} sets it{without}"
     return ""
 

@@ -79,7 +79,7 @@ ALIASES = {  # what other libraries call a key
     "tuned": ("preset",),
     "updates_per_learn": ("gradient_steps",),
 }
-RECIPES = {("experiment", "pong_fast"): "env=pong"}  # a published result's name, taken for a recipe's
+RENAMED = {("experiment", "pong_fast"): "env=pong"}  # a published result's name, taken for an experiment's
 
 
 # Words of a command line.
@@ -223,7 +223,7 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
         same = [file for file in files if file.rpartition("/")[2] == option]
         hint = f"there is {', '.join(same)}" if same else did_you_mean(whole, files)
         return f"tuned: there is no {whole!r}; {hint}"
-    if meant := RECIPES.get((group, lower)):
+    if meant := RENAMED.get((group, lower)):
         return f"{wrong}; did you mean {meant}?"
     if lower in options:
         return f"{wrong}; did you mean {lower}?"

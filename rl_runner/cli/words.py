@@ -136,6 +136,11 @@ def _paths(value: str, several: bool) -> str:
     return quote(value)
 
 
+def search_path(own: str) -> str:
+    """Return the override that adds a configuration directory of the user's own."""
+    return f"hydra.searchpath=[{quote(f'file://{Path(own).absolute()}')}]"
+
+
 def quote(path: str) -> str:
     """Quote a path for Hydra's grammar, unless it is quoted already, null or empty."""
     if path in ("", "null") or path[0] in "'\"":

@@ -47,6 +47,6 @@ def shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def gigabytes(n: float) -> str:
+def size_in_words(n: float) -> str:
     """Return a number of bytes in words."""
     return f"{n / 1e9:,.2f} GB" if n >= 1e8 else f"{n / 1e6:.1f} MB" if n >= 1e5 else f"{n / 1e3:.1f} kB"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rl_runner.doctor.finding import Finding, gigabytes, shown
+from rl_runner.doctor.finding import Finding, shown, size_in_words
 from rl_runner.types import State
 
 UNIT_REWARDS = ("freeway", "ice_hockey", "pong", "tennis")  # Atari games whose rewards lie within [-1, 1] as they are
@@ -112,10 +112,10 @@ def memory_of_all_parts(plan: Plan) -> Iterator[Finding]:
     wanted, free = sum(plan.memory.values()), plan.free_memory
     if free is None or wanted <= 0.8 * free:
         return
-    parts = " + ".join(f"{name} {gigabytes(size)}" for name, size in plan.memory.items() if size)
-    why = f"needs {parts}, and {gigabytes(free)} of memory are free"
+    parts = " + ".join(f"{name} {size_in_words(size)}" for name, size in plan.memory.items() if size)
+    why = f"needs {parts}, and {size_in_words(free)} of memory are free"
     key, right = ("replay.capacity", "use fewer rows") if plan.get("replay") else ("network", "use a smaller one")
-    value = plan.number("replay.capacity") or gigabytes(wanted)
+    value = plan.number("replay.capacity") or size_in_words(wanted)
     yield Finding(key, value, why, right, refused=wanted > 0.95 * free)
 
 
@@ -128,7 +128,8 @@ def disk_too_small(plan: Plan) -> Iterator[Finding]:
     at_once = 1 if plan.resumed else keep + 1
     if free is None or at_once * plan.checkpoint <= free:
         return
-    why = f"of {gigabytes(plan.checkpoint)} each, with the next one, do not fit into {gigabytes(free)} of free disk"
+    size = size_in_words(plan.checkpoint)
+    why = f"of {size} each, with the next one, do not fit into {size_in_words(free)} of free disk"
     right = "use checkpoint.keep=1" if keep > 1 and 2 * plan.checkpoint <= free else "use checkpoint.replay=false"
     yield Finding("checkpoint.keep", keep, why, right)
 

@@ -8,12 +8,11 @@ from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from rl_runner.report import reference, stats
 from rl_runner.report.compare import Block, Comparison, Overall, Row
 from rl_runner.report.stats import Estimate
-from rl_runner.report.tables import Column, print_fitted
+from rl_runner.report.tables import Column, places, print_fitted, print_words
 
 EXPENDABLE = ("area", "best", "IQM", "P(better)", "detectable")  # columns that a narrow terminal does without
 MANY = 8  # keys in one line
@@ -46,28 +45,28 @@ def show(
     elsewhere = " or ".join(filter(None, (csv, html))) or "--csv or --html"
     headings: set[str] = set()  # of all tables
     for block in comparison.blocks:
-        _say(console, f"\n{block.environment}, by {', '.join(comparison.grouping.keys) or 'nothing: one group'}")
+        print_words(console, f"\n{block.environment}, by {', '.join(comparison.grouping.keys) or 'nothing: one group'}")
         shown = print_fitted(console, *columns(block.rows), EXPENDABLE, elsewhere)
         headings |= shown
-        _say(console, f"last: {block.source}; the agent at the end of each run", "dim")
+        print_words(console, f"last: {block.source}; the agent at the end of each run", "dim")
         for line in explained(block, shown):
-            _say(console, line, "dim")
+            print_words(console, line, "dim")
         if references:
             _show_references(console, block)
     if overall := comparison.overall:
-        _say(console, f"\nhuman-normalised, over {', '.join(overall.games)}")
+        print_words(console, f"\nhuman-normalised, over {', '.join(overall.games)}")
         shown = print_fitted(console, *overall_columns(overall), EXPENDABLE, elsewhere)
         headings |= shown
         if "P(better)" in shown and any(row.better for row in overall.rows):
-            _say(console, BETTER.format(overall.rows[0].label), "dim")
+            print_words(console, BETTER.format(overall.rows[0].label), "dim")
     for note in comparison.notes:
-        _say(console, note, "red")
+        print_words(console, note, "red")
     if along := comparison.grouping.along:
         more = f" and {len(along) - MANY} more keys ({html or '--html'} lists them)" if len(along) > MANY else ""
-        _say(console, f"the groups also differ in {', '.join(along[:MANY])}{more}", "dim")
-    _say(console, INTERVALS, "dim")
+        print_words(console, f"the groups also differ in {', '.join(along[:MANY])}{more}", "dim")
+    print_words(console, INTERVALS, "dim")
     if measures := [meaning for name, meaning in MEASURES.items() if name in headings]:
-        _say(console, "     ".join(measures), "dim")
+        print_words(console, "     ".join(measures), "dim")
 
 
 def explained(block: Block, shown: Container[str] = EXPENDABLE) -> Iterator[str]:
@@ -88,10 +87,6 @@ def explained(block: Block, shown: Container[str] = EXPENDABLE) -> Iterator[str]
         yield (
             f"detectable: the difference from {first} that a t-test would find in {stats.POWER:.0%} of such experiments"
         )
-
-
-def _say(console: Console, text: str, style: str | None = None) -> None:
-    console.print(Text(text, style=style or ""), soft_wrap=not console.is_terminal)
 
 
 def columns(rows: Sequence[Row]) -> tuple[list[Column], list[Column]]:
@@ -126,11 +121,13 @@ def overall_columns(overall: Overall) -> tuple[list[Column], list[Column]]:
 
 def _show_references(console: Console, block: Block) -> None:
     found = list(references(block))
-    _say(console, f"published scores of {block.environment}:" if found else f"nothing published of {block.environment}")
+    print_words(
+        console, f"published scores of {block.environment}:" if found else f"nothing published of {block.environment}"
+    )
     for score, source, protocol, differs in found:
-        _say(console, f"  {score}  {source}; {protocol}")
+        print_words(console, f"  {score}  {source}; {protocol}")
         if differs:
-            _say(console, f"      NOT COMPARABLE: {differs}", "red")
+            print_words(console, f"      NOT COMPARABLE: {differs}", "red")
 
 
 def references(block: Block) -> Iterator[tuple[str, str, str, str]]:
@@ -146,12 +143,6 @@ def references(block: Block) -> Iterator[tuple[str, str, str, str]]:
 
 
 # Numbers as text.
-
-
-def places(values: Sequence[float]) -> int:
-    """Return how many decimal places show four digits of the largest value, between none and three."""
-    largest = max((abs(value) for value in values), default=0.0)
-    return min(max(3 - math.floor(math.log10(largest)), 0), 3) if 0 < largest < math.inf else 2
 
 
 def interval(found: Estimate | None, digits: int) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 from rl_runner.report.curves import Curve, merge_evaluation
 from rl_runner.report.results import MEASURES, NEVER_BEGAN, Row, names, summarise, swept
 from rl_runner.report.stats import LEAST_RUNS, mean_and_ci
-from rl_runner.report.tables import Column, print_fitted
+from rl_runner.report.tables import Column, places, print_fitted, print_words
 from rl_runner.run import notes
 from rl_runner.run.files import NOTE
 from rl_runner.run.terminal import make_console
@@ -60,7 +60,7 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     planned = sum(len(row.jobs) for row in rows)
     finished = sum(len(row.evaluations) for row in rows)
     console.print(f"\n{directory}: {finished} of {planned} runs finished", markup=False)
-    _print_words(console, f"all with {_common(rows)}")
+    print_words(console, f"all with {_common(rows)}")
     _show_table(console, rows)
     for row in rows:
         for line in _missing(row):
@@ -68,12 +68,7 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     for run, note in notes.of_sweep(directory):
         if note is None:
             console.print(Text(f"{run} left no readable note ({NOTE}), not in the numbers", style="red"))
-    _print_words(console, CAPTION, style="dim")
-
-
-def _print_words(console: Console, text: str, style: str | None = None) -> None:
-    """Print text; a terminal's lines end between words."""
-    console.print(text, markup=False, style=style, soft_wrap=not console.is_terminal)
+    print_words(console, CAPTION, style="dim")
 
 
 def _common(rows: Sequence[Row]) -> str:
@@ -107,13 +102,13 @@ def _cells(row: Row, largest: float) -> list[str]:
     if not finished:
         return [seeds, *("-" for _ in MEASURES)]
     scale = largest if _largest(row) > largest / 100 else _largest(row)
-    places = min(max(3 - math.floor(math.log10(scale)), 0), 3) if 0 < scale < math.inf else 2
-    return [seeds, *(_cell(row.measured(name), places) for name in RETURNS), _steps(row)]
+    digits = places([scale])
+    return [seeds, *(_cell(row.measured(name), digits) for name in RETURNS), _steps(row)]
 
 
-def _cell(values: Sequence[float], places: int) -> str:
+def _cell(values: Sequence[float], digits: int) -> str:
     mean, half = mean_and_ci(values)
-    return f"{mean:,.{places}f} ± {f'{half:,.{places}f}' if len(values) >= LEAST_RUNS else '-'}"
+    return f"{mean:,.{digits}f} ± {f'{half:,.{digits}f}' if len(values) >= LEAST_RUNS else '-'}"
 
 
 def _steps(row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,17 @@ class Column(NamedTuple):
     def width(self) -> int:
         """Characters that it takes, with a space on both sides and a line."""
         return 3 + max(map(len, [self.heading, *self.cells]))
+
+
+def places(values: Sequence[float]) -> int:
+    """Return how many decimal places show four digits of the largest value, between none and three."""
+    largest = max((abs(value) for value in values), default=0.0)
+    return min(max(3 - math.floor(math.log10(largest)), 0), 3) if 0 < largest < math.inf else 2
+
+
+def print_words(console: Console, text: str, style: str = "") -> None:
+    """Print text; a terminal's lines end between words."""
+    console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
 
 
 def print_fitted(
@@ -44,8 +56,7 @@ def print_fitted(
         return {column.heading for column in numbers}
     console.print(table)
     if left_out:
-        line = f"too narrow here for {', '.join(left_out)}: see {elsewhere}"
-        console.print(line, markup=False, soft_wrap=not console.is_terminal)
+        print_words(console, f"too narrow here for {', '.join(left_out)}: see {elsewhere}")
     return {column.heading for column in numbers} - set(left_out)
 
 

@@ -16,7 +16,7 @@ def block(*words: str) -> dict[str, str]:
     cfg = saved.plain(tuned.compose([*words, "num_threads=1"]))
     envs = jobs.environments(cfg["env"], cfg["env"]["num_envs"], 0, "test")
     learner = jobs.learner_of(cfg, envs, torch.device("cpu"))
-    said = facts.built(cfg, learner.agent, learner.loop(), envs) + facts.machine(learner.agent, torch.device("cpu"))
+    said = facts.built(cfg, learner.loop()) + facts.machine(learner.agent, torch.device("cpu"))
     envs.close()
     return dict(said)
 
@@ -86,6 +86,6 @@ def test_a_space_is_shown_in_one_line() -> None:
     cfg = saved.plain(tuned.compose(["env=cartpole"]))
     envs = jobs.environments(cfg["env"], 1, 0, "test")
     envs.observation_space = gym.spaces.MultiDiscrete([3] * 60)  # NumPy breaks its text
-    said = dict(facts.built(cfg, Random(envs.action_space, 0), PlanningLoop(envs, None), envs))  # type: ignore[arg-type]
+    said = dict(facts.built(cfg, PlanningLoop(envs, Random(envs.action_space, 0))))  # type: ignore[arg-type]
     assert "\n" not in said["observations"]
     assert said["observations"].startswith("MultiDiscrete([3 3 3")
