@@ -73,8 +73,14 @@ def make(key: str, node: State, *args: Any, **facts: Any) -> Any:
         raise UserError(f"{key}: {one_line(e)}") from e
     except TypeError as e:
         if "argument" in str(e):  # a key that the class does not take, or one that it misses
-            raise UserError(f"{key}: {e}") from e
+            raise UserError(f"{_key_of(str(e).partition('.__init__()')[0], key, node)}: {e}") from e
         raise
+
+
+def _key_of(name: str, key: str, node: State) -> str:
+    """Return the key of the node, or of the one in it, whose class has a name; the node's own if there is none."""
+    inner = ((f"{key}.{child}", value) for child, value in node.items() if isinstance(value, dict))
+    return next((at for at, value in inner if str(value.get("_target_")).endswith(f".{name}")), key)
 
 
 def named(key: str, target: str) -> Any:

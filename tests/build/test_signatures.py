@@ -127,6 +127,11 @@ class Named(Speaker):
     def __init__(self, name: str = "") -> None: ...
 
 
+class Outer:
+    def __init__(self, inner: Callable[[], object]) -> None:
+        self.inner = inner()
+
+
 class Sized(Speaker):
     def __init__(self, size: int, more: int = 0) -> None:
         self.sizes = (size, more)
@@ -137,6 +142,11 @@ def test_a_factory_hands_over_facts_of_the_run_and_checks_what_comes_out() -> No
     assert made.sizes == (4, 3)
     with pytest.raises(UserError, match=r"^part: .*unexpected keyword argument 'size'"):
         factory("part", node("Named"), MakesSpeaker)(size=4)
+
+
+def test_a_class_in_another_one_that_misses_an_argument_is_named_by_its_own_key() -> None:
+    with pytest.raises(UserError, match=r"^part\.inner: Sized\.__init__\(\) missing 1 required .* 'size'$"):
+        make("part", node("Outer", inner={**node("Sized"), "_partial_": True}))
 
 
 def test_somebody_elses_bug_keeps_its_traceback() -> None:
