@@ -34,7 +34,7 @@ def test_warnings_and_a_refusal(workdir: Path) -> None:
 
 
 def test_what_is_measured(workdir: Path) -> None:
-    found = json.loads(rlrun("doctor", *FAST[:-1], "0.05", "learn_every_steps=1", "updates_per_learn=1", "--json").out)
+    found = json.loads(rlrun("doctor", *FAST[:-1], "0.5", "learn_every_steps=1", "updates_per_learn=1", "--json").out)
     measured = found["speed"]
     assert measured["updates_per_s"] == pytest.approx(measured["steps_per_s"])
     assert measured["before_per_s"] > 0
