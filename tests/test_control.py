@@ -152,7 +152,7 @@ def test_agents_with_continuous_actions_solve_the_probes(agent: str, ability: st
     """The values of the chosen actions are right to 0.15; where the action matters, it is the right one."""
     words = [f"env.id=Probe{ability.capitalize()}Continuous-v0", "learning_starts=100", "replay.capacity=2_000"]
     loop = loop_of(config([f"agent={agent}", *PROBE, *words, *SOLVE[agent]]), tmp_path)
-    while loop.clock.updates < 400:
+    while loop.clock.updates < 200:
         loop.step()
     action, _ = loop.agent.act(STATES, None, Evaluate(np.random.default_rng(0)))
     q = loop.agent.network.critic(torch.from_numpy(STATES), torch.from_numpy(action))  # (K, 3, M)

@@ -1,6 +1,9 @@
-"""Every pair of parts trains, is saved, is put back into fresh objects, and goes on with the same bits."""
+"""Every pair of parts trains, is saved, is put back into fresh objects, and goes on with the same bits.
 
-from itertools import combinations
+A run has many parts. For any two, it is in one run on with the other, in one alone, and in one they are both off.
+"""
+
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +52,28 @@ PONG = [
 SHORT = ["learning_starts=20", "learn_every_steps=2", "updates_per_learn=1", "batch_size=4", "replay.capacity=64"]
 
 
-def exclude_each_other(a: str, b: str) -> bool:
-    """Two options of one group; and `mse` is of one value representation, `per_episode` of one sync."""
-    keys = [{word.split("=")[0].split(".")[0] for word in SWITCHES[s] if not word.startswith("agent.")} for s in (a, b)]
-    return bool(keys[0] & keys[1])
+GROUPS: dict[str, list[str]] = {}  # switches that exclude each other; the first, "", is none of them
+for name, (first, *_) in SWITCHES.items():
+    key = first.split("=")[0]
+    GROUPS.setdefault(key if key.startswith("agent.") else key.split(".")[0], [""]).append(name)
 
 
-PAIRS = [pair for pair in combinations(SWITCHES, 2) if not exclude_each_other(*pair)]
+def runs_with(size: int) -> list[str]:
+    """Return few runs, as switches joined by +, so that any `size` groups stand together in all their combinations."""
+    sets = [
+        set(zip(g, options, strict=True))
+        for g in combinations(GROUPS, size)
+        for options in product(*map(GROUPS.get, g))
+    ]
+    runs = []
+    while sets:
+        run = dict(sets[0])
+        for group in GROUPS:
+            if group not in run:
+                run[group] = max(GROUPS[group], key=lambda s: sum(part <= {*run.items(), (group, s)} for part in sets))
+        runs.append("+".join(run[group] for group in GROUPS if run[group]))
+        sets = [part for part in sets if not part <= run.items()]
+    return runs
 
 
 def config(words: list[str]) -> dict[str, Any]:
@@ -83,19 +101,23 @@ def goes_on_with_the_same_bits(words: list[str], directory: Path, steps: int = 2
     assert_same(resumed.state_dict(), uninterrupted.state_dict())
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
-def test_every_pair_of_parts(pair: tuple[str, str], tmp_path: Path) -> None:
-    goes_on_with_the_same_bits([*CARTPOLE, *SWITCHES[pair[0]], *SWITCHES[pair[1]]], tmp_path)
+def words_of(run: str) -> list[str]:
+    return [word for switch in filter(None, run.split("+")) for word in SWITCHES[switch]]
 
 
-@pytest.mark.parametrize("switch", SWITCHES)
-def test_every_part_on_discrete_states(switch: str, tmp_path: Path) -> None:
-    goes_on_with_the_same_bits([*FROZENLAKE, *SWITCHES[switch]], tmp_path)
+@pytest.mark.parametrize("run", runs_with(2))
+def test_every_pair_of_parts(run: str, tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([*CARTPOLE, *words_of(run)], tmp_path)
 
 
-@pytest.mark.parametrize("switch", SWITCHES)
-def test_every_part_on_pixels(switch: str, tmp_path: Path) -> None:
-    goes_on_with_the_same_bits([*PONG, *SWITCHES[switch]], tmp_path, steps=40)
+@pytest.mark.parametrize("run", runs_with(1))
+def test_every_part_on_discrete_states(run: str, tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([*FROZENLAKE, *words_of(run)], tmp_path)
+
+
+@pytest.mark.parametrize("run", runs_with(1))
+def test_every_part_on_pixels(run: str, tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([*PONG, *words_of(run)], tmp_path, steps=40)
 
 
 @pytest.mark.parametrize("agent", ["q_learning", "sarsa", "model_based", "value_iteration", "policy_iteration"])
