@@ -14,7 +14,7 @@ from tests.commandline import SHORT, rlrun
 
 @pytest.fixture(autouse=True, scope="session")
 def _without_waiting_for_the_disk() -> Iterator[None]:
-    """Files are written but not flushed to the disk, which only the loss of power could tell."""
+    """Files are written but not flushed to the disk: the difference shows only after a loss of power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: None)
         yield

@@ -1,6 +1,6 @@
 """Every pair of parts trains, is saved, is put back into fresh objects, and goes on with the same bits.
 
-A run has many parts. For any two, it is in one run on with the other, in one alone, and in one they are both off.
+A run has many parts. Of any two there is a run with both, one with each alone, and one with neither.
 """
 
 from itertools import combinations, product
@@ -50,7 +50,6 @@ PONG = [
     "network.torso.fc=[8]",
 ]
 SHORT = ["learning_starts=20", "learn_every_steps=2", "updates_per_learn=1", "batch_size=4", "replay.capacity=64"]
-
 
 GROUPS: dict[str, list[str]] = {}  # switches that exclude each other; the first, "", is none of them
 for name, (first, *_) in SWITCHES.items():
