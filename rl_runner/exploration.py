@@ -48,7 +48,7 @@ def choose(
         return EpsilonGreedy(mode.epsilon, mode.epsilon, 0)(values, 0, mode.rng), carry
     explore: Explore | None = getattr(exploration, "explore", None)  # isinstance of a protocol takes 7 µs a step
     if explore is not None:
-        action, carry = explore(values, carry, mode.step, mode.rng)
+        action, carry = _explored(exploration, explore(values, carry, mode.step, mode.rng), len(values))
     else:
         action = exploration(values, mode.step, mode.rng)
     if not isinstance(action, np.ndarray) or action.shape != values.shape[:1] or action.dtype.kind not in "iu":
@@ -62,6 +62,25 @@ def choose(
         raise UserError(
             f"exploration: {type(exploration).__name__} must return actions from 0 to {number - 1}, and none of value "
             f"-inf, got {chosen}"
+        )
+    return action, carry
+
+
+def _explored(exploration: Exploration, result: object, n: int) -> tuple[IntArray, Carry | None]:
+    """Return what a rule with a memory, which may be the user's own, has returned."""
+    name = type(exploration).__name__
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Carry | None)):
+        raise UserError(
+            f"exploration: {name}.explore must return actions and a Carry (rl_runner/types.py) or None, "
+            f"got {_described(result)}"
+        )
+    action, carry = result
+    if carry is not None and not (
+        isinstance(carry.state, dict) and isinstance(carry.reset, np.ndarray) and carry.reset.shape == (n,)
+    ):
+        raise UserError(
+            f"exploration: {name}.explore must return a Carry with a dict of arrays (N, ...) and an array of flags "
+            f"(N,), here ({n},), got {_described(carry.state)} and {_described(carry.reset)}"
         )
     return action, carry
 

@@ -13,7 +13,7 @@ from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.layers import Acting
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
-from rl_runner.sync import WeightAverage
+from rl_runner.sync import WeightAverage, target_of
 from rl_runner.types import Clock, State, Sync, UserError, ValueRepresentation
 
 
@@ -56,7 +56,7 @@ class SoftLearner:
         self.network, self.value, self._sync, self.clip_grad_norm = network, value, sync, clip_grad_norm
         self.in_acting = Acting(network)
         self.device = next(network.parameters()).device
-        self.target = sync.make_target(network.critic)
+        self.target = target_of(sync, network.critic)
         self._critic, self._actor = list(network.critic.parameters()), list(network.actor.parameters())
         self.fixed_alpha = None if alpha is None else torch.tensor(float(alpha), device=self.device)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(initial_alpha), device=self.device))

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
 
 from rl_runner.schedules import Every
-from rl_runner.types import Clock, State, UserError
+from rl_runner.types import Clock, State, Sync, UserError
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def target_of(sync: Sync, online: M) -> M:
+    """Return the target network of an online network.
+
+    Raises:
+        UserError: the sync, which may be the user's own, returns something else.
+    """
+    target = sync.make_target(online)
+    if not isinstance(target, nn.Module):
+        name, got = type(sync).__name__, type(target).__name__
+        raise UserError(f"sync: {name}.make_target must return a module (nn.Module), got a {got}")
+    return cast(M, target)
 
 
 class Hard:

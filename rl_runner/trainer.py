@@ -87,6 +87,8 @@ class Trainer:
         while loop.clock.steps < plan.total_steps and not (self.solved or loop.done or self.pruned or self.stopped()):
             before = loop.clock
             loop.step()
+            if not before.steps:
+                self.saver.require_saveable(loop.state_dict())
             if loop.envs.finished:
                 self.progress.add(loop.envs.finished)
                 self.records.training(loop.clock.steps, loop.envs.finished)

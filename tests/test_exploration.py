@@ -216,6 +216,29 @@ def test_a_rule_that_returns_no_actions_is_named(returned: object, got: str) -> 
         choose(torch.zeros(2, 3), Mine(), Train(0, np.random.default_rng(0)), None, None)
 
 
+NO = np.zeros(2, bool)
+
+
+@pytest.mark.parametrize(
+    ("returned", "wanted"),
+    [
+        (np.zeros(2, int), r"actions and a Carry \(.*\) or None, got int64 \(2,\)$"),
+        ((np.zeros(2, int), {"x": 1}), r"actions and a Carry \(.*\) or None, got a tuple$"),
+        ((np.zeros(2, int), Carry({}, None)), r"a Carry with .*, here \(2,\), got a dict and a NoneType$"),  # type: ignore[arg-type]
+        ((np.zeros(2, int), Carry({}, NO[:1])), r"a Carry with .*, here \(2,\), got a dict and bool \(1,\)$"),
+        ((np.zeros(2, int), Carry(NO, NO)), r"a Carry with .*, here \(2,\), got bool \(2,\) and bool \(2,\)$"),  # type: ignore[arg-type]
+        (([0, 1], None), r"actions \(N,\) as an array of whole numbers, here \(2,\), got a list$"),
+    ],
+)
+def test_a_rule_with_a_memory_that_returns_something_else_is_named(returned: object, wanted: str) -> None:
+    class Mine(Greedy):
+        def explore(self, q, carry, step, rng):
+            return returned
+
+    with pytest.raises(UserError, match=rf"^exploration: Mine(\.explore)? must return {wanted}"):
+        choose(torch.zeros(2, 3), Mine(), Train(0, np.random.default_rng(0)), None, None)
+
+
 @pytest.mark.parametrize(("returned", "mask"), [([0, 3], False), ([-1, 0], False), ([1, 2], True)])
 def test_a_rule_that_returns_actions_that_cannot_be_taken_is_named(returned: list[int], mask: bool) -> None:
     class Mine(Greedy):

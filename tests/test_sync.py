@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rl_runner.sync import Hard, NoTarget, Soft, WeightAverage
+from rl_runner.sync import Hard, NoTarget, Soft, WeightAverage, target_of
 from rl_runner.types import Clock, UserError
 
 
@@ -197,3 +197,14 @@ def test_wrong_numbers_are_told() -> None:
         Hard(every_steps=5, every_episodes=5)
     with pytest.raises(UserError, match=r"sync\.every_updates"):
         Hard(every_updates=None)
+
+
+def test_a_sync_that_returns_no_network_is_named() -> None:
+    class Mine(Hard):
+        def make_target(self, online):
+            return None
+
+    online = nn.Linear(1, 1)
+    assert target_of(Hard(), online) is not online
+    with pytest.raises(UserError, match=r"^sync: Mine\.make_target must return a module .*, got a NoneType$"):
+        target_of(Mine(), online)

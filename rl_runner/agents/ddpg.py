@@ -20,7 +20,7 @@ from rl_runner.networks.critics import ensemble_loss, min_over_critics
 from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
-from rl_runner.sync import WeightAverage
+from rl_runner.sync import WeightAverage, target_of
 from rl_runner.types import (
     ActionNoise,
     Array,
@@ -90,7 +90,7 @@ class DDPG:
         require_clip(clip_grad_norm)
         self.network, self.actions, self.value, self._sync = network, actions, value, sync
         self._online = nn.ModuleDict({"actor": network.actor, "critic": network.critic})  # what has a target
-        self.target, self.average = sync.make_target(self._online), WeightAverage(network, ema_decay)
+        self.target, self.average = target_of(sync, self._online), WeightAverage(network, ema_decay)
         self._in_acting = Acting(network)
         self._critic, self._actor = list(network.critic.parameters()), list(network.actor.parameters())
         lr = {} if actor_lr is None else {"lr": actor_lr}

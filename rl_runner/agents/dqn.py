@@ -19,7 +19,7 @@ from rl_runner.exploration import choose
 from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import clip_norm, named_state, require_clip, resume_named_state, set_lr
 from rl_runner.schedules import LinearSchedule
-from rl_runner.sync import WeightAverage
+from rl_runner.sync import WeightAverage, target_of
 from rl_runner.types import (
     Array,
     Batch,
@@ -96,7 +96,7 @@ class DQN:
             raise UserError(f"agent.munchausen_temperature: must be above 0, got {munchausen_temperature}")
         if munchausen and not munchausen_clip < 0:
             raise UserError(f"agent.munchausen_clip: must be below 0, got {munchausen_clip}")
-        self.online, self.target = network, sync.make_target(network)
+        self.online, self.target = network, target_of(sync, network)
         self.average, self._in_acting = WeightAverage(network, ema_decay), Acting(network)
         self.value, self.optimizer, self._sync = value, optimizer(network.parameters()), sync
         self._parameters = list(network.parameters())  # to look for them takes as long as an operation on a GPU

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -161,6 +162,30 @@ def require(cfg: State, checks: Mapping[str, Check]) -> None:
         if not holds(value):
             got = "it is missing" if value is MISSING else f"got {written(value)}"
             raise UserError(f"{key}: must be {wanted}, {got}")
+
+
+KEYS = {  # at the top of a configuration, besides those of the tables above
+    *("seed", "device", "num_threads", "resume", "tuned"),
+    *("network", "value", "exploration", "sync", "logger", "recipe"),
+    *(key.partition(".")[0] for table in (TRAINING, REPLAY_LEARNING, ROLLOUT_LEARNING) for key in table),
+}
+
+
+def keys(cfg: State) -> None:
+    """Check that files with values for several groups set what they mean to set.
+
+    Other keys at the top of a configuration may be read by a recipe or an interpolation of the user's own.
+
+    Raises:
+        UserError: a key is a misspelt one, or a file of values lacks its first line.
+    """
+    for group, own in (("tuned", {"file", "unused"}), ("experiment", set())):
+        if set(cfg.get(group) or ()) - own:
+            name = f" {cfg['tuned']['file']}.yaml" if group == "tuned" else ""
+            raise UserError(f"{group}: the file{name} must begin with the line '# @package _global_'")
+    for key in cfg:
+        if key not in KEYS and (near := difflib.get_close_matches(key, KEYS, n=1, cutoff=0.85)):
+            raise UserError(f"there is no key {key!r}; did you mean {near[0]}?")
 
 
 def written(value: Any) -> str:

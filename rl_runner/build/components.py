@@ -15,7 +15,7 @@ from torch import nn
 
 from rl_runner import compute, rng
 from rl_runner.build import checks
-from rl_runner.build.signatures import factory, make, named, part
+from rl_runner.build.signatures import factory, make, named, part, require
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exact.mdp import MDP
 from rl_runner.networks.actor_critic import ActorCritic
@@ -32,6 +32,7 @@ from rl_runner.types import (
     ActionNoise,
     Distribution,
     Exploration,
+    RemembersActions,
     Sampler,
     State,
     UserError,
@@ -131,7 +132,10 @@ def states(envs: EpisodicVectorEnv) -> gym.spaces.Discrete:
     """
     space = envs.observation_space
     if not isinstance(space, gym.spaces.Discrete):
-        raise UserError(f"env: {envs.backend.name} has observations {space}; a table needs discrete states (Discrete)")
+        raise UserError(
+            f"env: {envs.backend.name} has observations of shape {space.shape}; a table needs discrete states "
+            f"(Discrete), as of env=frozenlake or gridworld; agent=dqn and others take these"
+        )
     return space
 
 
@@ -317,6 +321,29 @@ def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     return Replay(storage, sampler, cfg["agent"]["gamma"], n_step, cfg["reward_clip"], stream, device)
 
 
+def value(cfg: State) -> ValueRepresentation:
+    """Return the value representation.
+
+    Raises:
+        UserError: it does not keep its protocol, or returns something of another shape for a batch of zeros.
+    """
+    made = part("value", group(cfg, "value"), ValueRepresentation)
+    name, numbers, levels = type(made).__name__, made.outputs_per_action, made.quantile_levels
+    if not isinstance(numbers, int) or numbers < 1:
+        raise UserError(f"value: {name}.outputs_per_action must be a whole number, 1 or more, got {numbers!r}")
+    m = 2 * levels if levels else numbers
+    mean = made.mean(torch.zeros(2, 3, m))
+    if tuple(mean.shape) != (2, 3):
+        raise UserError(f"value: {name}.mean must return (2, 3) for values (2, 3, {m}), got {tuple(mean.shape)}")
+    values = torch.zeros(2, m, requires_grad=True)
+    learned = made.loss(values, torch.zeros(2, m), torch.zeros(2), torch.zeros(2))
+    if not (isinstance(learned, tuple) and [tuple(x.shape) for x in learned] == [(2,), (2,)]):
+        raise UserError(f"value: {name}.loss must return the loss (B,) and the priority (B,) of a batch of B rows")
+    if not learned[0].requires_grad:
+        raise UserError(f"value: the loss of {name}.loss has no gradient; only the priority is detached")
+    return made
+
+
 def exploration(cfg: State, contract: type[Explores], wanted: str) -> Explores:
     """Return the rule of exploration.
 
@@ -329,6 +356,13 @@ def exploration(cfg: State, contract: type[Explores], wanted: str) -> Explores:
         UserError: it does not keep the protocol, or reports something else than numbers.
     """
     rule = part("exploration", group(cfg, "exploration"), contract, wanted)
+    if hasattr(rule, "explore") and contract is Exploration:
+        require("exploration", rule, RemembersActions)
+    if hasattr(rule, "state_dict"):
+        raise UserError(
+            f"exploration: {type(rule).__name__} has a state_dict, which nobody saves; a rule keeps what it remembers "
+            "in the carry that its explore takes and returns"
+        )
     reported = rule.metrics(0)
     if not (isinstance(reported, dict) and all(isinstance(x, (int, float)) for x in reported.values())):
         kind = type(rule).__name__

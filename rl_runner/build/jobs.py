@@ -64,6 +64,8 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
     Raises:
         UserError: a value out of range, or parts that do not fit each other.
     """
+    if not resumed:
+        checks.keys(cfg)
     checks.require(cfg, checks.TRAINING)
     device = compute.device(cfg["device"])
     compute.keep_freed_memory()
@@ -124,6 +126,7 @@ def eval_job(cfg: State) -> EvalJob:
         run=run,
         checkpoint=checkpoint,
         step=step,
+        total_steps=trained["total_steps"],
         agent=agent,
         mode=Evaluate(rng.generator(cfg["seed"], "test"), epsilon),
         envs=envs,

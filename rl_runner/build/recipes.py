@@ -169,7 +169,7 @@ if TYPE_CHECKING:
 def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
     """Deep Q-learning and its relatives: act, store, sample, learn, sync."""
     checks.require(cfg, checks.REPLAY_LEARNING)
-    value = part("value", build.group(cfg, "value"), ValueRepresentation)
+    value = build.value(cfg)
     network = build.q_network(cfg, envs, value, device)
     agent = factory("agent", build.agent_node(cfg), MakesReplayAgent)(
         network=network,
@@ -230,7 +230,7 @@ def _control(
 ) -> dict[str, Any]:
     """Return the parts that agents with actor and critics have in common."""
     checks.require(cfg, {**checks.REPLAY_LEARNING, **checks.CONTROL})
-    value = part("value", build.group(cfg, "value"), ValueRepresentation)
+    value = build.value(cfg)
     return {
         "network": build.control_network(cfg, envs, actions, value, device, discrete),
         "value": value,

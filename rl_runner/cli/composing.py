@@ -85,7 +85,11 @@ def _check_directory(own: str) -> None:
         raise UserError(f"--config-dir: {own}: no such directory")
     for file in sorted(Path(own).rglob("*.yaml")):
         if (catalogue.conf_dir() / file.relative_to(own)).is_file():
-            raise UserError(f"--config-dir: {file}: rlrun has a file of that name, which would be taken; rename yours")
+            group, _, rest = str(file.relative_to(own).with_name("NAME")).partition("/")
+            chosen = f", and choose it by {group}={rest}" if rest else ""
+            raise UserError(
+                f"--config-dir: {file}: rlrun has a file of that name, which would be taken; rename yours{chosen}"
+            )
 
 
 def _refuse_unread(verb: Verb, overrides: list[str]) -> None:

@@ -73,13 +73,33 @@ ALIASES = {  # what other libraries call a key
     "reward_clip": ("clip_reward", "clip_rewards"),
     "rollout_steps": ("n_steps", "num_steps"),
     "seed": ("random_seed",),
-    "sync.every_updates": ("target_update_interval", "target_network_frequency", "target_update"),
+    "sync.every_steps": ("target_update_interval", "target_network_frequency"),
+    "sync.every_updates": ("target_update",),
     "sync.tau": ("polyak",),
     "total_steps": ("steps", "n_steps", "num_steps", "max_steps", "timesteps", "n_timesteps", "total_timesteps"),
     "tuned": ("preset",),
     "updates_per_learn": ("gradient_steps",),
 }
-RENAMED = {("experiment", "pong_fast"): "env=pong"}  # a published result's name, taken for an experiment's
+UNLIKE = {  # a key that sets the same by another number
+    "epsilon_decay": "the number of steps in which epsilon falls, not a factor",
+    "exploration_fraction": "a number of steps, not a fraction of total_steps",
+}
+RENAMED = {  # what is an option elsewhere, or of another group
+    ("agent", "a3c"): "agent=a2c",
+    ("agent", "c51"): "agent=dqn value=c51",
+    ("agent", "ddqn"): "agent=dqn agent.double=true",
+    ("agent", "double_dqn"): "agent=dqn agent.double=true",
+    ("agent", "dueling"): "agent=dqn network=dueling",
+    ("agent", "dueling_dqn"): "agent=dqn network=dueling",
+    ("agent", "iqn"): "agent=dqn value=iqn",
+    ("agent", "m_dqn"): "agent=dqn agent.munchausen=true",
+    ("agent", "munchausen_dqn"): "agent=dqn agent.munchausen=true",
+    ("agent", "noisy_dqn"): "agent=dqn network=noisy",
+    ("agent", "qr_dqn"): "agent=dqn value=qr_dqn",
+    ("agent", "vpg"): "agent=reinforce",
+    ("experiment", "pong_fast"): "env=pong",  # a published result's name
+    ("replay", "per"): "replay=prioritized",
+}
 
 
 # Words of a command line.
@@ -159,10 +179,12 @@ def unknown_key(verb: Verb, key: str, value: str, known: Sequence[str]) -> str:
         also = "".join(f"; {name}: {_options_with(verb, name)}" for name in deeper if name != key)
         return f"there is no key {key!r} with these options; {_options_with(verb, key)}{also}"
     if key in known:  # with the first options of a sweep
-        return f"there is no key {key!r} with some of the sweep's options; {_options_with(verb, key)}"
+        return f"there is no key {key!r} with all of these options; {_options_with(verb, key)}"
     if not meant_key(key, known, fuzzy=False) and (meant := meant_key(key, others, fuzzy=False)):
         return f"there is no key {key!r}; did you mean {meant}? {_options_with(verb, meant)}"
     if meant := meant_key(key, known):
+        if unlike := UNLIKE.get(key):
+            return f"there is no key {key!r}; did you mean {meant}, {unlike}?"
         setting = f"{meant}={value}" if meant_key(key, known, fuzzy=False) else meant
         return f"there is no key {key!r}; did you mean {setting}?"
     group = key.partition(".")[0]

@@ -30,6 +30,7 @@ class EvalJob:
         run: the run that the agent is from.
         checkpoint: the agent.
         step: of training, at which it was saved.
+        total_steps: how many steps that training takes.
         agent: the saved agent.
         mode: how it acts.
         envs: fresh environments.
@@ -44,6 +45,7 @@ class EvalJob:
     run: RunDirectory
     checkpoint: Path
     step: int
+    total_steps: int
     agent: Agent
     mode: Evaluate
     envs: EpisodicVectorEnv
@@ -123,7 +125,9 @@ def show_all(labels: Sequence[str], scores: Sequence[Score]) -> None:
 def _show(job: EvalJob, result: State) -> None:
     console = make_console()
     protocol = ", ".join(f"{k} {v}" for k, v in job.protocol.items())
-    console.print(f"{job.envs.backend.name}, {job.checkpoint} (step {result['step']:,})", markup=False)
+    console.print(
+        f"{job.envs.backend.name}, {job.checkpoint} (step {result['step']:,} of {job.total_steps:,})", markup=False
+    )
     console.print(f"{counted(result['episodes'], 'episode')}, seed {job.seed}, raw rewards; {protocol}", markup=False)
     table = Table("", "return", "length")  # narrow enough for every terminal
     for column in table.columns[1:]:

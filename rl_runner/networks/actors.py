@@ -32,8 +32,8 @@ class ActionRange:
     def __init__(self, space: gym.Space[Any]) -> None:
         if not isinstance(space, Box):
             raise UserError(
-                f"env: the actions are {space}; this agent needs continuous ones (Box). agent=dqn and "
-                "agent=sac_discrete have discrete ones"
+                f"env: the actions are {space}; this agent needs continuous ones (Box); agent=dqn and "
+                "agent=sac_discrete take discrete ones"
             )
         if not np.issubdtype(space.dtype, np.floating):
             raise UserError(f"env: the actions are {space}, of type {space.dtype}; this agent needs floats")

@@ -84,7 +84,11 @@ class Replay:
                 f"replay.sampler: {type(self.sampler).__name__}.sample returned rows at which no window can start, "
                 f"such as an episode's last one, {REDRAWS:,} times in a row; each call must draw others"
             )
-        return self.read(ids, self.sampler.weight(ids, self.step))
+        weight = self.sampler.weight(ids, self.step)
+        if not (isinstance(weight, np.ndarray) and weight.shape == ids.shape and weight.dtype.kind == "f"):
+            name = type(self.sampler).__name__
+            raise UserError(f"replay.sampler: {name}.weight must return an array of floats (B,), here ({len(ids)},)")
+        return self.read(ids, weight)
 
     def _check_sampled(self, ids: IntArray, count: int) -> None:
         """Check the first rows that the sampler, which may be the user's own, has returned."""

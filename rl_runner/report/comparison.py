@@ -45,7 +45,8 @@ def show(
     elsewhere = " or ".join(filter(None, (csv, html))) or "--csv or --html"
     headings: set[str] = set()  # of all tables
     for block in comparison.blocks:
-        print_words(console, f"\n{block.environment}, by {', '.join(comparison.grouping.keys) or 'nothing: one group'}")
+        keys = ", ".join(comparison.grouping.keys)
+        print_words(console, f"\n{block.environment}, {f'by {keys}' if keys else 'one group'}")
         shown = print_fitted(console, *columns(block.rows), EXPENDABLE, elsewhere)
         headings |= shown
         print_words(console, f"last: {block.source}; the agent at the end of each run", "dim")

@@ -84,7 +84,8 @@ def listed(names: Sequence[str], where: Sequence[str], states: Sequence[str], so
     ]
     name = sort.removeprefix("-")
     if name not in SORTED and name not in known:
-        raise UserError(f"--sort: {groups.unknown_key(name, [*SORTED, *known])}")
+        hint = groups.unknown_key(name, [*SORTED, *known])
+        raise UserError(f"--sort: must be a key or one of {', '.join(SORTED)}; {hint}")
     value = SORTED.get(name) or (lambda entry: entry.run.config.get(name))
     return sorted(entries, key=lambda entry: _order(value(entry), sort.startswith("-")))
 

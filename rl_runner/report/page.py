@@ -116,7 +116,8 @@ def page(comparison: Comparison, references: bool = False) -> str:
     made = Page([row.label for block in comparison.blocks for row in block.rows])
     title = f"Comparison: {', '.join(block.environment for block in comparison.blocks)}"
     made.words(title, tag="h1")
-    made.words(f"groups by {', '.join(comparison.grouping.keys) or 'nothing: one group'}", "dim")
+    keys = ", ".join(comparison.grouping.keys)
+    made.words(f"groups by {keys}" if keys else "one group", "dim")
     for note in comparison.notes:
         made.words(note, "warn")
     for block in comparison.blocks:

@@ -27,6 +27,7 @@ from rl_runner.run.files import (
     TABLE,
     best_saved,
     best_score,
+    saved_step,
 )
 from rl_runner.run.lock import in_use
 from rl_runner.types import State, UserError, one_line
@@ -79,8 +80,8 @@ class Run(NamedTuple):
 
     @property
     def step(self) -> int:
-        """The last step that it logged; 0 if there is none."""
-        return last_step(self.table)
+        """The last step that it saved or logged; 0 if there is none."""
+        return max(saved_step(self.path), last_step(self.table))
 
 
 # Finding.

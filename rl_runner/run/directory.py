@@ -132,10 +132,9 @@ class RunDirectory:
         if (run.path / MANIFEST).is_file():
             raise UserError(f"{name} is a checkpoint; name its run, which goes on from the newest one")
         if not run.config.is_file():
-            raise UserError(
-                f"{name} is no run: it holds no config.yaml; runs are under {OUTPUTS}/<env>/<agent>/, "
-                f"or in a sweep's directory"
-            )
+            inside = sorted(file.parent for file in run.path.glob(f"*/{CONFIG}"))
+            runs = f"name one of its runs, such as {inside[0]}" if inside else f"runs are in {OUTPUTS}/<env>/<agent>/"
+            raise UserError(f"{name} is no run, because it holds no {CONFIG}; {runs}")
         return run
 
     @staticmethod

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_runner.types import Array
+from rl_runner.types import Array, UserError
 
 LONGEST = 200  # characters of a name
 
@@ -27,11 +27,11 @@ def encode(node: Any, path: str, arrays: dict[str, Array]) -> Any:
         arrays: by their names.
 
     Raises:
-        TypeError: the tree holds something that a state cannot hold.
+        UserError: a part of the user's own put something into the tree that a state cannot hold.
     """
     if isinstance(node, dict):
         if not all(k is None or isinstance(k, (bool, int, float, str)) for k in node):
-            raise TypeError("a state's dicts can have only plain keys")
+            raise UserError(f"{path}: the keys of a state's dicts must be strings, numbers or None")
         items = {k: encode(v, f"{path}/{k}", arrays) for k, v in node.items()}
         plain = all(isinstance(k, str) and not k.startswith("$") for k in node)
         return items if plain else {"$items": [[k, v] for k, v in items.items()]}
@@ -49,7 +49,10 @@ def encode(node: Any, path: str, arrays: dict[str, Array]) -> Any:
         return node.item()
     if node is None or isinstance(node, (bool, int, float, str)):
         return node
-    raise TypeError(f"a state cannot hold {type(node).__name__}")
+    raise UserError(
+        f"{path}: a state must hold dicts, lists, tensors, arrays, numbers, strings and None alone, "
+        f"got a {type(node).__name__}"
+    )
 
 
 def decode(node: Any, arrays: dict[str, Array]) -> Any:

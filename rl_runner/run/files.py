@@ -39,6 +39,12 @@ def remove_unused(directory: Path) -> None:
                 above.rmdir()
 
 
+def saved_step(run: Path) -> int:
+    """Return the step of a run's newest checkpoint; 0 if there is none."""
+    names = [manifest.parent.name for manifest in (run / CHECKPOINTS).glob(f"step_*/{MANIFEST}")]
+    return max((int(name.removeprefix("step_")) for name in names), default=0)
+
+
 def best_saved(run: Path) -> float:
     """Return the mean return that a run's best agent was kept for; minus infinity if there is none."""
     return max(map(best_score, (run / CHECKPOINTS).glob("best_*")), default=-math.inf)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from rl_runner.run.checkpoint import Checkpoints
+from rl_runner.run.encoding import encode
 from rl_runner.run.weights import weights_of
 from rl_runner.types import Agent, Clock, State
 
@@ -35,6 +36,15 @@ class Saver:
         self.checkpoints, self._screen, self._seconds = checkpoints, screen, seconds
         self.saved: Clock | None = None
         self.error = ""
+
+    def require_saveable(self, state: State) -> None:
+        """Check that a state can be saved, before the run has something to lose.
+
+        Raises:
+            UserError: a part of the user's own put something into it that a state cannot hold.
+        """
+        for name, part in state.items():
+            encode(part, name, {})
 
     def checkpoint(self, clock: Clock, state: State) -> None:
         """Write everything that the run needs to go on."""

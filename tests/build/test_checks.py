@@ -71,3 +71,21 @@ def test_a_decay_of_an_optimizer_is_a_share(alpha: Any) -> None:
     checks.require(cfg | {"optimizer": {"lr": 1e-3, "alpha": 0.95}}, checks.GRADIENTS)
     with pytest.raises(UserError, match=r"^optimizer\.alpha: must be a number in \[0, 1\], got "):
         checks.require(cfg | {"optimizer": {"lr": 1e-3, "alpha": alpha}}, checks.GRADIENTS)
+
+
+# Keys.
+
+
+def test_misspelt_keys_at_the_top_are_refused_and_keys_of_ones_own_are_not() -> None:
+    cfg: dict[str, Any] = {"total_steps": 1, "batch_size": 32, "width": 64, "tuned": {"file": "dqn/mine", "unused": []}}
+    checks.keys(cfg)
+    with pytest.raises(UserError, match=r"^there is no key 'batch_sizes'; did you mean batch_size\?$"):
+        checks.keys({**cfg, "batch_sizes": 8})
+
+
+def test_a_file_of_values_without_its_first_line_is_refused() -> None:
+    line = r"must begin with the line '# @package _global_'$"
+    with pytest.raises(UserError, match=rf"^tuned: the file dqn/mine.yaml {line}"):
+        checks.keys({"tuned": {"file": "dqn/mine", "unused": [], "total_steps": 5}})
+    with pytest.raises(UserError, match=rf"^experiment: the file {line}"):
+        checks.keys({"experiment": {"total_steps": 5}})

@@ -11,10 +11,12 @@ from rl_runner import catalogue, compute, memory
 from rl_runner.build import components, jobs, saved
 from rl_runner.build.recipes import Learner
 from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.exploration import Greedy
 from rl_runner.launch import tuned
 from rl_runner.replay.frames import DeviceFrames
 from rl_runner.replay.replay import Replay
-from rl_runner.types import State, UserError
+from rl_runner.types import Exploration, State, UserError
+from rl_runner.values import Scalar
 from tests.commandline import refused
 
 CPU = torch.device("cpu")
@@ -88,7 +90,9 @@ def test_what_is_no_optimizer_for_dense_gradients_is_refused(target: str, why: s
 
 
 def test_what_an_environment_cannot_give_is_said() -> None:
-    with pytest.raises(UserError, match=r"env: CartPole-v1 has observations Box.*a table needs discrete states"):
+    with pytest.raises(
+        UserError, match=r"env: CartPole-v1 has observations of shape \(4,\); a table needs discrete states"
+    ):
         learner("agent=q_learning", "env=cartpole")
     with pytest.raises(UserError, match=r"env: planning needs the dynamics, and CartPole-v1 does not tell them"):
         learner("agent=value_iteration", "env=cartpole")
@@ -119,3 +123,69 @@ def test_a_batch_of_one_hot_inputs_that_cannot_fit_is_refused(monkeypatch: pytes
     network = loop.agent.online
     weights = 4 * sum(p.numel() for p in network.parameters())
     assert asked[-1] == 3 * weights + 1000 * 500 * 12  # gradients and two moments; 500 states
+
+
+class Mine(Scalar):
+    """A value representation that does what it should."""
+
+
+class NoMean(Scalar):
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+
+class LossOfTheBatch(Scalar):
+    def loss(self, values, next_values, reward, discount):
+        loss, priority = super().loss(values, next_values, reward, discount)
+        return loss.mean(), priority
+
+
+class NoPriority(Scalar):
+    def loss(self, values, next_values, reward, discount):
+        return super().loss(values, next_values, reward, discount)[0]
+
+
+class NoGradient(Scalar):
+    def loss(self, values, next_values, reward, discount):
+        loss, priority = super().loss(values, next_values, reward, discount)
+        return loss.detach(), priority
+
+
+class Text(Scalar):
+    outputs_per_action = "3"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (NoMean, r"NoMean\.mean must return \(2, 3\) for values \(2, 3, 1\), got \(2, 3, 1\)$"),
+        (LossOfTheBatch, r"LossOfTheBatch\.loss must return the loss \(B,\) and the priority \(B,\)"),
+        (NoPriority, r"NoPriority\.loss must return the loss \(B,\) and the priority \(B,\)"),
+        (NoGradient, r"the loss of NoGradient\.loss has no gradient"),
+        (Text, r"Text\.outputs_per_action must be a whole number, 1 or more, got '3'$"),
+    ],
+)
+def test_a_value_representation_that_returns_something_else_is_named(kind: type, line: str) -> None:
+    assert isinstance(components.value({"value": {"_target_": f"{__name__}.Mine"}}), Mine)
+    with pytest.raises(UserError, match=f"^value: {line}"):
+        components.value({"value": {"_target_": f"{__name__}.{kind.__name__}"}})
+
+
+class Saves(Greedy):
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+
+class TakesLess(Greedy):
+    def explore(self, q, step, rng):
+        return q.argmax(axis=1), None
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [(Saves, "Saves has a state_dict, which nobody saves"), (TakesLess, "TakesLess is no RemembersActions")],
+)
+def test_a_rule_of_exploration_with_a_memory_keeps_the_contract(kind: type, line: str) -> None:
+    cfg = {"exploration": {"_target_": f"{__name__}.{kind.__name__}"}}
+    with pytest.raises(UserError, match=f"^exploration: {line}"):
+        components.exploration(cfg, Exploration, "exploration=epsilon_greedy")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from rl_runner.cli import hints
+from rl_runner.launch import tuned
 from tests.commandline import files, refused
 
 
@@ -86,13 +88,24 @@ from tests.commandline import files, refused
             "env: there is no 'ALE/DoubleDunk-v5'; did you mean env=atari env.game=double_dunk?",
         ),
         ("train experiment=pong_fast", "experiment: there is no 'pong_fast'; did you mean env=pong?"),
+        ("train agent=double_dqn", "agent: there is no 'double_dqn'; did you mean agent=dqn agent.double=true?"),
+        ("train replay=PER", "replay: there is no 'PER'; did you mean replay=prioritized?"),
+        (
+            "train exploration_fraction=0.2",
+            "there is no key 'exploration_fraction'; did you mean exploration.steps, a number of steps, not a fraction "
+            "of total_steps?",
+        ),
+        (
+            "train target_update_interval=500",
+            "there is no key 'target_update_interval'; did you mean sync.every_steps=500?",
+        ),
         (
             "train -m env=frozenlake agent=q_learning,dqn agent.lr=0.1",
-            "there is no key 'agent.lr' with some of the sweep's options; agent=q_learning or agent=sarsa have it",
+            "there is no key 'agent.lr' with all of these options; agent=q_learning or agent=sarsa have it",
         ),
         (
             "train -m env=frozenlake agent=q_learning,dqn agent.lr=0.1,0.2",
-            "there is no key 'agent.lr' with some of the sweep's options; agent=q_learning or agent=sarsa have it",
+            "there is no key 'agent.lr' with all of these options; agent=q_learning or agent=sarsa have it",
         ),
         ("train resume=", "resume: must be a run's directory or latest, got an empty name"),
         ("train agent=DQN", "agent: there is no 'DQN'; did you mean dqn?"),
@@ -133,3 +146,9 @@ def test_names_of_other_libraries_for_the_chosen_agent(words: str, key: str, mea
 
 def test_a_run_in_the_place_of_an_override(trained: Path) -> None:
     assert refused("train", str(trained)) == f"rlrun: '{trained}': must be key=value; did you mean resume={trained}?"
+
+
+def test_every_other_name_leads_to_options_that_there_are() -> None:
+    for (group, _), words in hints.RENAMED.items():
+        assert words.startswith((f"{group}=", "env="))
+        tuned.compose(words.split())

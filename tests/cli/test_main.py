@@ -129,10 +129,8 @@ def test_options_may_stand_anywhere(workdir: Path) -> None:
         assert (shown["env"]["id"], shown["seed"]) == ("Acrobot-v1", 3)
     assert "did you mean batch_size?" in refused("train", "--config-dir", "mine", "env=mine", "bach_size=3")
     (Path("mine") / "env" / "cartpole.yaml").write_text("name: other")
-    line = (
-        "rlrun: --config-dir: mine/env/cartpole.yaml: rlrun has a file of that name, which would be taken; rename yours"
-    )
-    assert refused("train", "--config-dir", "mine", "env=cartpole") == line
+    line = "mine/env/cartpole.yaml: rlrun has a file of that name, which would be taken; rename yours, and choose it by"
+    assert refused("train", "--config-dir", "mine", "env=cartpole") == f"rlrun: --config-dir: {line} env=NAME"
 
 
 def test_completion(monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
@@ -271,7 +269,7 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         # directories
         (["train", "resume=nowhere"], "nowhere: no such directory"),
         (["train", "resume=latest"], "latest: no runs under outputs/"),
-        (["train", "resume=."], "is no run: it holds no config.yaml"),
+        (["train", "resume=."], "is no run, because it holds no config.yaml; runs are in outputs/"),
         (["eval"], "eval: name a run, such as rlrun eval latest"),
         (["eval", "nowhere"], "nowhere: no such directory"),
         (["eval", "."], "is no run"),

@@ -400,3 +400,17 @@ def test_a_sampler_that_returns_no_usable_rows_is_named(ids, wanted):
     fill(world, [("terminated", "terminated")], replay)  # ids 0 and 1 have an action, 2 and 3 are final rows
     with pytest.raises(UserError, match=f"^replay.sampler: .*{wanted}"):
         replay.sample(2)
+
+
+@pytest.mark.parametrize("weight", [np.ones((2, 1), np.float32), np.ones(2, int), [1.0, 1.0], None])
+def test_a_sampler_that_returns_no_weights_is_named(weight):
+    class Mine(Uniform):
+        def weight(self, ids, step):
+            return weight
+
+    world = World(2, 1, "vector")
+    replay, _ = pair(world, rows=8, n_step=1, gamma=0.9, clip=None, sampler=Mine())
+    fill(world, [("terminated", "terminated")], replay)
+    line = r"^replay\.sampler: Mine\.weight must return an array of floats \(B,\), here \(2,\)$"
+    with pytest.raises(UserError, match=line):
+        replay.sample(2)

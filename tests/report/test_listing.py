@@ -84,7 +84,11 @@ def test_states(outputs: str) -> None:
             {"states": ("done",)},
             "--state: must be one of running, finished, pruned, interrupted, failed, killed, got 'done'",
         ),
-        ({"sort": "step"}, "--sort: no run has a key 'step'; did you mean steps?"),
+        (
+            {"sort": "step"},
+            "--sort: must be a key or one of age, run, state, steps, last, best, disk; "
+            "no run has a key 'step'; did you mean steps?",
+        ),
     ],
 )
 def test_mistakes_are_named(outputs: str, words: dict[str, tuple[str, ...]], says: str) -> None:

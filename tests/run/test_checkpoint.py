@@ -158,7 +158,7 @@ def test_large_arrays_are_mapped_and_small_ones_are_not(tmp_path: Path, monkeypa
     ids=["object", "set", "bytes", "object array", "tuple key", "complex", "objects in a record"],
 )
 def test_what_cannot_be_kept_is_refused_when_it_is_saved(tmp_path: Path, bad: Any) -> None:
-    with pytest.raises(TypeError, match="a state"):
+    with pytest.raises(UserError, match=r"^part/x/0: .*a state"):
         save(tmp_path / "c", {"part": {"x": [bad]}}, {})
     assert list(tmp_path.iterdir()) == []
 

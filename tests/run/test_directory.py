@@ -240,3 +240,13 @@ def test_a_directory_that_cannot_be_made(workdir: Path) -> None:
     Path("file").touch()
     with pytest.raises(UserError, match=r"^hydra.run.dir: file/a cannot be written: Not a directory$"):
         RunDirectory.new(Path("file/a"))
+
+
+def test_a_sweep_in_the_place_of_a_run_leads_to_its_runs(workdir: Path) -> None:
+    for job in ("1_seed=1", "0_seed=0"):
+        Path("sw", job).mkdir(parents=True)
+        Path("sw", job, "config.yaml").touch()
+    with pytest.raises(
+        UserError, match=r"^sw is no run, because it holds no config.yaml; name .* such as sw/0_seed=0$"
+    ):
+        RunDirectory.existing("sw")

@@ -3,12 +3,13 @@
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from rl_runner.run.checkpoint import Checkpoints, about, load
 from rl_runner.run.saver import Saver
-from rl_runner.types import Clock
+from rl_runner.types import Clock, UserError
 
 
 class Screen:
@@ -74,3 +75,11 @@ def test_a_full_disk_is_reported_and_ends_nothing(saver, monkeypatch):
         f"step 2,000: the {what} cannot be saved (No space left on device); the run goes on"
         for what in ("checkpoint", "best agent")
     ]
+
+
+def test_a_state_that_cannot_be_saved_is_named(tmp_path: Path) -> None:
+    saver = Saver(Checkpoints(tmp_path), Screen(), lambda: 0.0)
+    saver.require_saveable({"agent": {"weight": torch.ones(2)}, "replay": None})
+    with pytest.raises(UserError, match=r"^replay/sampler/rng: a state must hold .*, got a Generator$"):
+        saver.require_saveable({"replay": {"sampler": {"rng": np.random.default_rng(0)}}})
+    assert list(tmp_path.iterdir()) == []
