@@ -117,14 +117,18 @@ def test_every_option_composes(group: str) -> None:
         config(f"{group}={option}")
 
 
-def test_every_network_composes_with_every_torso() -> None:
-    alone = {torso: config(f"network/torso={torso}", "tuned=none") for torso in options("network/torso")}
-    for network in set(options("network")) - {"control", "actor_critic"}:  # they have no head
-        for torso in options("network/torso"):
-            cfg = config(f"network={network}", f"network/torso={torso}", "tuned=none")["network"]
-            assert cfg["head"]["noisy"] == ("noisy" in network)
-            assert cfg["head"]["_target_"].endswith("Dueling" if "dueling" in network else "SingleStream")
-            assert cfg["torso"] == alone[torso]["network"]["torso"]
+WITH_HEAD = sorted({*options("network")} - {"control", "actor_critic"})
+
+
+@pytest.mark.parametrize(
+    ("network", "torso"),
+    [*((network, "cnn") for network in WITH_HEAD), *(("dueling_noisy", torso) for torso in options("network/torso"))],
+)
+def test_networks_compose_with_torsos(network: str, torso: str) -> None:
+    cfg = config(f"network={network}", f"network/torso={torso}", "tuned=none")["network"]
+    assert cfg["head"]["noisy"] == ("noisy" in network)
+    assert cfg["head"]["_target_"].endswith("Dueling" if "dueling" in network else "SingleStream")
+    assert cfg["torso"] == config(f"network/torso={torso}", "tuned=none")["network"]["torso"]
 
 
 @pytest.mark.parametrize("env", ATARI + CLASSIC + CONTINUOUS)

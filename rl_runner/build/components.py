@@ -360,7 +360,7 @@ def exploration(cfg: State, contract: type[Explores], wanted: str) -> Explores:
         require("exploration", rule, RemembersActions)
     if hasattr(rule, "state_dict"):
         raise UserError(
-            f"exploration: {type(rule).__name__} has a state_dict, which nobody saves; a rule keeps what it remembers "
+            f"exploration: {type(rule).__name__} has a state_dict, which is not saved; a rule keeps what it remembers "
             "in the carry that its explore takes and returns"
         )
     reported = rule.metrics(0)

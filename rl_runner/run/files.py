@@ -41,8 +41,8 @@ def remove_unused(directory: Path) -> None:
 
 def saved_step(run: Path) -> int:
     """Return the step of a run's newest checkpoint; 0 if there is none."""
-    names = [manifest.parent.name for manifest in (run / CHECKPOINTS).glob(f"step_*/{MANIFEST}")]
-    return max((int(name.removeprefix("step_")) for name in names), default=0)
+    steps = [file.parent.name.removeprefix("step_") for file in (run / CHECKPOINTS).glob(f"step_*/{MANIFEST}")]
+    return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
 def best_saved(run: Path) -> float:

@@ -183,7 +183,7 @@ class TakesLess(Greedy):
 
 @pytest.mark.parametrize(
     ("kind", "line"),
-    [(Saves, "Saves has a state_dict, which nobody saves"), (TakesLess, "TakesLess is no RemembersActions")],
+    [(Saves, "Saves has a state_dict, which is not saved"), (TakesLess, "TakesLess is no RemembersActions")],
 )
 def test_a_rule_of_exploration_with_a_memory_keeps_the_contract(kind: type, line: str) -> None:
     cfg = {"exploration": {"_target_": f"{__name__}.{kind.__name__}"}}
