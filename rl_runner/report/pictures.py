@@ -223,7 +223,7 @@ def shade_means(curves: Sequence[Curve]) -> str:
     """Return in words what is drawn about the main lines: a shade, or thin lines."""
     main = [c for c in curves if c.kind == main_kind(curves, c.label) and c.run is None]
     meanings = []
-    if any(c.runs == 1 and c.kind == EVAL and (c.high > c.low).any() for c in main):
+    if any(c.runs == 1 and c.kind == EVAL and len(c.x) > 1 and (c.high > c.low).any() for c in main):
         meanings.append("shade: ± 1 std over episodes")
     few = sorted({c.runs for c in main if 1 < c.runs < BAND_RUNS})
     if few:

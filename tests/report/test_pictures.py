@@ -87,3 +87,10 @@ def test_numbers_at_bars_stay_inside(tmp_path: Path, drawn: list[Axes]) -> None:
 
 def test_the_colours_are_those_of_the_page_on_white() -> None:
     assert re.findall(r"--c\d: (#\w{6})", page.TEMPLATE.read_text())[: page.COLOURS] == pictures.COLOURS
+
+
+def test_a_shade_is_explained_where_there_is_one() -> None:
+    curve = a_curve("dqn")._replace(runs=1, high=np.array([1, 101]))
+    assert pictures.shade_means([curve]) == " (shade: ± 1 std over episodes)"
+    once = curve._replace(x=curve.x[:1], mean=curve.mean[:1], low=curve.low[:1], high=curve.high[:1])
+    assert pictures.shade_means([once]) == ""
