@@ -149,8 +149,11 @@ class Replay:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Restore rows, sampler and random stream."""
+        """Restore rows, sampler and random stream. Raise ValueError if one of them does not fit."""
         self.storage.load_state_dict(state["storage"])
-        self.sampler.load_state_dict(state["sampler"])
+        try:
+            self.sampler.load_state_dict(state["sampler"])
+        except (KeyError, TypeError, AttributeError, IndexError) as e:  # of the user's own
+            raise ValueError(f"replay.sampler: {type(self.sampler).__name__} cannot load its state: {e!r}") from e
         self.added, self.step_offset = state["added"], state.get("earlier", 0)  # missing in older checkpoints
         load_generator_state(self._rng, state["rng"])

@@ -402,6 +402,16 @@ def test_a_sampler_that_returns_no_usable_rows_is_named(ids, wanted):
         replay.sample(2)
 
 
+def test_a_sampler_that_cannot_load_its_state_is_named():
+    class Mine(Uniform):
+        def load_state_dict(self, state):
+            self.draws = state["draws"]
+
+    replay, _ = pair(World(2, 1, "vector"), rows=8, n_step=1, gamma=0.9, clip=None, sampler=Mine())
+    with pytest.raises(ValueError, match=r"^replay\.sampler: Mine cannot load its state: KeyError\('draws'\)$"):
+        replay.load_state_dict(replay.state_dict())
+
+
 @pytest.mark.parametrize("weight", [np.ones((2, 1), np.float32), np.ones(2, int), [1.0, 1.0], None])
 def test_a_sampler_that_returns_no_weights_is_named(weight):
     class Mine(Uniform):
