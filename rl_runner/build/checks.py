@@ -172,7 +172,7 @@ KEYS = {  # at the top of a configuration, besides those of the tables above
 
 
 def keys(cfg: State) -> None:
-    """Check that files with values for several groups set what they mean to set.
+    """Check that no key at the top of a configuration is misspelt, and that files of values begin as they must.
 
     Other keys at the top of a configuration may be read by a recipe or an interpolation of the user's own.
 

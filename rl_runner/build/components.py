@@ -134,7 +134,7 @@ def states(envs: EpisodicVectorEnv) -> gym.spaces.Discrete:
     if not isinstance(space, gym.spaces.Discrete):
         raise UserError(
             f"env: {envs.backend.name} has observations of shape {space.shape}; a table needs discrete states "
-            f"(Discrete), as of env=frozenlake or gridworld; agent=dqn and others take these"
+            f"(Discrete), such as those of env=frozenlake; agent=dqn and others take these"
         )
     return space
 
@@ -333,11 +333,12 @@ def value(cfg: State) -> ValueRepresentation:
         raise UserError(f"value: {name}.outputs_per_action must be a whole number, 1 or more, got {numbers!r}")
     m = 2 * levels if levels else numbers
     mean = made.mean(torch.zeros(2, 3, m))
-    if tuple(mean.shape) != (2, 3):
-        raise UserError(f"value: {name}.mean must return (2, 3) for values (2, 3, {m}), got {tuple(mean.shape)}")
+    if getattr(mean, "shape", None) != (2, 3):
+        got = tuple(mean.shape) if isinstance(mean, torch.Tensor) else f"a {type(mean).__name__}"
+        raise UserError(f"value: {name}.mean must return (2, 3) for values (2, 3, {m}), got {got}")
     values = torch.zeros(2, m, requires_grad=True)
     learned = made.loss(values, torch.zeros(2, m), torch.zeros(2), torch.zeros(2))
-    if not (isinstance(learned, tuple) and [tuple(x.shape) for x in learned] == [(2,), (2,)]):
+    if not (isinstance(learned, tuple) and [getattr(x, "shape", None) for x in learned] == [(2,), (2,)]):
         raise UserError(f"value: {name}.loss must return the loss (B,) and the priority (B,) of a batch of B rows")
     if not learned[0].requires_grad:
         raise UserError(f"value: the loss of {name}.loss has no gradient; only the priority is detached")

@@ -80,11 +80,11 @@ ALIASES = {  # what other libraries call a key
     "tuned": ("preset",),
     "updates_per_learn": ("gradient_steps",),
 }
-UNLIKE = {  # a key that sets the same by another number
+UNLIKE = {  # keys of other libraries whose values have another unit
     "epsilon_decay": "the number of steps in which epsilon falls, not a factor",
     "exploration_fraction": "a number of steps, not a fraction of total_steps",
 }
-RENAMED = {  # what is an option elsewhere, or of another group
+RENAMED = {  # options that other libraries or the lectures have, as words of rlrun
     ("agent", "a3c"): "agent=a2c",
     ("agent", "c51"): "agent=dqn value=c51",
     ("agent", "ddqn"): "agent=dqn agent.double=true",

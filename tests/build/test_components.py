@@ -134,6 +134,11 @@ class NoMean(Scalar):
         return values
 
 
+class Nothing(Scalar):
+    def mean(self, values: torch.Tensor) -> None:  # type: ignore[override]
+        return None
+
+
 class LossOfTheBatch(Scalar):
     def loss(self, values, next_values, reward, discount):
         loss, priority = super().loss(values, next_values, reward, discount)
@@ -159,6 +164,7 @@ class Text(Scalar):
     ("kind", "line"),
     [
         (NoMean, r"NoMean\.mean must return \(2, 3\) for values \(2, 3, 1\), got \(2, 3, 1\)$"),
+        (Nothing, r"Nothing\.mean must return \(2, 3\) for values \(2, 3, 1\), got a NoneType$"),
         (LossOfTheBatch, r"LossOfTheBatch\.loss must return the loss \(B,\) and the priority \(B,\)"),
         (NoPriority, r"NoPriority\.loss must return the loss \(B,\) and the priority \(B,\)"),
         (NoGradient, r"the loss of NoGradient\.loss has no gradient"),
