@@ -17,8 +17,8 @@ def groups() -> list[str]:
     return sorted(name for name in names if not name.startswith("tuned/"))
 
 
-def options(group: str) -> str:
-    """Return the names of a group's options."""
+def options(group: str) -> list[str]:
+    """Return the names of a group's options, sorted."""
     directory = conf_dir() / group
     files = directory.rglob("*.yaml") if group == "tuned" else directory.glob("*.yaml")
-    return " ".join(sorted(p.relative_to(directory).with_suffix("").as_posix() for p in files))
+    return sorted(p.relative_to(directory).with_suffix("").as_posix() for p in files)

@@ -1,15 +1,14 @@
-"""Episodes of a policy, without learning: shared by train, eval and play."""
+"""Episodes of a policy, without learning: shared by train, eval, export and doctor."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from rl_runner.envs.vector import EpisodicVectorEnv
-from rl_runner.report.stats import t_quantile
+from rl_runner.report.stats import mean_and_ci
 from rl_runner.run.progress import means
 from rl_runner.types import Carry, Episode, Evaluate, Policy, State
 
@@ -50,7 +49,7 @@ def evaluate(
         envs: fresh environments, with seeds of their own.
         episodes: K.
         mode: how the policy acts.
-        stopped: asked after each step; True ends it early with the episodes finished so far.
+        stopped: asked before each step; True ends it early with the episodes finished so far.
     """
     obs, carry = envs.reset(), None
     counts = np.arange(envs.num_envs) < episodes  # (N,) environments whose episode counts
@@ -74,8 +73,7 @@ def evaluate(
 def _statistics(values: Sequence[float]) -> dict[str, float | list[float]]:
     x = np.asarray(values, dtype=np.float64)
     std = float(x.std(ddof=1)) if len(x) > 1 else 0.0
-    half = t_quantile(len(x) - 1) * std / math.sqrt(len(x)) if len(x) > 1 else 0.0  # 95 % confidence interval
-    mean = float(x.mean())
+    mean, half = map(float, mean_and_ci(values))
     return {
         "mean": mean,
         "std": std,

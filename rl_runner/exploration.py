@@ -104,12 +104,7 @@ class EpsilonGreedy:
     """
 
     def __init__(self, start: float, end: float, steps: int) -> None:
-        for key, value in [("start", start), ("end", end)]:
-            if not 0.0 <= value <= 1.0:
-                raise UserError(f"exploration.{key}: must be a probability in [0, 1], got {value}")
-        if steps < 0:
-            raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
-        self.epsilon = LinearSchedule(start, end, steps)
+        self.epsilon = _schedule(start, end, steps, lambda x: 0.0 <= x <= 1.0, "a probability in [0, 1]")
 
     def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
         """Choose actions (N,) by values (N, A) at environment step `step`."""
@@ -184,12 +179,7 @@ class Boltzmann:
     """
 
     def __init__(self, start: float, end: float, steps: int) -> None:
-        for key, value in [("start", start), ("end", end)]:
-            if not value > 0.0:
-                raise UserError(f"exploration.{key}: must be a temperature above 0, got {value}")
-        if steps < 0:
-            raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
-        self.temperature = LinearSchedule(start, end, steps)
+        self.temperature = _schedule(start, end, steps, lambda x: x > 0.0, "a temperature above 0")
 
     def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
         """Choose actions (N,) by values (N, A): argmax(Q/T + Gumbel noise) is a draw from the softmax."""
@@ -224,8 +214,7 @@ class Gaussian:
     """
 
     def __init__(self, start: float, end: float, steps: int) -> None:
-        _check_deviation(start, end, steps)
-        self.std = LinearSchedule(start, end, steps)
+        self.std = _deviation(start, end, steps)
 
     def __call__(
         self, shape: tuple[int, int], carry: Carry | None, step: int, rng: np.random.Generator
@@ -257,10 +246,9 @@ class OrnsteinUhlenbeck:
     """
 
     def __init__(self, start: float, end: float, steps: int, theta: float = 0.15) -> None:
-        _check_deviation(start, end, steps)
         if not 0.0 < theta <= 1.0:
             raise UserError(f"exploration.theta: must be in (0, 1], got {theta}")
-        self.std, self.keep = LinearSchedule(start, end, steps), 1.0 - theta
+        self.std, self.keep = _deviation(start, end, steps), 1.0 - theta
 
     def __call__(
         self, shape: tuple[int, int], carry: Carry | None, step: int, rng: np.random.Generator
@@ -277,9 +265,15 @@ class OrnsteinUhlenbeck:
         return {"noise_std": self.std(step)}
 
 
-def _check_deviation(start: float, end: float, steps: int) -> None:
+def _deviation(start: float, end: float, steps: int) -> LinearSchedule:
+    return _schedule(start, end, steps, lambda x: x >= 0.0, "a standard deviation, 0 or more")
+
+
+def _schedule(start: float, end: float, steps: int, holds: Callable[[float], bool], what: str) -> LinearSchedule:
+    """Return the schedule of a rule. Raise UserError if its ends are not what they must be."""
     for key, value in [("start", start), ("end", end)]:
-        if not value >= 0.0:
-            raise UserError(f"exploration.{key}: must be a standard deviation, 0 or more, got {value}")
+        if not holds(value):
+            raise UserError(f"exploration.{key}: must be {what}, got {value}")
     if steps < 0:
         raise UserError(f"exploration.steps: must be 0 or more, got {steps}")
+    return LinearSchedule(start, end, steps)

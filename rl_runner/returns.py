@@ -6,6 +6,9 @@ import numpy as np
 
 from rl_runner.types import BoolArray, DoubleArray, State
 
+CLIP = 10.0  # of scaled rewards
+EPSILON = 1e-8  # added to the variance
+
 
 def gae(
     reward: DoubleArray, value: DoubleArray, next_value: DoubleArray, discount: DoubleArray, trace: DoubleArray
@@ -35,19 +38,17 @@ def gae(
 
 
 class RewardScale:
-    """Divides rewards by the standard deviation of the discounted return so far.
+    """Divides rewards by the standard deviation of the discounted return so far, and clips them to [-10, 10].
 
     The return of each environment is followed from step to step, as OpenAI's baselines do; it begins again with each
     episode. Rewards are not centred, so that their signs stay.
 
     Args:
         gamma: discount per step.
-        clip: scaled rewards are clipped to [-clip, clip].
-        epsilon: added to the variance.
     """
 
-    def __init__(self, gamma: float, clip: float = 10.0, epsilon: float = 1e-8) -> None:
-        self.gamma, self.clip, self.epsilon = gamma, clip, epsilon
+    def __init__(self, gamma: float) -> None:
+        self.gamma = gamma
         self.running: DoubleArray = np.zeros(0)  # (N,) discounted returns so far
         self.count, self.mean, self.squares = 0, 0.0, 0.0  # squares: the sum of squared distances from the mean
 
@@ -66,8 +67,8 @@ class RewardScale:
             returns[t] = self.running
             self.running = np.where(ended[t], 0.0, self.running)
         self._add(returns)
-        scaled = reward / np.sqrt(self.squares / self.count + self.epsilon)
-        return np.asarray(scaled.clip(-self.clip, self.clip))
+        scaled = reward / np.sqrt(self.squares / self.count + EPSILON)
+        return np.asarray(scaled.clip(-CLIP, CLIP))
 
     def cut(self, mask: BoolArray) -> None:
         """End the episodes of the environments in `mask` (N,): the next reward begins a new return."""

@@ -27,7 +27,8 @@ class SoftLearner:
         sync: how the target critics follow.
         lr_schedule: learning rate of the critics by environment step; None leaves the optimizer's own.
         actor_lr: learning rate of the actor and of the temperature; None: the critics'.
-        temperature: its fixed value, or None to learn it, and its value at the start if it is learned.
+        alpha: fixed temperature; None: it is learned.
+        initial_alpha: temperature at the start if it is learned.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
         ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
 
@@ -43,11 +44,11 @@ class SoftLearner:
         sync: Sync,
         lr_schedule: LinearSchedule | None,
         actor_lr: float | None,
-        temperature: tuple[float | None, float],
+        alpha: float | None,
+        initial_alpha: float,
         clip_grad_norm: float | None,
         ema_decay: float | None,
     ) -> None:
-        alpha, initial_alpha = temperature
         if alpha is not None and not alpha >= 0.0:
             raise UserError(f"agent.alpha: must be 0 or more, or null to learn it, got {alpha}")
         if not initial_alpha > 0.0:

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 PLAIN = "rlrun.plain"  # the name of the encoding error handler below
-_SUBSTITUTES = {"×": "x", "±": "+-", "ε": "eps", "←": "<", "→": ">", "↑": "^", "↓": "v", "·": ".", "○": "o", "…": "~"}
+_SUBSTITUTES = {
+    **{"×": "x", "±": "+-", "ε": "eps", "Δ": "d", "≤": "<=", "·": ".", "…": "~"},
+    **{"←": "<", "→": ">", "↑": "^", "↓": "v", "○": "o"},
+}
 
 
 def _substitute(e: UnicodeError) -> tuple[str, int]:

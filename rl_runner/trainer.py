@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from rl_runner.evaluation import Evaluation
@@ -14,18 +13,16 @@ from rl_runner.run.metrics import MetricsLog
 from rl_runner.run.plan import Plan
 from rl_runner.run.progress import Progress
 from rl_runner.run.records import EpisodeRecords
-from rl_runner.run.saver import Saver
+from rl_runner.run.saver import Saver, Screen
 from rl_runner.run.terminal import counted
 from rl_runner.types import Clock, Loop, State
 
 
-class Terminal(Protocol):
+class Terminal(Screen, Protocol):
     """What the person in front of the run sees."""
 
     def advance(self, clock: Clock, returns: Sequence[float]) -> None: ...
-    def pause(self, doing: str) -> AbstractContextManager[None]: ...
     def update(self, clock: Clock, scalars: dict[str, float]) -> None: ...
-    def say(self, line: str) -> None: ...
 
 
 class Trainer:

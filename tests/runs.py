@@ -55,7 +55,8 @@ def a_run(
 def an_evaluation(run: Path, checkpoint: str, mean: float, step: int = 300, **more: Any) -> Path:
     """Add what `rlrun eval` writes; return the file."""
     (run / "eval").mkdir(exist_ok=True)
-    facts = {"step": step, "episodes": 100, "seed": 0, "protocol": {"eval_epsilon": 0.0}, "return": {"mean": mean}}
+    statistics = {"mean": mean, "std": 0.0, "min": mean, "max": mean, "ci95": [mean, mean]}
+    facts = {"step": step, "episodes": 100, "seed": 0, "protocol": {"eval_epsilon": 0.0}, "return": statistics}
     result = {**facts, "checkpoint": f"/somewhere/{checkpoint}", **more}
     file = run / "eval" / f"{checkpoint}_{len(list((run / 'eval').iterdir()))}.json"
     file.write_text(json.dumps(result))

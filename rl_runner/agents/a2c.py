@@ -22,7 +22,7 @@ class A2C(PolicyLearner):
         gamma: discount per step.
         lam: lambda of generalised advantage estimation; 1: returns up to the end of the rollout, as in the paper.
         value_coef: weight of the value's loss.
-        entropy_coef: weight of the entropy, which is made larger.
+        entropy_coef: weight of the entropy bonus.
         normalize_advantages: a rollout's advantages have mean 0 and standard deviation 1.
         normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
@@ -53,7 +53,7 @@ class A2C(PolicyLearner):
         self.normalize_advantages = normalize_advantages
 
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
-        """Do one gradient step; return its metrics."""
+        """Do one gradient step; yield its metrics."""
         self.anneal(step)
         rows = self.rows(rollout)
         log_prob, entropy, value = self.evaluate(rows)

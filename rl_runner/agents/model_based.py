@@ -61,7 +61,7 @@ class ModelBased:
         self.table = torch.full((states, actions), initial, dtype=torch.float64)
         self.visits = np.zeros((states, actions))  # how often each action was taken
         self.reward = np.zeros((states, actions))  # sum of its rewards
-        self.followed = np.zeros((states, actions, states))  # how often each state followed and was no end
+        self.followed = np.zeros((states, actions, states))  # how often each state followed; ends are left out
         self.allowed = np.ones((states, actions), dtype=np.bool_)  # where the environment masks actions, as last seen
         self.since = 0  # steps since the last plan
         self._q = self.table.numpy()  # the same memory

@@ -73,7 +73,7 @@ class PolicyIteration:
 
     Args:
         mdp: the dynamics.
-        gamma: discount per step. With 1 the result is sure to be optimal only where every policy ends at last.
+        gamma: discount per step. With 1 the result is guaranteed to be optimal only if episodes end under every policy.
         tolerance: an action is better if its value is higher by more than this, relative to the largest
             absolute value, or to 1 if that is smaller.
         first_state: the observation that shows state 0.

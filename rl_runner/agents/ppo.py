@@ -42,7 +42,7 @@ class PPO(PolicyLearner):
         clip_steps: environment steps from `clip` to `clip_end`.
         clip_value: values are not learned beyond this distance from those before the first epoch; None: no clipping.
         value_coef: weight of the value's loss.
-        entropy_coef: weight of the entropy, which is made larger.
+        entropy_coef: weight of the entropy bonus.
         target_kl: no further gradient step on this rollout once the approximate KL divergence from the policy that
             acted exceeds 1.5 times this; None: never.
         normalize_advantages: each batch's advantages have mean 0 and standard deviation 1.
@@ -89,6 +89,8 @@ class PPO(PolicyLearner):
             raise UserError(f"agent.clip_end: must be null where agent.clip is null, got {clip_end}")
         if clip_end is not None and clip_end < 0:
             raise UserError(f"agent.clip_end: must be 0 or more, or null for a constant clip, got {clip_end}")
+        if clip_steps < 0:
+            raise UserError(f"agent.clip_steps: must be 0 or more, got {clip_steps}")
         super().__init__(network, distribution, optimizer, gamma, lr_schedule, clip_grad_norm, normalize_rewards)
         self.lam, self.epochs, self.batch_size = lam, epochs, batch_size
         if clip is None:
@@ -99,7 +101,7 @@ class PPO(PolicyLearner):
         self._loss = _compiled_loss(self._plain_loss, self.device) if compiled else self._plain_loss
 
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
-        """Do all epochs on a rollout; return the metrics of each gradient step."""
+        """Do all epochs on a rollout; yield the metrics of each gradient step."""
         self.anneal(step)
         rows, clip = self.rows(rollout), torch.tensor(self.clip(step), device=self.device)
         with torch.no_grad(), self.in_acting:

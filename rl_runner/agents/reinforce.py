@@ -31,10 +31,10 @@ class REINFORCE(PolicyLearner):
         returns: what an action is credited with: "trajectory", the return of its whole episode; "to_go", what came
             after it; "discounted", the same with discount.
         baseline: what is subtracted: "none"; "mean", the mean return over the steps of the rollout's other episodes, of
-            which there must be one at least; "value", the state value, which is learned beside, from what came after
-            the state. An episode's own mean depends on its actions, and would bias the gradient.
+            which there must be one at least; "value", the state value, which is learned alongside, from what came
+            after the state. An episode's own mean depends on its actions, and would bias the gradient.
         value_coef: weight of the value's loss, with baseline="value".
-        entropy_coef: weight of the entropy, which is made larger.
+        entropy_coef: weight of the entropy bonus.
         normalize_advantages: returns minus baseline have mean 0 and standard deviation 1 in each rollout. Their mean
             holds each step's own return, so the gradient is biased, the more the fewer episodes a rollout has.
         normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
@@ -79,7 +79,7 @@ class REINFORCE(PolicyLearner):
         return self.gamma if self.returns == "discounted" else 1.0
 
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
-        """Do one gradient step; return its metrics, losses as means over the steps."""
+        """Do one gradient step; yield its metrics, losses as means over the steps."""
         self.anneal(step)
         rows = self.rows(rollout)
         log_prob, entropy, value = self.evaluate(rows)

@@ -55,8 +55,9 @@ class SAC(SoftLearner):
         clip_grad_norm: float | None = None,
         ema_decay: float | None = None,
     ) -> None:
-        temperature = alpha, initial_alpha
-        super().__init__(network, value, optimizer, sync, lr_schedule, actor_lr, temperature, clip_grad_norm, ema_decay)
+        super().__init__(
+            network, value, optimizer, sync, lr_schedule, actor_lr, alpha, initial_alpha, clip_grad_norm, ema_decay
+        )
         self.actions, self.random_steps = actions, random_steps
         self.target_entropy = -float(actions.size) if target_entropy is None else float(target_entropy)
 

@@ -72,8 +72,9 @@ class SACDiscrete(SoftLearner):
     ) -> None:
         if not 0.0 <= target_entropy <= 1.0:
             raise UserError(f"agent.target_entropy: must be in [0, 1], a share of log A, got {target_entropy}")
-        temperature = alpha, initial_alpha
-        super().__init__(network, value, optimizer, sync, lr_schedule, actor_lr, temperature, clip_grad_norm, ema_decay)
+        super().__init__(
+            network, value, optimizer, sync, lr_schedule, actor_lr, alpha, initial_alpha, clip_grad_norm, ema_decay
+        )
         self.actions, self.random_steps, self.target_entropy = actions, random_steps, target_entropy
         self.policy = Categorical([actions])
 

@@ -165,7 +165,7 @@ def require(cfg: State, checks: Mapping[str, Check]) -> None:
 
 
 KEYS = {  # at the top of a configuration, besides those of the tables above
-    *("seed", "device", "num_threads", "resume", "tuned"),
+    *("resume", "tuned"),
     *("network", "value", "exploration", "sync", "logger", "recipe"),
     *(key.partition(".")[0] for table in (TRAINING, REPLAY_LEARNING, ROLLOUT_LEARNING) for key in table),
 }

@@ -256,18 +256,18 @@ def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optim
     # A class that was chosen by its _target_ alone still has the other keys of Adam's file, not all of which it takes;
     # only values that were set are for it.
     target = named("optimizer", node["_target_"])
-    if isinstance(target, type) and not issubclass(target, torch.optim.Optimizer):
-        wanted = "a torch.optim.Optimizer, such as torch.optim.Adam"
-        raise UserError(f"optimizer._target_: must be {wanted}, got {node['_target_']}")
-    if target is torch.optim.SparseAdam:
-        wanted = "an optimizer for dense gradients, such as torch.optim.Adam"
-        raise UserError(f"optimizer._target_: must be {wanted}, got {node['_target_']}")
-    taken = inspect.signature(target).parameters
     step = getattr(target, "step", None)  # a function that makes one has none
     closure = inspect.signature(step).parameters.get("closure") if step else None
-    if closure and closure.default is closure.empty:
-        wanted = "an optimizer that evaluates the loss once per step, such as torch.optim.Adam"
-        raise UserError(f"optimizer._target_: must be {wanted}, got {node['_target_']}")
+    wanted = None
+    if isinstance(target, type) and not issubclass(target, torch.optim.Optimizer):
+        wanted = "a torch.optim.Optimizer"
+    elif target is torch.optim.SparseAdam:
+        wanted = "an optimizer for dense gradients"
+    elif closure and closure.default is closure.empty:
+        wanted = "an optimizer that evaluates the loss once per step"
+    if wanted:
+        raise UserError(f"optimizer._target_: must be {wanted}, such as torch.optim.Adam, got {node['_target_']}")
+    taken = inspect.signature(target).parameters
     node = {k: v for k, v in node.items() if k in taken or LEFT_OVER.get(k) != v}
 
     def optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:

@@ -46,7 +46,8 @@ def of_configuration(cfg: Any, directory: Path, words: list[str], seconds: float
     Raises:
         UserError: what cannot even be built.
     """
-    run, resumed = RunDirectory(directory), cfg.resume is not None
+    resumed = cfg.resume not in (None, saved.AUTO)  # auto: the check is that of a new run
+    run = RunDirectory(directory)
     if resumed:
         run, _ = RunDirectory.find(cfg.resume, "last")
     config = saved.resumed_config(run, cfg, words) if resumed else saved.plain(cfg)

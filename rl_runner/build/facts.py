@@ -32,7 +32,7 @@ def built(cfg: State, loop: Loop) -> Facts:
         ("observations", _observations(agent, envs)),
         ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
         ("agent", f"{_agent(cfg, agent)}, learning in {type(loop).__name__}"),
-        *_tuned(cfg),
+        *_tuned(cfg, envs),
         *_network_and_replay(agent, loop, cfg),
         *_optimizer(agent),
     ]
@@ -57,7 +57,7 @@ def _agent(cfg: State, agent: Agent) -> str:
     return kind if name.replace("_", "").lower() == kind.lower() else f"{name} (class {kind})"
 
 
-def _tuned(cfg: State) -> Facts:
+def _tuned(cfg: State, envs: EpisodicVectorEnv) -> Facts:
     """Return which tuned values the run has. Runs from before there were any do not say."""
     if "tuned" not in cfg:
         return []
@@ -65,7 +65,8 @@ def _tuned(cfg: State) -> Facts:
     if file == "none":
         return [("tuned", "none, as asked (tuned=none)")]
     if file is None:
-        return [("tuned", f"none for {cfg['agent']['name']} on {cfg['env']['name']}, the agent's defaults")]
+        name = cfg["env"].get("name") or envs.backend.name  # a file of the user's own may have no name
+        return [("tuned", f"none for {cfg['agent']['name']} on {name}, the agent's defaults")]
     return [("tuned", f"{file}{', without ' if unused else ''}{', '.join(unused)}")]
 
 

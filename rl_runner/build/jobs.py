@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from rl_runner.commands.eval import EvalJob
 from rl_runner.commands.export import ExportJob
 from rl_runner.commands.play import PlayJob
 from rl_runner.commands.train import TrainJob
+from rl_runner.doctor import planned
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.exact.gradient import PolicyGradient
@@ -46,9 +48,10 @@ def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
         UserError: a value out of range, parts that do not fit each other, or a run that would learn nothing.
     """
     job = planned_job(cfg, run, resumed)
-    found = preflight.check(cfg, job.loop, run.path, resumed)
-    preflight.refuse(found)
-    job.facts.extend(preflight.warnings(found))
+    for finding in planned.findings(preflight.plan(cfg, job.loop, run.path, resumed)):
+        if finding.refused:
+            raise UserError(str(finding))
+        job.facts.append(("warning", str(finding)))
     return job
 
 
@@ -84,11 +87,9 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
         num_envs = min(cfg["eval"]["num_envs"], cfg["eval"]["episodes"])
         test_envs = environments(cfg["env"], num_envs, seed, f"evaluation {step}")
         mode = Evaluate(rng.generator(seed, f"evaluation {step}"), cfg["eval"]["epsilon"])
-        try:
+        with contextlib.closing(test_envs):
             result = evaluate(agent, test_envs, cfg["eval"]["episodes"], mode, stopped)
-            return result if len(result.episodes) == cfg["eval"]["episodes"] else None
-        finally:
-            test_envs.close()
+        return result if len(result.episodes) == cfg["eval"]["episodes"] else None
 
     plan = Plan(
         total_steps=cfg["total_steps"],

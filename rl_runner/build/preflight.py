@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,10 @@ from torch import nn
 
 from rl_runner import memory
 from rl_runner.build import checks
-from rl_runner.doctor import planned
-from rl_runner.doctor.finding import Finding
 from rl_runner.doctor.planned import Plan
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.replay.frames import DeviceFrames
-from rl_runner.types import Agent, Loop, State, UserError
+from rl_runner.types import Agent, Loop, State
 
 MOMENTS = 2  # Adam's, of each weight
 
@@ -45,23 +42,6 @@ def plan(cfg: State, loop: Loop, run: Path, resumed: bool) -> Plan:
         checkpoint=agent_bytes(loop.agent) + (whole if saved else 0),
         free_disk=shutil.disk_usage(_existing(run)).free,
     )
-
-
-def refuse(findings: Sequence[Finding]) -> None:
-    """Raise UserError with the first finding that is refused, if there is one."""
-    for finding in findings:
-        if finding.refused:
-            raise UserError(str(finding))
-
-
-def warnings(findings: Sequence[Finding]) -> list[tuple[str, str]]:
-    """Return the findings as rows of the start block."""
-    return [("warning", str(finding)) for finding in findings]
-
-
-def check(cfg: State, loop: Loop, run: Path, resumed: bool) -> list[Finding]:
-    """Return what is probably wrong with a run; the arguments are those of `plan`."""
-    return planned.findings(plan(cfg, loop, run, resumed))
 
 
 def time_limit(env: State) -> int | None:

@@ -20,10 +20,9 @@ from rl_runner.results import TrainResult
 from rl_runner.run import notes, provenance
 from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
-from rl_runner.run.files import CONFIG, PROVENANCE
+from rl_runner.run.files import CONFIG, PROVENANCE, modified
 from rl_runner.types import State, UserError
 
-AUTO = "auto"  # resume=auto
 Prune = Callable[[int, float], bool]
 
 
@@ -42,7 +41,7 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool, there: 
         chosen: the user chose the directory; otherwise the run's name is added to it.
         there: a new run must be in that directory; otherwise another name is taken where it is not free.
     """
-    if cfg.resume == AUTO:
+    if cfg.resume == saved.AUTO:
         return _start_or_resume(cfg, directory, words, chosen)
     if cfg.resume is not None:
         with RunDirectory.resumed(cfg.resume) as run:
@@ -96,7 +95,7 @@ def _start_or_resume(cfg: Any, directory: Path, words: Sequence[str], chosen: bo
 
 def _same(folder: Path, words: Sequence[str]) -> Path | None:
     """Return the newest run in a folder that was started with the same words; None if there is none."""
-    runs = sorted(folder.glob(f"*/{PROVENANCE}"), key=lambda file: file.stat().st_mtime_ns)
+    runs = sorted(folder.glob(f"*/{PROVENANCE}"), key=modified)
     said = [(file.parent, _about_the_run(provenance.first_words(file.parent))) for file in runs]
     return next((run for run, told in reversed(said) if told == _about_the_run(words)), None)
 

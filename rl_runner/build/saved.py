@@ -11,6 +11,7 @@ from rl_runner.build import checks, trust
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import State, UserError, one_line
 
+AUTO = "auto"  # resume=auto: the run that was started with the same words, if there is one
 LEARNING = ("batch_size", "learn_every_steps", "learn_every_episodes", "updates_per_learn", "reward_clip")
 RESUMABLE = (  # keys, and groups of keys, that a resume may change: no content of a checkpoint depends on them
     *("total_steps", "stop", "log", "eval", "checkpoint", "device", "num_threads", "replay.frames", "agent.compiled"),

@@ -154,7 +154,7 @@ def _meant(key: str, value: Any) -> str:
     """Return the option that was probably meant where network.torso=mlp was typed, or nothing."""
     parent = key.rpartition(".")[0]
     for group in (key.replace(".", "/"), parent):
-        if group and str(value) in catalogue.options(group).split():
+        if group and str(value) in catalogue.options(group):
             return f"; did you mean {group}={value}?"
     return ""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 
+from rl_runner.build import trust
 from rl_runner.types import State, UserError, one_line
 
 OURS = ("rl_runner", "torch", "gymnasium")
@@ -54,7 +55,9 @@ def _blame(e: BaseException, config: Callable[[], State]) -> TheirError | None:
     causes = [cause for cause in _causes(e) if not isinstance(cause, (UserError, HydraException, NotImplementedError))]
     if not causes:
         return None
-    targets, modules = _named(config())
+    cfg = config()
+    targets = list(_targets(cfg))
+    modules = [module for node in trust.nodes(cfg) if isinstance(node, dict) for module in trust.modules(node)]
     packages = {name.partition(".")[0] for name in [*(target for _, target in targets), *modules]} - {*OURS}
     for cause in causes:
         frames = [tb for tb in _tracebacks(cause) if _module(tb.tb_frame).partition(".")[0] in packages]
@@ -125,19 +128,10 @@ def _loaded(target: str) -> Any:
     return None
 
 
-def _named(cfg: Any, key: str = "") -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the targets of a configuration, each after its key, and the modules that its environment imports."""
-    targets: list[tuple[str, str]] = []
-    modules: list[str] = []
+def _targets(cfg: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the targets of a configuration, each after its key."""
     children = cfg.items() if isinstance(cfg, dict) else enumerate(cfg) if isinstance(cfg, list) else ()
     for name, child in children:
         if name == "_target_" and child:
-            targets.append((key, str(child)))
-        elif name == "imports":
-            modules += [str(module).partition(":")[0] for module in child or []]
-        elif name == "id" and ":" in str(child):
-            modules.append(str(child).partition(":")[0])
-        inner = f"{key}[{name}]" if isinstance(cfg, list) else f"{key}.{name}".lstrip(".")
-        more, further = _named(child, inner)
-        targets, modules = [*targets, *more], [*modules, *further]
-    return targets, modules
+            yield key, str(child)
+        yield from _targets(child, f"{key}[{name}]" if isinstance(cfg, list) else f"{key}.{name}".lstrip("."))

@@ -101,15 +101,15 @@ def _of_verb(verb: Verb, before: list[str], word: str) -> Iterator[str]:
 
 def _names(verb: Verb, before: list[str], word: str, own: Path | None) -> Iterator[str]:
     """Yield groups and keys; of keys only up to the next dot."""
-    prefix = re.match(r"\+{0,2}|~", word)
-    sign = prefix[0] if prefix else ""
-    yield from (f"{sign}{group}=" for group in verb.all_groups())
+    sign = word[: len(word) - len(word.lstrip("+~"))]
+    end = "" if sign == "~" else "="  # what is removed has no value
+    yield from (f"{sign}{group}{end}" for group in verb.all_groups())
     if own:
-        yield from (f"{sign}{path.relative_to(own)}=" for path in own.rglob("*") if path.is_dir())
+        yield from (f"{sign}{path.relative_to(own)}{end}" for path in own.rglob("*") if path.is_dir())
     depth = word.count(".")
     for name in _known(verb, before):
         parts = name.split(".")
-        yield sign + ".".join(parts[: depth + 1]) + ("." if len(parts) > depth + 1 else "=")
+        yield sign + ".".join(parts[: depth + 1]) + ("." if len(parts) > depth + 1 else end)
 
 
 def _values(verb: Verb, before: list[str], word: str, own: Path | None) -> Iterator[str]:
@@ -121,7 +121,7 @@ def _values(verb: Verb, before: list[str], word: str, own: Path | None) -> Itera
     if key in verb.runs:
         values: Iterator[str] = _runs(value)
     elif key in verb.all_groups() or (own and (own / key).is_dir()):
-        values = iter([*catalogue.options(key).split(), *_files(own, key)])
+        values = iter([*catalogue.options(key), *_files(own, key)])
     elif key == "which":
         values = iter(("best", "last"))
     else:

@@ -92,7 +92,7 @@ def _covers(topic: str, name: str) -> bool:
 
 
 def _option(group: str, option: str) -> list[str]:
-    options = catalogue.options(group).split()
+    options = catalogue.options(group)
     if option not in options:
         raise WrongLine(hints.unknown_choice(group, option, options))
     return [f"{group}={option}: {keys.described(group, option)}".rstrip(": "), *_rows(keys.of_option(group, option))]
@@ -100,7 +100,7 @@ def _option(group: str, option: str) -> list[str]:
 
 def _group(verb: Verb, group: str) -> list[str]:
     lines = [f"options of {group} (rlrun {verb.name} --help {group}=OPTION shows all that one sets)"]
-    options = catalogue.options(group).split()
+    options = catalogue.options(group)
     width = max(map(len, options), default=0)
     for option in options:
         first, *more = textwrap.wrap(keys.described(group, option), WIDTH - width - 4) or [""]
@@ -118,7 +118,7 @@ def _hidden(name: str) -> bool:
 
 def _union(found: dict[str, dict[str, Key]], group: str) -> list[str]:
     """Return the rows of keys that several options of a group have, each with the options that say otherwise."""
-    every = catalogue.options(group).split()
+    every = catalogue.options(group)
     merged = []
     for name, had in found.items():
         values: dict[str, list[str]] = {}
@@ -174,6 +174,6 @@ def _wrapped(text: str) -> list[str]:
 def _table(verb: Verb) -> str:
     rows = []
     for group in verb.all_groups():
-        lines = textwrap.wrap(catalogue.options(group), 100)
+        lines = textwrap.wrap(" ".join(catalogue.options(group)), 100)
         rows += [f"  {group if i == 0 else '':14} {line}" for i, line in enumerate(lines)]
     return "\n".join(rows)

@@ -241,7 +241,7 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
         if meant := _environment(whole) or _registered(whole):
             return f"env: there is no {whole!r}; did you mean {meant}?"
     if group.partition("/")[0] == "tuned":
-        whole, files = f"{group}/{option}".removeprefix("tuned/"), catalogue.options("tuned").split()
+        whole, files = f"{group}/{option}".removeprefix("tuned/"), catalogue.options("tuned")
         same = [file for file in files if file.rpartition("/")[2] == option]
         hint = f"there is {', '.join(same)}" if same else did_you_mean(whole, files)
         return f"tuned: there is no {whole!r}; {hint}"
@@ -249,7 +249,7 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
         return f"{wrong}; did you mean {meant}?"
     if lower in options:
         return f"{wrong}; did you mean {lower}?"
-    if group == "network" and lower in catalogue.options("network/torso").split():
+    if group == "network" and lower in catalogue.options("network/torso"):
         return f"{wrong}; did you mean network/torso={lower}?"
     if group == "optimizer" and (name := _in_torch(lower)):
         return f"{wrong}; did you mean optimizer._target_=torch.optim.{name}?"
@@ -285,7 +285,7 @@ def _choice(verb: Verb, word: str) -> str | None:
     """Return group=option for a word that names an option, or more or less an environment."""
     if "env" not in verb.all_groups():
         return None
-    near = _near(word.lower(), catalogue.options("env").split())
+    near = _near(word.lower(), catalogue.options("env"))
     return _option(verb, word) or (f"env={near}" if near else None)
 
 
@@ -294,7 +294,7 @@ def _option(verb: Verb, word: str) -> str | None:
     if meant := _environment(word):
         return meant
     groups = sorted(verb.all_groups(), key=lambda group: (group not in ("env", "agent"), group == "ablation", group))
-    chosen = (group for group in groups if word.lower() in catalogue.options(group).split())
+    chosen = (group for group in groups if word.lower() in catalogue.options(group))
     group = next(chosen, None)
     return f"{group}={word.lower()}" if group else None
 
@@ -304,7 +304,7 @@ def _environment(word: str) -> str | None:
     parts = GYM_ID.fullmatch(word)
     if not parts:
         return None
-    options = catalogue.options("env").split()
+    options = catalogue.options("env")
     if parts["namespace"] == "ALE/" or parts["mode"]:
         game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", parts["name"]).lower()
         return f"env={game}" if game in options else f"env=atari env.game={game}"

@@ -47,7 +47,7 @@ def of_group(group: str) -> dict[str, dict[str, Key]]:
     package = group.replace("/", ".")
     nested = tuple(f"{other.replace('/', '.')}." for other in catalogue.groups() if other.startswith(f"{group}/"))
     found: dict[str, dict[str, Key]] = {}
-    for option in catalogue.options(group).split():
+    for option in catalogue.options(group):
         for key in of_option(group, option):
             outside = group == "agent" and key.name.partition(".")[0] not in _places()
             if (key.name.startswith(f"{package}.") or outside) and not key.name.startswith(nested):

@@ -31,13 +31,13 @@ def show(names: list[str]) -> None:
 
 def _sweep(named: Path) -> Path:
     """Return the directory of a sweep: the one that is named, or the newest one in it."""
-    from rl_runner.run.files import NOTE
+    from rl_runner.run.files import NOTE, modified
 
     if not named.is_dir():
         raise UserError(f"sweep: {named}: no such directory")
     if any(named.glob(f"*/{NOTE}")):
         return named
-    inner = {note.parents[1]: note.stat().st_mtime_ns for note in sorted(named.glob(f"*/*/{NOTE}"))}
+    inner = {note.parents[1]: modified(note) for note in sorted(named.glob(f"*/*/{NOTE}"))}
     if not inner:
         raise UserError(f"sweep: {named} holds no sweep: no job of one has begun there")
     return max(inner, key=lambda directory: inner[directory])

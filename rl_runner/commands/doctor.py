@@ -6,10 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rich.table import Table
-
 from rl_runner.doctor.finding import Finding
-from rl_runner.run.terminal import make_console
+from rl_runner.run.terminal import facts_table, make_console
 from rl_runner.types import State
 
 
@@ -40,13 +38,8 @@ def show(report: Report, as_json: bool) -> int:
         found = [finding.plain() for finding in report.findings]
         print(json.dumps({"refused": report.refused, "findings": found, **report.numbers}, indent=1))
         return status
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, fact in report.facts:
-        table.add_row(name, fact)
     console = make_console()
-    console.print(table)
+    console.print(facts_table(report.facts))
     for finding in report.findings:  # each in one line, for grep
         console.print(f"{'refused' if finding.refused else 'warning'}: {finding}", markup=False)
     if not report.findings:

@@ -29,7 +29,7 @@ from rl_runner.run.plan import Plan
 from rl_runner.run.records import EpisodeRecords
 from rl_runner.run.terminal import Terminal
 from rl_runner.trainer import Trainer
-from rl_runner.types import Loop, State, UserError, one_line
+from rl_runner.types import Clock, Loop, State, UserError, one_line
 
 MAIN = ("agent.name", "env.name", "seed", "total_steps", "optimizer.lr", "batch_size", "agent.gamma", "agent.n_step")
 # Named by the main keys, or without influence on what is learned.
@@ -146,7 +146,8 @@ def train(
         raise Interrupted(128 + received[0])
     if trainer.saver.saved != trainer.loop.clock:
         raise NotSaved(f"{job.run.path}: the agent at the end of the run is not saved: {trainer.saver.error}")
-    return _result(job.run.path, trainer)
+    clock, seconds = trainer.loop.clock, trainer.progress.seconds
+    return _result(job.run.path, clock, trainer.best, seconds, trainer.solved, trainer.pruned, trainer.evaluated)
 
 
 def _finished_result(job: TrainJob, resumed: State) -> TrainResult:
@@ -155,29 +156,27 @@ def _finished_result(job: TrainJob, resumed: State) -> TrainResult:
     best.load_state_dict(resumed, clock.steps)
     if best.awaited:
         best.adopt()
-    return TrainResult(
-        run=job.run.path,
-        steps=clock.steps,
-        episodes=clock.episodes,
-        updates=clock.updates,
-        seconds=resumed["seconds"],
-        solved=best.reached(job.plan.stop_eval_return, clock.steps),
-        best=best.score,
-        best_step=None if best.score is None else best.step,
-        last=None,
-    )
+    solved = best.reached(job.plan.stop_eval_return, clock.steps)
+    return _result(job.run.path, clock, best, resumed["seconds"], solved)
 
 
-def _result(run: Path, trainer: Trainer) -> TrainResult:
-    clock, best, last = trainer.loop.clock, trainer.best, trainer.evaluated
+def _result(
+    run: Path,
+    clock: Clock,
+    best: BestAgent,
+    seconds: float,
+    solved: bool,
+    pruned: bool = False,
+    last: State | None = None,
+) -> TrainResult:
     return TrainResult(
         run=run,
         steps=clock.steps,
         episodes=clock.episodes,
         updates=clock.updates,
-        seconds=trainer.progress.seconds,
-        solved=trainer.solved,
-        pruned=trainer.pruned,
+        seconds=seconds,
+        solved=solved,
+        pruned=pruned,
         best=best.score,
         best_step=None if best.score is None else best.step,
         last=None if last is None else EvalResult.of(last["steps"], last["return"], last["per_episode"]),

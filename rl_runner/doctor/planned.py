@@ -151,7 +151,7 @@ def constant_exploration(plan: Plan) -> Iterator[Finding]:
         return
     kind = str(plan.get("exploration._target_")).rpartition(".")[2]
     start, end = plan.number("exploration.start"), plan.number("exploration.end")
-    if kind in ("EpsilonGreedy", "EzGreedy") and start == end and start >= CONSTANT:
+    if kind in ("EpsilonGreedy", "EzGreedy") and start is not None and start == end and start >= CONSTANT:
         why = f"= exploration.start: {start:.0%} of the actions are random to the end of the run"
         yield Finding("exploration.end", end, why, "use exploration.end=0.05")
     if not plan.noisy and (kind == "Greedy" or (start == end == 0)):

@@ -22,6 +22,7 @@ OVER = 0.5  # of the returns' size
 STATES = 100  # with known returns, for a comparison
 SLACK = 3.0  # for what is known of possible returns only roughly
 MEMORY = 10  # batches that a replay memory should hold
+LOWER = "use a smaller optimizer.lr"
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,6 @@ def not_finite(run: Trained) -> Iterator[Finding]:
             return
     if run.finite is False:
         yield Finding("checkpoint", "a weight", "is not finite: learning has diverged", LOWER, step=run.saved)
-
-
-LOWER = "use a smaller optimizer.lr"
 
 
 def no_updates(run: Trained) -> Iterator[Finding]:

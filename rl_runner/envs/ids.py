@@ -32,7 +32,7 @@ def hint(id: str) -> str:
     if name in registered:
         return f"the newest version is {registered[name]}"
     if game := _atari_game(name):
-        own = game in catalogue.options("env").split()
+        own = game in catalogue.options("env")
         return f"for this Atari game: {f'env={game}' if own else f'env=atari env.game={game}'}"
     module = next((module for prefix, module in PACKAGES.items() if re.match(prefix, id)), None)
     if module and module.partition(":")[0] not in sys.modules:

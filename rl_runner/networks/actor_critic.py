@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.inputs import Normalizer
-from rl_runner.networks.layers import FullyConnected, features_of, in_precision, orthogonal, xavier
+from rl_runner.networks.layers import fc_of, features_of, in_precision, orthogonal, xavier
 from rl_runner.types import Distribution, UserError
 
 INITS = ("default", "xavier", "orthogonal")
@@ -104,7 +104,4 @@ class ActorCritic(nn.Module):
 def _stream(torso: Callable[[gym.Space[Any]], nn.Module], space: gym.Space[Any]) -> tuple[nn.Module, nn.Module, int]:
     """Return a torso, the hidden layers that it declares, and how many features they return."""
     made = torso(space)
-    fc = getattr(made, "fc", None)
-    if not isinstance(fc, FullyConnected):  # a torso of the user's own may have a layer of this name
-        fc = FullyConnected()
-    return made, *fc.build(features_of(made, space))
+    return made, *fc_of(made).build(features_of(made, space))

@@ -21,6 +21,8 @@ Space = gym.Space[Any]
 
 SMALLEST_IMAGE = 5  # pixels; smaller images are flattened, unless a convolutional torso is chosen by name
 SMALLEST_PLANE = 10  # pixels; smaller matrices (two axes), and matrices without bounds, are flattened too
+CLIP = 10.0  # of normalised observations
+EPSILON = 1e-8  # added to their variance
 
 
 class Image(NamedTuple):
@@ -203,25 +205,22 @@ class PixelConvolution(nn.Conv2d):
 
 
 class Normalizer(nn.Module):
-    """Observations minus their running mean, divided by their running standard deviation, clipped.
+    """Observations minus their running mean, divided by their running standard deviation, clipped to [-10, 10].
 
     The statistics are buffers: they are saved with the network and copied to its target. Only `update` changes them;
     evaluation does not call it.
 
     Args:
         space: a Box.
-        clip: normalised values are clipped to [-clip, clip].
-        epsilon: added to the variance.
 
     Raises:
         UserError: the space is not a Box.
     """
 
-    def __init__(self, space: Space, clip: float = 10.0, epsilon: float = 1e-8) -> None:
+    def __init__(self, space: Space) -> None:
         super().__init__()
         if not isinstance(space, Box):
             raise UserError(f"network.normalize: observations must be a Box of numbers, these are {space}; use false")
-        self.clip, self.epsilon = clip, epsilon
         self.mean: Tensor
         self.variance: Tensor
         self.count: Tensor
@@ -233,8 +232,8 @@ class Normalizer(nn.Module):
     @property
     def space(self) -> Box:
         """The space of normalised observations, unbounded where the original space is."""
-        low = np.where(np.isfinite(self._space.low), -self.clip, -np.inf)
-        high = np.where(np.isfinite(self._space.high), self.clip, np.inf)
+        low = np.where(np.isfinite(self._space.low), -CLIP, -np.inf)
+        high = np.where(np.isfinite(self._space.high), CLIP, np.inf)
         return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
     @torch.no_grad()
@@ -251,5 +250,5 @@ class Normalizer(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """(B, *O) -> (B, *O) floats."""
-        scaled = (obs.double() - self.mean) / (self.variance + self.epsilon).sqrt()
-        return scaled.float().clamp(-self.clip, self.clip)
+        scaled = (obs.double() - self.mean) / (self.variance + EPSILON).sqrt()
+        return scaled.float().clamp(-CLIP, CLIP)

@@ -62,6 +62,12 @@ class FullyConnected:
         return nn.Sequential(*layers), in_features
 
 
+def fc_of(torso: nn.Module) -> FullyConnected:
+    """Return the fully connected layers that a torso declares in its attribute `fc`: none if it has no such."""
+    fc = getattr(torso, "fc", None)
+    return fc if isinstance(fc, FullyConnected) else FullyConnected()  # a user's torso may have a layer of this name
+
+
 class NoisyLinear(nn.Module):
     """A linear layer with factorised Gaussian noise on its weights (Fortunato et al. 2018, equations 10 and 11).
 
@@ -163,13 +169,17 @@ class Acting:
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Set a network to evaluation mode, and at the end back to the mode that it was in."""
-    training = network.training
+    """Set a network to evaluation mode, and at the end each of its layers back to the mode that it was in.
+
+    A layer that its user has set to evaluation mode for good, as in a torso trained elsewhere, stays in it.
+    """
+    modes = [(layer, layer.training) for layer in network.modules()]
     network.eval()
     try:
         yield
     finally:
-        network.train(training)
+        for layer, training in modes:
+            layer.training = training
 
 
 def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
@@ -187,12 +197,11 @@ def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
     if not isinstance(torso, nn.Module):
         raise UserError(f"network.torso: must be an nn.Module, got a {type(torso).__name__}")
     obs = torch.from_numpy(np.full((2, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
-    torso.eval()  # BatchNorm must not count these observations
     try:
-        features = torso(obs)
+        with evaluating(torso):  # BatchNorm must not count these observations
+            features = torso(obs)
     except (RuntimeError, ValueError, IndexError) as e:
         raise UserError(f"network.torso: {type(torso).__name__} cannot read observations {space}: {e}") from e
-    torso.train()
     wrong = f"network.torso: {type(torso).__name__} must return features (B, F), it returned "
     if not isinstance(features, Tensor):
         raise UserError(f"{wrong}a {type(features).__name__}")

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.inputs import Normalizer
-from rl_runner.networks.layers import FullyConnected, QuantileLevels, features_of, in_precision, linear_layers, xavier
+from rl_runner.networks.layers import (
+    FullyConnected,
+    QuantileLevels,
+    fc_of,
+    features_of,
+    in_precision,
+    linear_layers,
+    xavier,
+)
 from rl_runner.types import UserError
 
 INITS = ("default", "xavier")
@@ -65,9 +73,7 @@ class QNetwork(nn.Module):
         if init not in INITS:
             raise UserError(f"network.init: must be one of {', '.join(INITS)}, got {init!r}")
         self.torso = torso(observation_space)
-        fc = getattr(self.torso, "fc", None)
-        if not isinstance(fc, FullyConnected):  # a torso of the user's own may have a layer of this name
-            fc = FullyConnected()
+        fc = fc_of(self.torso)
         if hidden is not None:
             fc = FullyConnected(tuple(hidden), fc.activation, fc.layer_norm)
         features = features_of(self.torso, observation_space)

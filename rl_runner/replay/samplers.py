@@ -72,6 +72,8 @@ class Prioritized:
         for key, value in [("alpha", alpha), ("beta", beta)]:
             if not 0.0 <= value <= 1.0:
                 raise UserError(f"replay.sampler.{key}: must be in [0, 1], got {value}")
+        if beta_steps < 0:
+            raise UserError(f"replay.sampler.beta_steps: must be 0 or more, got {beta_steps}")
         if not epsilon > 0.0:
             raise UserError(f"replay.sampler.epsilon: must be above 0, got {epsilon}")
         self.alpha, self.epsilon = alpha, epsilon

@@ -26,16 +26,25 @@ def of_checkpoint(directory: Path, checkpoint: str) -> list[State]:
         directory: that holds them, a run's `eval/`.
         checkpoint: its name.
     """
-    found = []
+    found = [result for result in fresh(directory) if result["checkpoint"] == checkpoint]
+    return sorted(found, key=lambda result: (not of_own_protocol(result["file"]), -result["episodes"]))
+
+
+def fresh(directory: Path) -> Iterator[State]:
+    """Yield what `rlrun eval` wrote, with the file's name, and the checkpoint's name in the place of its path.
+
+    Files that cannot be read are left out.
+
+    Args:
+        directory: that holds them, a run's `eval/`.
+    """
     for path in sorted(directory.glob("*.json")):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            if Path(result["checkpoint"]).name == checkpoint and _is_score(result):
-                result = {"file": path.name, **result, "checkpoint": checkpoint}
-                found.append((not of_own_protocol(path.name), -result["episodes"], result))
+            if _is_score(result):
+                yield {"file": path.name, **result, "checkpoint": Path(result["checkpoint"]).name}
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return [result for *_, result in sorted(found, key=lambda row: row[:2])]
 
 
 def of_own_protocol(file: str) -> bool:
@@ -75,4 +84,5 @@ def _summary(episodes: list[State]) -> State:
 def _is_score(result: Any) -> bool:
     numbers = [*(result["return"][name] for name in ("mean", "std", "min", "max")), *result["return"]["ci95"]]
     whole = all(isinstance(result[name], int) for name in ("episodes", "seed", "step"))
-    return whole and all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
+    finite = all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers)
+    return whole and finite and isinstance(result["protocol"], dict)

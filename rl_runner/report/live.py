@@ -18,7 +18,7 @@ from rich.text import Text
 from rl_runner.report.curves import Unreadable, last_step, read_table, series, total_steps
 from rl_runner.report.tables import Column, fitted, stacked
 from rl_runner.run import notes
-from rl_runner.run.files import LOG, TABLE
+from rl_runner.run.files import LOG, TABLE, modified
 from rl_runner.run.terminal import duration, make_console
 
 STATES = {notes.UNFINISHED: "running", notes.INTERRUPTED: "interrupted", notes.PRUNED: "pruned"}  # of one job, in short
@@ -54,7 +54,7 @@ class Standings:
         return [self._standing(run, note) for run, note in notes.of_sweep(self._directory) if note][::-1]
 
     def _standing(self, run: Path, note: notes.Note) -> Standing:
-        written = max(_written(run / TABLE), _written(run / LOG))
+        written = max(modified(run / TABLE), modified(run / LOG))
         key = (written, note.state)
         if run not in self._read or self._read[run][0] != key:
             self._read[run] = key, standing(run, note)
@@ -63,14 +63,6 @@ class Standings:
         if found.state == "running" and since > SILENT:
             return found._replace(state="silent", left=None)
         return found if found.left is None else found._replace(left=max(found.left - since, 0.0))
-
-
-def _written(file: Path) -> float:
-    """Return when a file was last written; 0 if there is none."""
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def standing(run: Path, note: notes.Note) -> Standing:

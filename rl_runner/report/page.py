@@ -187,9 +187,9 @@ def _number_cell(text: str) -> str:
 # Charts.
 
 
-def ticks_between(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Return round numbers between two others, about as many as wanted."""
-    rough = (high - low) / wanted
+def ticks_between(low: float, high: float) -> list[float]:
+    """Return round numbers between two others, about five."""
+    rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(s for s in STEPS if s * power >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -199,7 +199,8 @@ def ticks_between(low: float, high: float, wanted: int = 5) -> list[float]:
 def _range(values: Sequence[Any]) -> tuple[float, float]:
     """Return the lowest and the highest of some values, apart even if all are one."""
     low, high = min(float(np.min(v)) for v in values), max(float(np.max(v)) for v in values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    room = max(0.5, abs(low) * 1e-6)  # at 1e17, 0.5 is lost in rounding
+    return (low, high) if high > low else (low - room, high + room)
 
 
 def _shapes(curve: Curve, pen: tuple[str, str], frame: tuple[float, float, float, float]) -> tuple[str, str]:

@@ -155,7 +155,7 @@ def draw_scores(axes: Axes, row: int, values: Sequence[float], colour: str) -> N
 
 
 def _score_handles(scores: Mapping[str, Sequence[float]]) -> list[Line2D]:
-    """Return the legend of the last evaluations: what is drawn of any configuration."""
+    """Return the legend of the scores: what is drawn of any configuration."""
     counts = [len(values) for values in scores.values()]
     dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": "#777777"}
     handles = [Line2D([], [], markersize=6, label="mean over seeds", **dot)]

@@ -53,9 +53,10 @@ def differences(score: Published, config: dict[str, Any]) -> list[str]:
     here, said = groups.environment(config), score.protocol
     found = [] if score.game == here else [f"of {score.game}, here {here}"]
     atari = "env.game" in config
-    if atari and (sticky := _sticky(said)) != float(config.get("env.sticky") or 0):
+    own_sticky = float(config.get("env.sticky") or 0)
+    if atari and (sticky := _sticky(said)) != own_sticky:
         stated = "stickiness not stated" if sticky is None else f"sticky {sticky:g}"
-        found.append(f"{stated}, here {config.get('env.sticky'):g}")
+        found.append(f"{stated}, here {own_sticky:g}")
     if training := re.search(r"\btrain|last 100 training", said):
         found.append("training returns, here evaluations")
     elif not re.search(r"\beval|greedy|episode|\btrack|\bbest|games", said):

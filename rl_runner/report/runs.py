@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
+from rl_runner.report import evaluations
 from rl_runner.report.curves import Series, Table, Unreadable, last_step, read_table, series
-from rl_runner.report.evaluations import of_own_protocol
 from rl_runner.run import notes
 from rl_runner.run.files import (
     CHANGES,
@@ -27,6 +26,7 @@ from rl_runner.run.files import (
     TABLE,
     best_saved,
     best_score,
+    modified,
     saved_step,
 )
 from rl_runner.run.lock import in_use
@@ -174,17 +174,10 @@ def _last_lines(log: Path) -> list[str]:
 
 def scores(path: Path) -> list[State]:
     """Return what `rlrun eval` wrote of a run; files that cannot be read are left out."""
-    found = []
-    for file in sorted((path / "eval").glob("*.json")):
-        try:
-            result = json.loads(file.read_text(encoding="utf-8"))
-            kept = {name: result[name] for name in ("step", "episodes", "seed", "protocol")}
-            checkpoint = Path(str(result["checkpoint"])).name
-            own = of_own_protocol(file.name)
-            found.append({**kept, "checkpoint": checkpoint, "own": own, "mean": float(result["return"]["mean"])})
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return [score for score in found if math.isfinite(score["mean"])]
+    return [
+        {**score, "own": evaluations.of_own_protocol(score["file"]), "mean": score["return"]["mean"]}
+        for score in evaluations.fresh(path / "eval")
+    ]
 
 
 def best_checkpoint(path: Path) -> str:
@@ -231,10 +224,4 @@ def disk(path: Path) -> int:
 
 def changed(path: Path) -> float:
     """Return when a run last wrote, in seconds since 1970."""
-    times = []
-    for name in (TABLE, LOG, CONFIG):
-        try:
-            times.append((path / name).stat().st_mtime)
-        except OSError:
-            continue
-    return max(times, default=0.0)
+    return max(modified(path / name) for name in (TABLE, LOG, CONFIG))

@@ -113,21 +113,18 @@ def profile(scores: Strata, thresholds: Array) -> Array:
     return np.asarray(np.mean([(s[..., None, :] > thresholds[:, None]).mean(axis=-1) for s in scores], axis=0))
 
 
-def bootstrap(
-    statistic: Statistic, scores: Strata, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
-) -> tuple[Array, Array]:
-    """Return the percentile bootstrap interval of a statistic, stratified: runs are drawn within their environment.
+def bootstrap(statistic: Statistic, scores: Strata, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Array, Array]:
+    """Return the 95 % bootstrap interval of a statistic by percentiles, stratified: runs are drawn by environment.
 
     Args:
         statistic: of the scores.
         scores: of each environment those of its runs, (runs,).
         resamples: how often as many runs are drawn as there are, with replacement.
         seed: of the draws.
-        level: share of the resamples that lies inside.
     """
     rng = np.random.default_rng(seed)
     drawn = [np.asarray(s)[rng.integers(len(s), size=(resamples, len(s)))] for s in scores]
-    low, high = np.quantile(statistic(drawn), ((1 - level) / 2, (1 + level) / 2), axis=0)
+    low, high = np.quantile(statistic(drawn), (0.025, 0.975), axis=0)
     return low, high
 
 

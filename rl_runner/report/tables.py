@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -91,11 +92,11 @@ def stacked(keys: Sequence[Column], numbers: Sequence[Column]) -> Iterator[str]:
 def _table(keys: Sequence[Column], numbers: Sequence[Column]) -> Table:
     table = Table()
     for column in keys:
-        table.add_column(Text(column.heading), no_wrap=True)
+        table.add_column(escape(column.heading), no_wrap=True)
     for column in numbers:
-        table.add_column(column.heading, justify="right", no_wrap=True)
+        table.add_column(escape(column.heading), justify="right", no_wrap=True)
     for row in range(len(numbers[0].cells)):
-        table.add_row(*(Text(column.cells[row]) for column in keys), *(column.cells[row] for column in numbers))
+        table.add_row(*(escape(column.cells[row]) for column in (*keys, *numbers)))
     return table
 
 

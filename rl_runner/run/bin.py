@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rl_runner.run.files import BIN, LOCK, OUTPUTS
-from rl_runner.run.lock import BUSY, flock
+from rl_runner.run.lock import flock, is_busy
 from rl_runner.types import UserError
 
 
@@ -45,7 +45,7 @@ def _locked(run: Path) -> Iterator[None]:
         try:
             flock(stack.enter_context(open(run / LOCK, "a", encoding="utf-8")))
         except OSError as e:
-            if e.errno in BUSY and not isinstance(e, PermissionError):
+            if is_busy(e):
                 raise UserError(f"runs rm: {run} is being written by another process; nothing was moved") from e
         yield
 

@@ -256,7 +256,7 @@ class Checkpoints:
 
     def newest(self) -> Iterator[Path]:
         """Return whole checkpoints, newest first."""
-        yield from reversed(self._named("step_"))
+        return reversed(self._named("step_"))
 
     def newest_step(self) -> int:
         """Return the step of the newest checkpoint, 0 if there is none."""
@@ -278,7 +278,7 @@ class Checkpoints:
         if which in ("best", "last") and whole:
             return whole[-1]
         by_step = {_step(path): path for prefix in (f"{SNAPSHOTS}/", "best_", "step_") for path in self._named(prefix)}
-        if which.isdigit() and int(which) in by_step:
+        if which.isdecimal() and int(which) in by_step:
             return by_step[int(which)]
         if not by_step:
             raise UserError(f"which: {self.directory.parent} holds no checkpoint yet")
@@ -308,7 +308,7 @@ class Checkpoints:
             _discard(leftover)
 
     def _named(self, prefix: str) -> list[Path]:
-        found = [p for p in self.directory.glob(f"{prefix}*") if p.is_dir() and p.name.removeprefix(prefix).isdigit()]
+        found = [p for p in self.directory.glob(f"{prefix}*") if p.is_dir() and p.name.removeprefix(prefix).isdecimal()]
         return sorted(found, key=_step)
 
 

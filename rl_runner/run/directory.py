@@ -20,6 +20,7 @@ from rl_runner.run.files import (
     LOG,
     MANIFEST,
     OUTPUTS,
+    modified,
     remove_unused,
 )
 from rl_runner.run.lock import BUSY, flock
@@ -260,17 +261,10 @@ def _flock_patiently(lock: IO[str]) -> None:
 
 
 def _latest() -> Path:
-    runs = sorted((p for p in Path(OUTPUTS).glob(f"**/{CONFIG}") if BIN not in p.parts), key=_modified)
+    runs = sorted((p for p in Path(OUTPUTS).glob(f"**/{CONFIG}") if BIN not in p.parts), key=modified)
     if not runs:
         raise UserError(f"latest: no runs under {OUTPUTS}/ in this directory yet")
     return runs[-1].parent
-
-
-def _modified(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except OSError:  # deleted since it was found
-        return 0.0
 
 
 def _not_written(path: Path, e: OSError) -> str:

@@ -39,6 +39,14 @@ def remove_unused(directory: Path) -> None:
                 above.rmdir()
 
 
+def modified(file: Path) -> float:
+    """Return when a file was last written, in seconds since 1970; 0 if there is none, or none any more."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def saved_step(run: Path) -> int:
     """Return the step of a run's newest checkpoint; 0 if there is none."""
     steps = [file.parent.name.removeprefix("step_") for file in (run / CHECKPOINTS).glob(f"step_*/{MANIFEST}")]

@@ -39,5 +39,10 @@ def in_use(run: Path) -> bool:
         with open(run / LOCK, encoding="utf-8") as file:
             flock(file, shared=True)
     except OSError as e:
-        return e.errno in BUSY and not isinstance(e, PermissionError)
+        return is_busy(e)
     return False
+
+
+def is_busy(e: OSError) -> bool:
+    """Return whether a lock was refused because another process has it."""
+    return e.errno in BUSY and not isinstance(e, PermissionError)

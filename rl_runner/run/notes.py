@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rl_runner.run.files import BIN, CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE
+from rl_runner.run.files import BIN, CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE, modified
 from rl_runner.types import UserError, one_line
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def read(run: Path) -> Note | None:
 def of_sweep(sweep: Path) -> Iterator[tuple[Path, Note | None]]:
     """Yield the directory of each job that began in a sweep and its note, None if it cannot be read; oldest first."""
     noted = (path for path in sweep.rglob(NOTE) if BIN not in path.relative_to(sweep).parts)
-    paths = sorted(noted, key=lambda path: path.stat().st_mtime_ns)
+    paths = sorted(noted, key=modified)
     yield from ((path.parent, read(path.parent)) for path in paths)
 
 
@@ -139,7 +139,7 @@ def find(sweep: Path, own: Path, overrides: Sequence[str], ended_only: bool = Fa
     runs = {own, *(path.parent for path in sweep.glob(f"*/{NOTE}"))}
     same = [(run, note.state) for run in runs if (note := read(run)) and sorted(note.overrides) == sorted(overrides)]
     same = [(run, state) for run, state in same if run == own or state in ENDED or not ended_only]
-    newest_last = sorted(same, key=lambda job: (job[1] in ENDED, (job[0] / NOTE).stat().st_mtime_ns))
+    newest_last = sorted(same, key=lambda job: (job[1] in ENDED, modified(job[0] / NOTE)))
     return newest_last[-1] if newest_last else (own, "")
 
 

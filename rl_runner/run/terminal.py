@@ -56,6 +56,16 @@ def recent_return(returns: Sequence[float]) -> str:
     return f"return {sum(recent) / len(recent):.2f} ({count})"
 
 
+def facts_table(rows: Sequence[tuple[str, str]]) -> Table:
+    """Return a table of names and facts, without a frame."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, fact in rows:
+        table.add_row(name, escape(fact))
+    return table
+
+
 class Terminal:
     """Shows a run's progress, and keeps every line in `train.log` as well.
 
@@ -132,13 +142,9 @@ class Terminal:
 
     def block(self, rows: Sequence[tuple[str, str]]) -> None:
         """Show a short table of names and facts."""
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
+        self._console.print(facts_table(rows))
         for name, fact in rows:
-            table.add_row(name, escape(fact))
             self._write(f"{name:15}{' '.join(fact.split())}")
-        self._console.print(table)
 
     def _progress(self) -> Table:
         """Return the two lines, in as many parts as the width has room for: no part is cut."""

@@ -124,6 +124,8 @@ def test_without_a_clip_the_ratio_counts_however_large_it_is() -> None:
     assert chosen(None) > chosen(0.05) > 0.5
     with pytest.raises(UserError, match=r"^agent.clip_end: must be null where agent.clip is null, got 0.1"):
         PPO(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.9, clip=None, clip_end=0.1)
+    with pytest.raises(UserError, match=r"^agent.clip_steps: must be 0 or more, got -1"):
+        PPO(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.9, clip_steps=-1)
 
 
 def test_normalised_advantages_of_one_row_are_zero_and_not_nan() -> None:

@@ -29,6 +29,7 @@ def runs(workdir: Path) -> None:
         ("rlrun train env=car", ["env=carracing", "env=cartpole"]),
         ("rlrun train env=cartpole exp", ["experiment=", "exploration.", "exploration="]),
         ("rlrun train +env=cart", ["+env=cartpole"]),
+        ("rlrun train ~exploration.st", ["~exploration.start", "~exploration.steps"]),
         ("rlrun train network/torso=ni", ["network/torso=nips_cnn"]),
         ("rlrun train network/", ["network/torso="]),
         ("rlrun train -m network=mlp,du", ["network=mlp,dueling", "network=mlp,dueling_noisy"]),

@@ -48,7 +48,7 @@ def test_every_key_of_every_group_is_listed() -> None:
     for group in catalogue.groups():
         shown = rlrun("train", "--help", group).out
         package = group.replace("/", ".")
-        for option in catalogue.options(group).split():
+        for option in catalogue.options(group):
             assert re.search(rf"(?m)^  {option}\b", shown), (group, option)
             file = catalogue.conf_dir() / group / f"{option}.yaml"
             in_root = file.read_text().startswith("# @package _global_")

@@ -20,6 +20,12 @@ def test_a_sound_configuration(workdir: Path) -> None:
     assert files() == set()
 
 
+def test_a_run_that_would_be_resumed_if_there_is_one_is_checked_as_a_new_one(workdir: Path) -> None:
+    done = rlrun("doctor", *FAST, "resume=auto")
+    assert (done.code, done.err) == (0, "")
+    assert files() == set()
+
+
 def test_warnings_and_a_refusal(workdir: Path) -> None:
     done = rlrun("doctor", *FAST, *SHORT, "exploration.steps=9_000")
     assert done.code == 0

@@ -106,6 +106,11 @@ def test_only_what_cannot_learn_is_refused_and_only_of_a_new_run() -> None:
         assert not any(finding.refused for finding in planned.findings(Plan(cfg, resumed=True)))
 
 
+def test_a_rule_of_the_users_own_may_have_the_name_of_ours() -> None:
+    rule = {"_target_": "my_pkg.EpsilonGreedy", "epsilon": 0.1}
+    assert keys(Plan({**dqn(), "exploration": rule})) == []
+
+
 def test_a_greedy_rule_needs_a_network_that_explores() -> None:
     cfg = config("env=cartpole", "exploration=greedy")
     assert keys(Plan(cfg)) == ["exploration"]

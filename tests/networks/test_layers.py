@@ -229,6 +229,13 @@ def test_acting_holds_dropout_and_batch_normalisation_still_but_not_noise() -> N
     assert int(network[1].num_batches_tracked) == seen
 
 
+def test_a_layer_that_stays_in_evaluation_mode_stays_in_it() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2).eval())  # trained elsewhere
+    with evaluating(network):
+        assert not any(layer.training for layer in network.modules())
+    assert [layer.training for layer in network.modules()] == [True, True, False]
+
+
 def test_evaluation_and_acting_restore_the_mode_of_each_layer() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.BatchNorm1d(2))
     for training in (True, False):

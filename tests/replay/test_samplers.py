@@ -355,7 +355,7 @@ def test_a_million_rows_take_at_most_32_megabytes():
         ({"alpha": -0.1}, r"replay\.sampler\.alpha: must be in \[0, 1\]"),
         ({"beta": 1.5}, r"replay\.sampler\.beta: must be in \[0, 1\]"),
         ({"epsilon": 0.0}, r"replay\.sampler\.epsilon: must be above 0"),
-        ({"beta_steps": -1}, r"steps of a linear schedule must be 0 or more"),
+        ({"beta_steps": -1}, r"replay.sampler.beta_steps: must be 0 or more"),
     ],
 )
 def test_values_out_of_range_are_told(arguments, message):

@@ -11,7 +11,8 @@ from rl_runner.report import evaluations
 
 def write(directory: Path, name: str, seed: int, episodes: int, **other: Any) -> None:
     statistics = {"mean": 1.0, "std": 0.5, "min": 0.0, "max": 2.0, "ci95": [0.5, 1.5]}
-    content = {"return": statistics, "episodes": episodes, "seed": seed, "step": 40, "checkpoint": "a/b/best_40"}
+    content: dict[str, Any] = {"return": statistics, "episodes": episodes, "seed": seed, "step": 40, "protocol": {}}
+    content["checkpoint"] = "a/b/best_40"
     (directory / f"{name}.json").write_text(json.dumps({**content, **other}))
 
 
@@ -24,6 +25,7 @@ def test_those_of_one_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "best_40_seed3.json").write_text("[1]")
     write(tmp_path, "best_40_seed4", 4, 9, **{"return": {"mean": "<script>"}})
     write(tmp_path, "best_40_seed5", 5, 9, step=None)
+    write(tmp_path, "best_40_seed6", 6, 9, protocol=None)
     found = evaluations.of_checkpoint(tmp_path, "best_40")
     names = ["best_40_seed1.json", "best_40_seed0.json", "best_40_seed0_sticky_0.25.json"]
     assert [result["file"] for result in found] == names

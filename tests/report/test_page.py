@@ -258,5 +258,12 @@ def test_round_ticks(low: float, high: float, ticks: list[float]) -> None:
     assert page.ticks_between(low, high) == ticks
 
 
+@pytest.mark.parametrize("value", [0.0, 500.0, 1e17])
+def test_a_range_of_equal_values_has_room(value: float) -> None:
+    low, high = page._range([[value], [value]])
+    assert low < value < high
+    assert page.ticks_between(low, high)
+
+
 def test_short_numbers() -> None:
     assert [page.short(v) for v in (0, 2.5, -500, 12_500, 1e6)] == ["0", "2.5", "-500", "12.5k", "1M"]

@@ -23,6 +23,7 @@ def test_other_versions_of_an_environment_are_found() -> None:
     [
         ("no sticky, greedy", "40000000", {}, []),
         ("no sticky", "40000000", {}, ["training or evaluation not stated"]),
+        ("sticky 0.25, greedy", "40000000", {"env.sticky": None}, ["sticky 0.25, here 0"]),  # ~env.sticky
         ("no sticky, greedy", "40000000", {"env.sticky": 0.25}, ["sticky 0, here 0.25"]),
         ("sticky 0.25, train return", "40000000", {}, ["sticky 0.25, here 0", "training returns, here evaluations"]),
         ("", "40000000", {}, ["stickiness not stated, here 0", "training or evaluation not stated"]),

@@ -100,6 +100,8 @@ def test_evaluations_that_can_be_read(tmp_path: Path) -> None:
     path = a_run(tmp_path / "r", {})
     an_evaluation(path, "step_000000300", 5.0)
     an_evaluation(path, "step_000000300", float("nan"))
+    an_evaluation(path, "step_000000300", 6.0, step="x")
+    an_evaluation(path, "step_000000300", 6.0, protocol=[])
     (path / "eval" / "broken.json").write_text("{")
     assert [(score["checkpoint"], score["mean"]) for score in runs.scores(path)] == [("step_000000300", 5)]
 

@@ -653,7 +653,7 @@ def test_find(tmp_path: Path) -> None:
     (tmp_path / "step_mine").mkdir()  # not ours
     found = {which: load(checkpoints.find(which))["a"] for which in ("best", "last", "10", "20", "15", "000000010")}
     assert found == {"best": "best", "last": 20, "10": 10, "20": 20, "15": "best", "000000010": 10}
-    for which in ("11", "newest", "-1", ""):
+    for which in ("11", "newest", "-1", "", "²"):
         with pytest.raises(UserError, match=rf"^which: no checkpoint '{which}' in .*: 10, 15, 20$"):
             checkpoints.find(which)
 
