@@ -90,6 +90,9 @@ def _start_or_resume(cfg: Any, directory: Path, words: Sequence[str], chosen: bo
         if chosen and (kept := [word for word in _about_the_run(began) if _key(word) not in named]):
             print(f"resume=auto: the run keeps what it was started with: {' '.join(kept)}")
         cfg.trust = [*cfg.trust, *trust.needed(saved.plain(cfg))]  # the same words were just typed
+        if chosen and not began:
+            print(f"resume=auto: {found / PROVENANCE} cannot be read; the words are compared with the run's {CONFIG}")
+            changes = saved.differing(run, cfg)
         return resume(cfg, run, words, changes, notes.resumed(run.path))
 
 

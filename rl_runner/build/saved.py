@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from rl_runner.build import checks, trust
+from rl_runner.report.runs import flatten
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.files import write_whole
 from rl_runner.types import State, UserError, one_line
 
 AUTO = "auto"  # resume=auto: the run that was started with the same words, if there is one
@@ -98,6 +99,20 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
     return plain(trained)
 
 
+def differing(run: RunDirectory, cfg: Any) -> list[str]:
+    """Return the keys, each followed by "=", whose values in a composed configuration are not those of a run.
+
+    Keys that a run replaces by what they stand for, "auto" for example, are left out, and so are those that an older
+    run does not have.
+    """
+    trained = dict(flatten(load_run_config(run, list(cfg.trust))))
+    return [
+        f"{key}="
+        for key, value in flatten(plain(cfg))
+        if key not in ("resume", "trust", "init_from") and value != "auto" and trained.get(key, value) != value
+    ]
+
+
 def _is_resumable(key: str) -> bool:
     """Return whether a key may change when a run is resumed."""
     return key in RESUMABLE or key.split(".")[0] in RESUMABLE
@@ -116,13 +131,9 @@ def save_run_config(run: RunDirectory, cfg: State) -> None:
     Raises:
         UserError: it cannot be written; one that stands there already stays.
     """
-    temporary = run.config.with_suffix(".tmp")
     try:
-        OmegaConf.save(OmegaConf.create(cfg), temporary)
-        temporary.replace(run.config)
+        write_whole(run.config, OmegaConf.to_yaml(OmegaConf.create(cfg)))
     except OSError as e:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise UserError(f"{run.config} cannot be written: {e.strerror}") from e
 
 

@@ -6,6 +6,7 @@ Heavy imports are inside the functions that do the work, so that help and comple
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -84,23 +85,26 @@ def number(text: str) -> float:
     """Return a number, with `_` and `,` between thousands if there are any.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: it is none, or not finite.
     """
     try:
-        return float(text.replace(",", ""))
+        value = float(text.replace(",", ""))
     except ValueError as e:
         raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from e
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number, got {text!r}")
+    return value
 
 
-def natural(text: str) -> int:
-    """Return a number that is whole and above 0.
+def resamples(text: str) -> int:
+    """Return a number of resamples. Fewer give no interval that could be trusted; more take too much memory.
 
     Raises:
-        argparse.ArgumentTypeError: it is not.
+        argparse.ArgumentTypeError: it is out of range, or not whole.
     """
     value = number(text)
-    if not (value >= 1 and value.is_integer()):
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    if not (100 <= value <= 1_000_000 and value.is_integer()):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 100 to 1,000,000, got {text!r}")
     return int(value)
 
 
@@ -136,7 +140,7 @@ PLAIN = {
                 Option("--csv", "write the numbers", metavar="FILE"),
                 Option("--plot", "draw curves and scores (.png, .svg, .pdf)", metavar="FILE"),
                 Option("--html", "write one page with tables, curves and profiles", metavar="FILE"),
-                Option("--resamples", "number of resamples; default: 2000", metavar="N", type=natural, default=2000),
+                Option("--resamples", "number of resamples; default: 2000", metavar="N", type=resamples, default=2000),
             ),
             examples="examples\n  rlrun compare outputs/sweeps/mine --threshold 200 --html compare.html\n"
             "  rlrun compare outputs/pong/* --by agent.name --reference --plot pong.png",

@@ -149,8 +149,7 @@ class Card:
 
     def _use(self) -> str:
         names = ", ".join(output.name for output in self.outputs)
-        shape = f"({', '.join(map(str, (1, *self.inputs.shape)))}{'' if self.inputs.shape else ','})"
-        code = USAGE.format(shape=shape, dtype=self.inputs.dtype, names=names, input=self.inputs.name)
+        code = USAGE.format(shape=(1, *self.inputs.shape), dtype=self.inputs.dtype, names=names, input=self.inputs.name)
         rows = [(f"input `{self.inputs.name}`", *_cells(self.inputs), "observations as the environment gives them")]
         rows += [(f"output `{o.name}`", *_cells(o), MEANINGS.get(o.name, "")) for o in self.outputs]
         notes = "\n".join(f"- {note}" for note in self.notes)

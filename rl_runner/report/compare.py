@@ -15,7 +15,16 @@ import numpy as np
 
 from rl_runner.report import fresh_scores, reference, runs, stats
 from rl_runner.report import groups as grouping
-from rl_runner.report.curves import Curve, Unreadable, area, from_start, merge_evaluation, series, total_steps
+from rl_runner.report.curves import (
+    Curve,
+    Unreadable,
+    area,
+    final_evaluations,
+    from_start,
+    merge_evaluation,
+    series,
+    total_steps,
+)
 from rl_runner.report.groups import Group, Grouping
 from rl_runner.report.runs import Run
 from rl_runner.report.stats import Array, Estimate
@@ -136,8 +145,11 @@ def _finished(names: Sequence[str]) -> tuple[list[Run], list[str]]:
             continue
         if run.state != runs.FINISHED:
             notes.append(f"left out: {path} is {run.state} at step {run.step:,}, not finished")
-        elif not len(run.evaluations.steps):
-            notes.append(f"left out: {path} has no evaluation with a finite return")
+            continue
+        try:
+            final_evaluations(path, run.table)
+        except Unreadable as e:
+            notes.append(f"left out: {path} {e}")
         else:
             kept.append(run)
     if not kept:

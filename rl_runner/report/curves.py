@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_runner.report.stats import BAND_RUNS, mean_and_band
-from rl_runner.run.files import CONFIG, TABLE
+from rl_runner.run.files import CONFIG, TABLE, saved_step
 
 UNITS = ("steps", "frames", "minutes")  # of the horizontal axis
 TRAIN, EVAL = "train", "eval"
@@ -115,6 +115,28 @@ def read_table(directory: Path) -> Table:
     if damaged and not table:
         raise Unreadable(f"{directory}/{TABLE} has a line that is not step,name,value: line {damaged}")
     return table
+
+
+def final_evaluations(run: Path, table: Table) -> Series:
+    """Return the mean returns of a finished run's evaluations, those that are finite.
+
+    Args:
+        run: the run's directory.
+        table: its metrics.csv.
+
+    Raises:
+        Unreadable: the last one, which is of the agent at the end, is not there or not finite. The message begins with
+            a verb.
+    """
+    steps, values = series(table, "eval/return_mean")
+    if not len(steps):
+        raise Unreadable("left no evaluation")
+    if saved_step(run) > steps[-1]:
+        raise Unreadable(f"left a {TABLE} without its last evaluation")
+    if not math.isfinite(values[-1]):
+        raise Unreadable(f"ended with an evaluation of {values[-1]:g}")
+    finite = np.isfinite(values)
+    return Series(steps[finite], values[finite])
 
 
 def last_return(run: Path) -> float:

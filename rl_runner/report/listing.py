@@ -67,9 +67,8 @@ def listed(names: Sequence[str], where: Sequence[str], states: Sequence[str], so
     Raises:
         UserError: there are no runs, or a key or state does not exist.
     """
-    wrong = [state for state in states if state not in runs.STATES]
     found = _readable(runs.find(names))
-    if wrong := [state for state in wrong if state not in {run.state for run in found}]:
+    if wrong := [state for state in states if state not in {*runs.STATES, *(run.state for run in found)}]:
         raise UserError(f"--state: must be one of {', '.join(runs.STATES)}, got {wrong[0]!r}")
     known = list(dict.fromkeys(key for run in found for key in run.config))
     for condition in where:

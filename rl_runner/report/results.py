@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rl_runner.report import curves
-from rl_runner.report.curves import Series, Unreadable, area, read_table, series, total_steps
+from rl_runner.report.curves import Series, Unreadable, area, final_evaluations, read_table, total_steps
 from rl_runner.run import notes
 from rl_runner.run.files import best_saved
 
@@ -120,12 +120,13 @@ def _job(run: Path, note: notes.Note) -> Job:
     if job.state != notes.FINISHED:
         return job
     try:
-        evaluations = series(read_table(run), "eval/return_mean")
+        table = read_table(run)
     except Unreadable:
         return job._replace(state="left no readable table")
-    if not len(evaluations.steps):
-        return job._replace(state="left no evaluation")
-    return job._replace(evaluations=evaluations, run=run)
+    try:
+        return job._replace(evaluations=final_evaluations(run, table), run=run)
+    except Unreadable as e:
+        return job._replace(state=str(e))
 
 
 def setting(word: str) -> tuple[str, str]:

@@ -16,10 +16,12 @@ from rl_runner.run.files import (
     CHECKPOINTS,
     CONFIG,
     CURVES,
+    EPISODES,
     LOCK,
     LOG,
     MANIFEST,
     OUTPUTS,
+    TABLE,
     modified,
     remove_unused,
 )
@@ -47,6 +49,8 @@ class RunDirectory:
     def new(cls, path: Path) -> RunDirectory:
         """Claim a directory for a new run: `path`, or the first of path_2, path_3, ... that holds none.
 
+        A run without its configuration, as of a copy that was not complete, is one too: it is not written over.
+
         Raises:
             UserError: no directory can be written, or none of the names is free.
         """
@@ -54,7 +58,7 @@ class RunDirectory:
             run = cls(path.with_name(f"{path.name}_{number}") if number > 1 else path)
             try:
                 run.path.mkdir(parents=True, exist_ok=True)
-                claimed = run._try_lock(new=True) and not run.config.exists()
+                claimed = run._try_lock(new=True) and not run.holds_a_run()
             except OSError as e:
                 run.discard()
                 raise UserError(f"hydra.run.dir: {_not_written(run.path, e)}") from e
@@ -63,6 +67,11 @@ class RunDirectory:
             run.release()
         taken = f"{path} to {run.path} are taken by other runs" if path.name else f"{path} is taken by another run"
         raise UserError(f"hydra.run.dir: {taken}; choose another directory")
+
+    def holds_a_run(self) -> bool:
+        """Return whether a run has written its configuration here, or what it learned and measured."""
+        files = (self.config, *(self.path / name for name in (TABLE, EPISODES)))
+        return any(file.exists() for file in files) or any(self.checkpoints.glob("*_*"))
 
     @classmethod
     def resumed(cls, name: str) -> RunDirectory:

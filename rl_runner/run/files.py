@@ -6,6 +6,7 @@ Whoever writes or reads one of the files imports its name from here.
 import contextlib
 import json
 import math
+import os
 from pathlib import Path
 
 OUTPUTS = "outputs"  # the directory for runs, in the current one
@@ -37,6 +38,25 @@ def remove_unused(directory: Path) -> None:
         for above in directory.parents:
             if above.parts[:1] == (OUTPUTS,):
                 above.rmdir()
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that whoever reads it, after a crash of the machine too, finds it whole or as it was before.
+
+    Raises:
+        OSError: it cannot be written; one that stands there already stays.
+    """
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(temporary, file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def modified(file: Path) -> float:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rl_runner.run.files import BIN, CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE, modified
+from rl_runner.run.files import BIN, CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE, modified, write_whole
 from rl_runner.types import UserError, one_line
 
 if TYPE_CHECKING:
@@ -92,12 +91,7 @@ def resumed(run: Path) -> contextlib.AbstractContextManager[Ending | None]:
 
 def _write(run: Path, overrides: Sequence[str], state: str, error: str = "") -> None:
     note = {"overrides": list(overrides), "state": state, **({"error": error} if error else {})}
-    temporary = run / f".{NOTE}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(note, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())  # or a crash of the machine may leave an empty file
-    os.replace(temporary, run / NOTE)
+    write_whole(run / NOTE, json.dumps(note, indent=1) + "\n")
 
 
 # Reading.
@@ -151,12 +145,17 @@ def claim(path: Path, known: bool) -> RunDirectory:
         known: an earlier attempt at the job is there; otherwise another name is taken where this one is not free.
 
     Raises:
-        UserError: another process is at the job.
+        UserError: another process is at the job, or what it wrote is there without its configuration.
     """
     from rl_runner.run.directory import RunDirectory
 
-    if known and RunDirectory(path).config.is_file():
+    run = RunDirectory(path)
+    if known and run.config.is_file():
         return RunDirectory.resumed(str(path))
+    if known and run.holds_a_run():
+        raise UserError(
+            f"hydra.run.dir: {path} holds a run without its {run.config.name}; put it back, or choose another directory"
+        )
     run = RunDirectory.new(path)
     if known and run.path != path:
         run.discard()

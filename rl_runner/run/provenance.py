@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from rl_runner.run.files import PROVENANCE
+from rl_runner.run.files import PROVENANCE, write_whole
 from rl_runner.types import State
 from rl_runner.version import __version__
 
@@ -30,11 +30,9 @@ def record(run: Path, overrides: Sequence[str]) -> None:
         run: the run's directory.
         overrides: the words that this job was configured with.
     """
-    file, temporary = run / PROVENANCE, run / f".{PROVENANCE}.tmp"
+    file = run / PROVENANCE
     try:
-        text = json.dumps([*_entries(file), entry(overrides)], indent=1) + "\n"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, file)
+        write_whole(file, json.dumps([*_entries(file), entry(overrides)], indent=1) + "\n")
     except OSError as e:
         print(f"{file} cannot be written ({e.strerror or e}); the run goes on without it")
 

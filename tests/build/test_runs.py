@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
+
 from rl_runner.build import runs
 from rl_runner.run import provenance
 from rl_runner.run.directory import RunDirectory
@@ -113,6 +115,20 @@ def test_in_a_chosen_directory_words_may_change_what_a_resume_may(workdir: Path)
     done = rlrun(*command, "seed=5")
     assert done.code == 2
     assert done.err.startswith("rlrun: seed: cannot change when a run is resumed; ")
+
+
+@pytest.mark.parametrize("left", ["", "[{"])
+def test_a_run_whose_words_are_lost_is_resumed_by_the_same_command(left: str, workdir: Path) -> None:
+    command = ["train", *set_trap(workdir, "nothing"), "resume=auto", "hydra.run.dir=mine"]
+    assert rlrun(*command).code == 0
+    Path("mine/provenance.json").write_text(left)
+    longer = [word.replace("total_steps=40", "total_steps=50") for word in command]
+    done = rlrun(*longer)
+    assert (done.code, done.err) == (0, "")
+    assert "resume=auto: mine/provenance.json cannot be read; the words are compared" in done.out
+    assert "changed at step 40: total_steps: 40 -> 50" in done.out
+    Path("mine/provenance.json").unlink()
+    assert rlrun(*longer, "seed=5").err.startswith("rlrun: seed: cannot change when a run is resumed; ")
 
 
 def test_words_of_the_first_start_that_are_missing_now_are_named(workdir: Path) -> None:

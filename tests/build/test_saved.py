@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,20 @@ def test_a_broken_configuration_is_named(text: str, why: str, trained: Path) -> 
 
 
 def test_a_configuration_that_cannot_be_written(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Any, path: Path) -> None:
-        path.write_text("half of")
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fail(source: Path, target: Path) -> None:
+        if Path(target).name == "config.yaml":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
 
-    monkeypatch.setattr(saved.OmegaConf, "save", fail)
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", fail)
     before = (trained / "config.yaml").read_text()
     done = rlrun("train", f"resume={trained}", "total_steps=77")
     assert done.code == 2
     assert done.err == f"rlrun: {trained}/config.yaml cannot be written: No space left on device\n"
     assert (trained / "config.yaml").read_text() == before
     assert not (trained / "changes.csv").exists()
+    assert not list(trained.glob(".*.tmp"))
     assert "outputs/new/config.yaml cannot be written" in refused("train", "hydra.run.dir=outputs/new")
 
 

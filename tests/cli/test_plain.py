@@ -12,6 +12,8 @@ from rl_runner.cli.plain import PLAIN
 from tests.commandline import refused, rlrun
 from tests.runs import a_run
 
+BETWEEN = "must be a whole number from 100 to 1,000,000"
+
 
 @pytest.fixture
 def outputs(workdir: Path) -> Path:
@@ -38,7 +40,9 @@ def test_help_names_every_option(name: str) -> None:
             "compare: there is no option '--treshold'; did you mean --threshold?",
         ),
         (["compare", "outputs", "--threshold", "high"], "compare: --threshold: must be a number, got 'high'"),
-        (["compare", "outputs", "--resamples", "0"], "--resamples: must be a whole number above 0, got '0'"),
+        (["compare", "outputs", "--resamples", "0"], f"--resamples: {BETWEEN}, got '0'"),
+        (["compare", "outputs", "--resamples", "100.5"], f"--resamples: {BETWEEN}, got '100.5'"),
+        (["compare", "outputs", "--threshold", "nan"], "--threshold: must be a finite number, got 'nan'"),
         (["compare", "outputs", "--plot", "a.jpg"], "--plot: must end in .png, .svg, .pdf, got 'a.jpg'"),
         (["compare", "outputs", "--csv", "outputs"], "--csv: outputs: Is a directory"),
         (["compare", "nowhere"], "nowhere: no such directory"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rl_runner.report.compare import compare
+from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.types import UserError
 from tests.runs import INTERRUPTED, PONG, a_run, an_evaluation
 
@@ -159,14 +160,17 @@ def test_runs_of_one_seed_that_began_with_different_agents_all_count(tmp_path: P
 def test_runs_that_are_left_out_are_named(tmp_path: Path) -> None:
     a_group(tmp_path / "a", [10.0, 20.0])
     a_run(tmp_path / "cut", {100: 99.0}, {"seed": 5}, log=INTERRUPTED)
-    a_run(tmp_path / "nan", {300: float("nan")}, {"seed": 6})
+    a_run(tmp_path / "nan", {200: 15.0, 300: float("nan")}, {"seed": 6})
+    a_run(tmp_path / "incomplete", {200: 15.0}, {"seed": 7})  # a full disk, or a copy that was not complete
+    Checkpoints(tmp_path / "incomplete" / "checkpoints").save(300, {}, {})
     a_run(tmp_path / "again", {300: 30.0}, {"seed": 0})
     a_run(tmp_path / "broken", {300: 1.0}).joinpath("config.yaml").write_text("a: [")
     found = compare([str(tmp_path)])
     assert sorted(found.blocks[0].rows[0].scores) == [20, 30]
     said = "\n".join(found.notes)
     assert f"left out: {tmp_path}/cut is interrupted at step 100, not finished" in said
-    assert f"left out: {tmp_path}/nan has no evaluation with a finite return" in said
+    assert f"left out: {tmp_path}/nan ended with an evaluation of nan" in said
+    assert f"left out: {tmp_path}/incomplete left a metrics.csv without its last evaluation" in said
     assert f"left out: {tmp_path}/a/s0; a later run of all runs has seed 0 too" in said
     assert f"left out: {tmp_path}/broken/config.yaml cannot be read" in said
     assert "no interval, P(better) or detectable difference from fewer than 3 seeds: all runs (2)" in said

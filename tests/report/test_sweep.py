@@ -92,23 +92,25 @@ def test_only_finished_runs_are_counted_and_the_others_named(
         text = killed.read_text()
     killed.write_text(text)  # as it stands while the job runs
     a_job(tmp_path / "5", "agent=dqn seed=5", {})
+    a_job(tmp_path / "8", "agent=dqn seed=8", {50: 99.0, 100: math.inf})
     a_job(tmp_path / "6", "agent=dqn seed=6", {100: 99.0}).joinpath("metrics.csv").write_text("step,name,value\n1,eva")
 
     sweep.report(tmp_path, planned)
     dqn, rainbow = table(tmp_path)
-    assert (dqn["seeds"], dqn["seeds_missing"], dqn["last_mean"], dqn["last_ci95"]) == ("1", "7", "1", "")
+    assert (dqn["seeds"], dqn["seeds_missing"], dqn["last_mean"], dqn["last_ci95"]) == ("1", "8", "1", "")
     assert (rainbow["seeds"], rainbow["seeds_missing"], rainbow["last_mean"]) == ("0", "8", "")
     out = capsys.readouterr().out
-    assert "1 of 16 runs finished" in out
+    assert "1 of 17 runs finished" in out
     assert "│ rainbow │ 0 of 8 │ - │ - │ - │ - │" in re.sub(" +", " ", out)
     named = [line.partition(": ")[2] for line in out.splitlines() if line.startswith("agent=dqn: ")]
     assert sorted(named) == [
-        "1 of 8 seeds did not finish, not in the numbers: 4",
-        "1 of 8 seeds left no evaluation, not in the numbers: 5",
-        "1 of 8 seeds left no readable table, not in the numbers: 6",
-        "1 of 8 seeds never began, not in the numbers: 7",
-        "1 of 8 seeds were interrupted, not in the numbers: 2",
-        "2 of 8 seeds failed, not in the numbers: 1, 3",
+        "1 of 9 seeds did not finish, not in the numbers: 4",
+        "1 of 9 seeds ended with an evaluation of inf, not in the numbers: 8",
+        "1 of 9 seeds left no evaluation, not in the numbers: 5",
+        "1 of 9 seeds left no readable table, not in the numbers: 6",
+        "1 of 9 seeds never began, not in the numbers: 7",
+        "1 of 9 seeds were interrupted, not in the numbers: 2",
+        "2 of 9 seeds failed, not in the numbers: 1, 3",
     ]
     assert "agent=rainbow: 8 of 8 seeds never began, not in the numbers: 0, 1, 2, 3, 4, 5, 6, 7\n" in out
 

@@ -236,6 +236,21 @@ def test_a_run_that_cannot_be_written(number: int, trained: Path, monkeypatch: p
     assert refused("train", "hydra.run.dir=outputs/new") == f"rlrun: hydra.run.dir: outputs/new {why}"
 
 
+@pytest.mark.parametrize("left", ["checkpoints/best_000000040", "metrics.csv", "episodes.csv"])
+def test_a_run_that_has_lost_its_configuration_is_not_written_over(left: str, trained: Path) -> None:
+    kept = trained.with_name("kept") / left
+    kept.parent.mkdir(parents=True)
+    (trained / left).rename(kept)
+    shutil.rmtree(trained)
+    trained.with_name("kept").rename(trained)
+    before = files()
+    line = refused("train", "env=cartpole", *SHORT, "num_threads=1", "resume=auto", f"hydra.run.dir={trained}")
+    assert line.startswith(f"rlrun: hydra.run.dir: {trained} holds a run without its config.yaml; put it back, or ")
+    assert {name for name in files() if not name.endswith(".lock")} == before
+    with RunDirectory.new(trained) as run:
+        assert run.path == trained.with_name(f"{trained.name}_2")
+
+
 def test_a_directory_that_cannot_be_made(workdir: Path) -> None:
     Path("file").touch()
     with pytest.raises(UserError, match=r"^hydra.run.dir: file/a cannot be written: Not a directory$"):
