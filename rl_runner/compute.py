@@ -30,7 +30,7 @@ def device(name: str) -> torch.device:
     try:
         found = torch.device(name)
         torch.zeros(1, device=found).item()
-    except (RuntimeError, AssertionError) as e:
+    except (RuntimeError, AssertionError, TypeError) as e:
         there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         there += ["mps"] if torch.backends.mps.is_available() else []
         raise UserError(f"device: must be {', '.join(there)} or auto on this machine, got {name!r}") from e

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import (
+    ActionNoise,
     Array,
     BoolArray,
     Carry,
@@ -48,7 +49,8 @@ def choose(
         return EpsilonGreedy(mode.epsilon, mode.epsilon, 0)(values, 0, mode.rng), carry
     explore: Explore | None = getattr(exploration, "explore", None)  # isinstance of a protocol takes 7 µs a step
     if explore is not None:
-        action, carry = _explored(exploration, explore(values, carry, mode.step, mode.rng), len(values))
+        result = explore(values, carry, mode.step, mode.rng)
+        action, carry = _with_carry(result, f"{type(exploration).__name__}.explore must return actions", len(values))
     else:
         action = exploration(values, mode.step, mode.rng)
     if not isinstance(action, np.ndarray) or action.shape != values.shape[:1] or action.dtype.kind not in "iu":
@@ -66,23 +68,39 @@ def choose(
     return action, carry
 
 
-def _explored(exploration: Exploration, result: object, n: int) -> tuple[IntArray, Carry | None]:
-    """Return what a rule with a memory, which may be the user's own, has returned."""
-    name = type(exploration).__name__
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Carry | None)):
+def draw(
+    noise: ActionNoise, shape: tuple[int, int], mode: Train, carry: Carry | None
+) -> tuple[FloatArray, Carry | None]:
+    """Return noise (N, D) of a rule, which may be the user's own, and the next carry.
+
+    Raises:
+        UserError: the rule returned something else.
+    """
+    result = noise(shape, carry, mode.step, mode.rng)
+    name = type(noise).__name__
+    drawn, carry = _with_carry(result, f"{name} must return noise", shape[0])
+    if not (isinstance(drawn, np.ndarray) and drawn.shape == shape and drawn.dtype.kind in "fiu"):
         raise UserError(
-            f"exploration: {name}.explore must return actions and a Carry (rl_runner/types.py) or None, "
-            f"got {_described(result)}"
+            f"exploration: {name} must return an array of noise (N, D), here {shape}, got {_described(drawn)}"
         )
-    action, carry = result
+    if not np.isfinite(drawn).all():
+        raise UserError(f"exploration: {name} must return finite noise, got {drawn.tolist()}")
+    return drawn, carry
+
+
+def _with_carry(result: object, must: str, n: int) -> tuple[Any, Carry | None]:
+    """Return both parts of what a rule with a memory has returned. `must` begins the message of an error."""
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Carry | None)):
+        raise UserError(f"exploration: {must} and a Carry (rl_runner/types.py) or None, got {_described(result)}")
+    chosen, carry = result
     if carry is not None and not (
         isinstance(carry.state, dict) and isinstance(carry.reset, np.ndarray) and carry.reset.shape == (n,)
     ):
         raise UserError(
-            f"exploration: {name}.explore must return a Carry with a dict of arrays (N, ...) and an array of flags "
-            f"(N,), here ({n},), got {_described(carry.state)} and {_described(carry.reset)}"
+            f"exploration: {must} and a Carry with a dict of arrays (N, ...) and an array of flags (N,), here ({n},), "
+            f"got {_described(carry.state)} and {_described(carry.reset)}"
         )
-    return action, carry
+    return chosen, carry
 
 
 def _described(value: object) -> str:

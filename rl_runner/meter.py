@@ -16,9 +16,20 @@ class Meter:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._first = True  # no update of the run was added yet
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Add the metrics of one update."""
+        """Add the metrics of one update.
+
+        Raises:
+            UserError: the loss of the first update is not finite. No weight had changed before it.
+        """
+        if self._first and not math.isfinite(loss := float(metrics.get("loss", 0.0))):
+            raise UserError(
+                f"agent: the loss of the first update is {loss}, before any weight has changed; a part has returned a "
+                "number that is not finite: the network, value, sync or replay.sampler"
+            )
+        self._first = False
         for name, value in metrics.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -35,6 +46,7 @@ class Meter:
 
     def load_state_dict(self, state: State) -> None:
         """Restore sums and counts. Older checkpoints hold one count for all names."""
+        self._first = False
         self._sums = dict(state["sums"])
         self._counts = {name: state["counts"][name] if "counts" in state else state["count"] for name in self._sums}
 

@@ -20,10 +20,13 @@ def target_of(sync: Sync, online: M) -> M:
     Raises:
         UserError: the sync, which may be the user's own, returns something else.
     """
-    target = sync.make_target(online)
+    target, name = sync.make_target(online), type(sync).__name__
     if not isinstance(target, nn.Module):
-        name, got = type(sync).__name__, type(target).__name__
+        got = type(target).__name__
         raise UserError(f"sync: {name}.make_target must return a module (nn.Module), got a {got}")
+    if [p.shape for p in target.parameters()] != [p.shape for p in online.parameters()]:
+        name = type(sync).__name__
+        raise UserError(f"sync: {name}.make_target must return a network with the parameters of the online one")
     return cast(M, target)
 
 
@@ -49,7 +52,7 @@ class Hard:
             raise UserError("sync: every_steps and every_episodes are both given; leave one of them null")
         ((unit, period),) = given.items()
         if period is None or period < 1:
-            raise UserError(f"sync.every_{unit}: must be at least 1, got {period}")
+            raise UserError(f"sync.every_{unit}: must be at least 1, got {'null' if period is None else period}")
         self.every = Every(period, unit)
 
     def make_target(self, online: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl_runner.exploration import Boltzmann, EpsilonGreedy, EzGreedy, Gaussian, Greedy, OrnsteinUhlenbeck, choose
+from rl_runner.exploration import Boltzmann, EpsilonGreedy, EzGreedy, Gaussian, Greedy, OrnsteinUhlenbeck, choose, draw
 from rl_runner.types import Carry, Evaluate, Train, UserError
 
 N = 40_000
@@ -216,6 +216,31 @@ def test_a_rule_that_returns_no_actions_is_named(returned: object, got: str) -> 
         choose(torch.zeros(2, 3), Mine(), Train(0, np.random.default_rng(0)), None, None)
 
 
+@pytest.mark.parametrize(
+    ("returned", "wanted"),
+    [
+        (np.zeros((2, 1)), r"noise and a Carry \(.*\) or None, got float64 \(2, 1\)$"),
+        (None, r"noise and a Carry \(.*\) or None, got a NoneType$"),
+        ((np.zeros((2, 1)), np.zeros(2)), r"noise and a Carry \(.*\) or None, got a tuple$"),
+        ((np.zeros(2), None), r"an array of noise \(N, D\), here \(2, 1\), got float64 \(2,\)$"),
+        ((0.0, None), r"an array of noise \(N, D\), here \(2, 1\), got a float$"),
+        ((np.array([["a"], ["b"]]), None), r"an array of noise \(N, D\), here \(2, 1\), got <U1 \(2, 1\)$"),
+        ((np.array([[0.0], [np.nan]]), None), r"finite noise, got \[\[0\.0\], \[nan\]\]$"),
+    ],
+    ids=str,
+)
+def test_noise_that_is_none_is_named(returned: object, wanted: str) -> None:
+    class Mine(Gaussian):
+        def __call__(self, shape, carry, step, rng):
+            return returned
+
+    mode = Train(0, np.random.default_rng(0))
+    drawn, carry = draw(OrnsteinUhlenbeck(0.1, 0.1, 1), (2, 1), mode, None)
+    assert (drawn.shape, draw(Gaussian(0.1, 0.1, 1), (2, 1), mode, carry)[1]) == ((2, 1), carry)
+    with pytest.raises(UserError, match=rf"^exploration: Mine must return {wanted}"):
+        draw(Mine(0.1, 0.1, 1), (2, 1), mode, None)
+
+
 NO = np.zeros(2, bool)
 
 
@@ -224,9 +249,9 @@ NO = np.zeros(2, bool)
     [
         (np.zeros(2, int), r"actions and a Carry \(.*\) or None, got int64 \(2,\)$"),
         ((np.zeros(2, int), {"x": 1}), r"actions and a Carry \(.*\) or None, got a tuple$"),
-        ((np.zeros(2, int), Carry({}, None)), r"a Carry with .*, here \(2,\), got a dict and a NoneType$"),  # type: ignore[arg-type]
-        ((np.zeros(2, int), Carry({}, NO[:1])), r"a Carry with .*, here \(2,\), got a dict and bool \(1,\)$"),
-        ((np.zeros(2, int), Carry(NO, NO)), r"a Carry with .*, here \(2,\), got bool \(2,\) and bool \(2,\)$"),  # type: ignore[arg-type]
+        ((np.zeros(2, int), Carry({}, None)), r"actions and a Carry with .*, here \(2,\), got a dict and a NoneType$"),  # type: ignore[arg-type]
+        ((np.zeros(2, int), Carry({}, NO[:1])), r"actions and a Carry with .*, here \(2,\), got a dict and bool \(1,\)$"),
+        ((np.zeros(2, int), Carry(NO, NO)), r"actions and a Carry with .*, here \(2,\), got bool \(2,\) and bool \(2,\)$"),  # type: ignore[arg-type]
         (([0, 1], None), r"actions \(N,\) as an array of whole numbers, here \(2,\), got a list$"),
     ],
 )

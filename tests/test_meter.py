@@ -32,9 +32,19 @@ def test_what_was_learned_with_and_without_an_optimizer() -> None:
     assert grouped(learn={"loss": 0.5}, explore={"epsilon": 1.0}) == {"learn/loss": 0.5, "explore/epsilon": 1.0}
 
 
+def test_the_learning_rate_is_not_blamed_for_the_first_loss() -> None:
+    nan = {"loss": torch.tensor(float("nan"))}
+    with pytest.raises(UserError, match=r"^agent: the loss of the first update is nan, before any weight has changed"):
+        Meter().add(nan)
+    resumed = Meter()
+    resumed.load_state_dict(Meter().state_dict())
+    resumed.add(nan)  # it is not the first one of the run
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_ends_the_run(loss: float) -> None:
     meter = Meter()
+    meter.add({"loss": torch.tensor(1.0)})
     meter.add({"loss": torch.tensor(loss)})
     with pytest.raises(UserError, match=r"^optimizer.lr: the network has diverged"):
         learning(meter, object(), 1)

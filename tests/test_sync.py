@@ -208,3 +208,10 @@ def test_a_sync_that_returns_no_network_is_named() -> None:
     assert target_of(Hard(), online) is not online
     with pytest.raises(UserError, match=r"^sync: Mine\.make_target must return a module .*, got a NoneType$"):
         target_of(Mine(), online)
+
+    class Other(Hard):
+        def make_target(self, online):
+            return nn.Linear(1, 2)
+
+    with pytest.raises(UserError, match=r"^sync: Other\.make_target must return a network with the parameters of the "):
+        target_of(Other(), online)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.compute import on_device
+from rl_runner.exploration import draw
 from rl_runner.networks.actors import ActionRange, to_numpy
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, min_over_critics
@@ -120,7 +121,7 @@ class DDPG:
             return self.actions.to_environment(self.actions.uniform(len(obs), mode.rng)), carry
         with torch.no_grad(), self._in_acting:
             action = to_numpy(self.network.actor(self.network.normalized(tensor)))
-        noise, carry = self.exploration(action.shape, carry, mode.step, mode.rng)
+        noise, carry = draw(self.exploration, action.shape, mode, carry)
         return self.actions.to_environment((action + noise).clip(-1.0, 1.0)), carry
 
     @torch.no_grad()

@@ -59,6 +59,7 @@ TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is
     "device": _text,
     "num_threads": _threads,
     "total_steps": _integer(1),
+    "agent.name": _label,
     "env.num_envs": _integer(1),
     "log.every_steps": _integer(1),
     "eval.every_steps": _integer(0),

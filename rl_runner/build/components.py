@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from rl_runner import compute, rng
-from rl_runner.build import checks
+from rl_runner.build import checks, contracts
 from rl_runner.build.signatures import factory, make, named, part, require
 from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.exact.mdp import MDP
@@ -166,13 +166,15 @@ def q_network(cfg: State, envs: EpisodicVectorEnv, value: ValueRepresentation, d
     node = _network_node(cfg, envs, device)
     if "actor" in node or "shared" in node:
         raise _misfit(node, "action values", "plain")
+    actions = number_of_actions(envs)
     network = factory("network", node, MakesNetwork)(
         observation_space=envs.observation_space,
-        actions=number_of_actions(envs),
+        actions=actions,
         outputs_per_action=value.outputs_per_action,
         quantile_levels=value.quantile_levels,
         precision=cfg["precision"],
     )
+    contracts.check_q_network(network, envs.observation_space, actions, value)
     return network.to(device)
 
 
@@ -225,6 +227,7 @@ def actor_critic(cfg: State, envs: EpisodicVectorEnv, distribution: Distribution
     network = factory("network", node, MakesActorCritic)(
         observation_space=envs.observation_space, distribution=distribution, precision=cfg["precision"]
     )
+    contracts.check_actor_critic(network, envs.observation_space, distribution)
     return network.to(device)
 
 
@@ -273,8 +276,11 @@ def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optim
     def optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
         try:
             made: torch.optim.Optimizer = make("optimizer", node, list(parameters))
-        except ValueError as e:  # torch's own range checks
+        except (ValueError, IndexError) as e:  # torch's own checks
             raise UserError(f"optimizer: {e}") from e
+        if not isinstance(made, torch.optim.Optimizer):
+            wanted = "a function that returns a torch.optim.Optimizer"
+            raise UserError(f"optimizer._target_: must be {wanted}, {node['_target_']} returned {made!r}")
         return made
 
     return optimizer
@@ -317,6 +323,7 @@ def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
         device=place,
     )
     sampler = factory("replay.sampler", node["sampler"], MakesSampler)(capacity=capacity)
+    contracts.check_sampler(sampler)
     stream = rng.generator(cfg["seed"], "replay")
     return Replay(storage, sampler, cfg["agent"]["gamma"], n_step, cfg["reward_clip"], stream, device)
 
@@ -328,20 +335,7 @@ def value(cfg: State) -> ValueRepresentation:
         UserError: it does not keep its protocol, or returns something of another shape for a batch of zeros.
     """
     made = part("value", group(cfg, "value"), ValueRepresentation)
-    name, numbers, levels = type(made).__name__, made.outputs_per_action, made.quantile_levels
-    if not isinstance(numbers, int) or numbers < 1:
-        raise UserError(f"value: {name}.outputs_per_action must be a whole number, 1 or more, got {numbers!r}")
-    m = 2 * levels if levels else numbers
-    mean = made.mean(torch.zeros(2, 3, m))
-    if getattr(mean, "shape", None) != (2, 3):
-        got = tuple(mean.shape) if isinstance(mean, torch.Tensor) else f"a {type(mean).__name__}"
-        raise UserError(f"value: {name}.mean must return (2, 3) for values (2, 3, {m}), got {got}")
-    values = torch.zeros(2, m, requires_grad=True)
-    learned = made.loss(values, torch.zeros(2, m), torch.zeros(2), torch.zeros(2))
-    if not (isinstance(learned, tuple) and [getattr(x, "shape", None) for x in learned] == [(2,), (2,)]):
-        raise UserError(f"value: {name}.loss must return the loss (B,) and the priority (B,) of a batch of B rows")
-    if not learned[0].requires_grad:
-        raise UserError(f"value: the loss of {name}.loss has no gradient; only the priority is detached")
+    contracts.check_value(made)
     return made
 
 
@@ -364,10 +358,7 @@ def exploration(cfg: State, contract: type[Explores], wanted: str) -> Explores:
             f"exploration: {type(rule).__name__} has a state_dict, which is not saved; a rule keeps what it remembers "
             "in the carry that its explore takes and returns"
         )
-    reported = rule.metrics(0)
-    if not (isinstance(reported, dict) and all(isinstance(x, (int, float)) for x in reported.values())):
-        kind = type(rule).__name__
-        raise UserError(f"exploration: {kind}.metrics must return a dict of numbers, got {reported!r}")
+    contracts.check_metrics("exploration", rule)
     return rule
 
 

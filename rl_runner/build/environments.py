@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from rl_runner.build.checks import written
 from rl_runner.build.signatures import make
 from rl_runner.envs.gym import GymBackend, import_module
 from rl_runner.envs.making import registered, why
@@ -24,7 +25,8 @@ def backend(node: State, num_envs: int, render: bool = False) -> Backend:
     node = {**{k: v for k, v in node.items() if k not in ("name", "returns")}, "num_envs": num_envs, "render": render}
     if "wrappers" in node:
         if not isinstance(node["wrappers"], list):
-            raise UserError(f"env.wrappers: must be a list [{{_target_: package.Wrapper}}], got {node['wrappers']!r}")
+            wrong = written(node["wrappers"])
+            raise UserError(f"env.wrappers: must be a list [{{_target_: package.Wrapper}}], got {wrong}")
         node["wrappers"] = [_wrapper(i, wrapper) for i, wrapper in enumerate(node["wrappers"])]
     made: Backend = make("env", node)
     return made
@@ -33,7 +35,7 @@ def backend(node: State, num_envs: int, render: bool = False) -> Backend:
 def _wrapper(i: int, node: Any) -> State:
     """Return the node of a wrapper, which the backend calls with the environment."""
     if not isinstance(node, dict) or "_target_" not in node:
-        raise UserError(f"env.wrappers[{i}]: must be {{_target_: package.Wrapper, key: value}}, got {node!r}")
+        raise UserError(f"env.wrappers[{i}]: must be {{_target_: package.Wrapper, key: value}}, got {written(node)}")
     return {**node, "_partial_": True}
 
 

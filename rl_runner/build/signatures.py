@@ -85,6 +85,8 @@ def _key_of(name: str, key: str, node: State) -> str:
 
 def named(key: str, target: str) -> Any:
     """Return the class or function that a dotted name means."""
+    if not isinstance(target, str):
+        raise UserError(f"{key}._target_: must be the name of a class or function, got {written(target)}")
     try:
         return hydra.utils.get_object(target)
     except Exception as e:  # whatever importing it raises

@@ -79,8 +79,8 @@ class ReplayLoop:
         for _ in range(self.learn_every.crossings(before, self.clock) * self.updates_per_learn):
             batch = self.replay.sample(self.batch_size)  # sample
             out = self.agent.learn(batch)  # learn
-            self.replay.update(batch.ids, out.priority)
             self.meter.add(out.metrics)
+            self.replay.update(batch.ids, out.priority)
             last, self.clock = self.clock, self.clock.plus(updates=1)
             self.agent.sync(last, self.clock)  # sync
 

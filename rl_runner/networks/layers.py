@@ -187,6 +187,11 @@ def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
     return (m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d, NoisyLinear)))
 
 
+def blank(space: gym.Space[Any], batch: int = 2) -> Tensor:
+    """Return a batch of observations to try a network with: the lowest states, or zeros."""
+    return torch.from_numpy(np.full((batch, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
+
+
 def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
     """Run the torso once, on the lowest states or zeros, and return its number of features.
 
@@ -196,7 +201,7 @@ def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
     """
     if not isinstance(torso, nn.Module):
         raise UserError(f"network.torso: must be an nn.Module, got a {type(torso).__name__}")
-    obs = torch.from_numpy(np.full((2, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
+    obs = blank(space)
     try:
         with evaluating(torso):  # BatchNorm must not count these observations
             features = torso(obs)

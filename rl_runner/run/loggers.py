@@ -160,6 +160,8 @@ class Sender:
         known = self._known() if resumed else {}
         try:
             self._id = self._logger.start(self._run, config, tags, known.get("id"))
+            if not isinstance(self._id, str):
+                raise TypeError(f"{self._name}.start must return the id as a str, got {self._id!r}")
         except Exception as e:
             if not resumed:
                 raise UserError(f"logger: {self._name} cannot be used: {_described(e)}") from e
@@ -189,7 +191,7 @@ class Sender:
             try:
                 self._logger.close(finished)
             except Exception as e:
-                self._failed(e)
+                self.say(f"logger: {self._name} failed at the end ({_described(e)}); it may lack the last numbers")
 
     def _known(self) -> dict[str, Any]:
         try:

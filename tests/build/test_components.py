@@ -16,7 +16,6 @@ from rl_runner.launch import tuned
 from rl_runner.replay.frames import DeviceFrames
 from rl_runner.replay.replay import Replay
 from rl_runner.types import Exploration, State, UserError
-from rl_runner.values import Scalar
 from tests.commandline import refused
 
 CPU = torch.device("cpu")
@@ -89,6 +88,18 @@ def test_what_is_no_optimizer_for_dense_gradients_is_refused(target: str, why: s
     assert line == f"rlrun: optimizer._target_: must be {why}, such as torch.optim.Adam, got torch.{target}"
 
 
+def none_of(params: Any, lr: float) -> None:
+    return None
+
+
+def test_what_makes_no_optimizer_is_named() -> None:
+    line = r"^optimizer\._target_: must be a function that returns a torch\.optim\.Optimizer, .*none_of returned None$"
+    with pytest.raises(UserError, match=line):
+        learner("env=cartpole", f"optimizer._target_={__name__}.none_of", "replay.capacity=500")
+    with pytest.raises(UserError, match=r"^optimizer: "):
+        learner("env=cartpole", "+optimizer.betas=[0.9]", "replay.capacity=500")
+
+
 def test_what_an_environment_cannot_give_is_said() -> None:
     with pytest.raises(
         UserError, match=r"env: CartPole-v1 has observations of shape \(4,\); a table needs discrete states"
@@ -123,58 +134,6 @@ def test_a_batch_of_one_hot_inputs_that_cannot_fit_is_refused(monkeypatch: pytes
     network = loop.agent.online
     weights = 4 * sum(p.numel() for p in network.parameters())
     assert asked[-1] == 3 * weights + 1000 * 500 * 12  # gradients and two moments; 500 states
-
-
-class Mine(Scalar):
-    """A value representation that does what it should."""
-
-
-class NoMean(Scalar):
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        return values
-
-
-class Nothing(Scalar):
-    def mean(self, values: torch.Tensor) -> None:  # type: ignore[override]
-        return None
-
-
-class LossOfTheBatch(Scalar):
-    def loss(self, values, next_values, reward, discount):
-        loss, priority = super().loss(values, next_values, reward, discount)
-        return loss.mean(), priority
-
-
-class NoPriority(Scalar):
-    def loss(self, values, next_values, reward, discount):
-        return super().loss(values, next_values, reward, discount)[0]
-
-
-class NoGradient(Scalar):
-    def loss(self, values, next_values, reward, discount):
-        loss, priority = super().loss(values, next_values, reward, discount)
-        return loss.detach(), priority
-
-
-class Text(Scalar):
-    outputs_per_action = "3"  # type: ignore[assignment]
-
-
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        (NoMean, r"NoMean\.mean must return \(2, 3\) for values \(2, 3, 1\), got \(2, 3, 1\)$"),
-        (Nothing, r"Nothing\.mean must return \(2, 3\) for values \(2, 3, 1\), got a NoneType$"),
-        (LossOfTheBatch, r"LossOfTheBatch\.loss must return the loss \(B,\) and the priority \(B,\)"),
-        (NoPriority, r"NoPriority\.loss must return the loss \(B,\) and the priority \(B,\)"),
-        (NoGradient, r"the loss of NoGradient\.loss has no gradient"),
-        (Text, r"Text\.outputs_per_action must be a whole number, 1 or more, got '3'$"),
-    ],
-)
-def test_a_value_representation_that_returns_something_else_is_named(kind: type, line: str) -> None:
-    assert isinstance(components.value({"value": {"_target_": f"{__name__}.Mine"}}), Mine)
-    with pytest.raises(UserError, match=f"^value: {line}"):
-        components.value({"value": {"_target_": f"{__name__}.{kind.__name__}"}})
 
 
 class Saves(Greedy):

@@ -201,6 +201,7 @@ def test_an_ended_environment_alone_is_reset_before_the_next_step():
 
 def test_a_network_that_has_diverged_is_said():
     loop, _ = make()
+    loop.meter.add({"loss": torch.tensor(1.0)})
     loop.meter.add({"loss": torch.tensor(float("nan"))})
     with pytest.raises(UserError, match=r"optimizer.lr: the network has diverged"):
         loop.scalars()

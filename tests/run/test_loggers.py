@@ -101,7 +101,21 @@ def test_a_service_that_fails_is_named_once_and_ends_nothing(fails: str, tmp_pat
     for step in range(3):
         made.write(step, {"a": 1.0})
     made.close(finished=True)
-    assert said == ["logger: Service failed (ConnectionError: no network at all); the run continues without it"]
+    failed = {
+        "write": "failed (ConnectionError: no network at all); the run continues without it",
+        "close": "failed at the end (ConnectionError: no network at all); it may lack the last numbers",
+    }
+    assert said == [f"logger: Service {failed[fails]}"]
+
+
+def test_a_service_without_an_id_is_refused(tmp_path: Path) -> None:
+    class Nameless(Service):
+        def start(self, *args: Any) -> None:  # type: ignore[override]
+            return None
+
+    line = r"^logger: Nameless cannot be used: TypeError: Nameless\.start must return the id as a str, got None$"
+    with pytest.raises(UserError, match=line):
+        sender(Nameless(), tmp_path)
 
 
 def test_a_new_run_is_refused_without_its_service_and_a_resumed_one_is_not(tmp_path: Path) -> None:
