@@ -249,9 +249,9 @@ NO = np.zeros(2, bool)
     [
         (np.zeros(2, int), r"actions and a Carry \(.*\) or None, got int64 \(2,\)$"),
         ((np.zeros(2, int), {"x": 1}), r"actions and a Carry \(.*\) or None, got a tuple$"),
-        ((np.zeros(2, int), Carry({}, None)), r"actions and a Carry with .*, here \(2,\), got a dict and a NoneType$"),  # type: ignore[arg-type]
-        ((np.zeros(2, int), Carry({}, NO[:1])), r"actions and a Carry with .*, here \(2,\), got a dict and bool \(1,\)$"),
-        ((np.zeros(2, int), Carry(NO, NO)), r"actions and a Carry with .*, here \(2,\), got bool \(2,\) and bool \(2,\)$"),  # type: ignore[arg-type]
+        ((np.zeros(2, int), Carry({}, None)), r"actions and .*, here \(2,\), got a dict and a NoneType$"),  # type: ignore[arg-type]
+        ((np.zeros(2, int), Carry({}, NO[:1])), r"actions and .*, here \(2,\), got a dict and bool \(1,\)$"),
+        ((np.zeros(2, int), Carry(NO, NO)), r"actions and .*, here \(2,\), got bool \(2,\) and bool \(2,\)$"),  # type: ignore[arg-type]
         (([0, 1], None), r"actions \(N,\) as an array of whole numbers, here \(2,\), got a list$"),
     ],
 )
