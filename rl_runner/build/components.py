@@ -276,8 +276,10 @@ def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optim
     def optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
         try:
             made: torch.optim.Optimizer = make("optimizer", node, list(parameters))
-        except (ValueError, IndexError) as e:  # torch's own checks
+        except ValueError as e:  # torch's own range checks
             raise UserError(f"optimizer: {e}") from e
+        except IndexError as e:  # betas=[0.9]
+            raise UserError(f"optimizer: a list is too short for {node['_target_']}") from e
         if not isinstance(made, torch.optim.Optimizer):
             wanted = "a function that returns a torch.optim.Optimizer"
             raise UserError(f"optimizer._target_: must be {wanted}, {node['_target_']} returned {made!r}")
