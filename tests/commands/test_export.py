@@ -70,7 +70,7 @@ def test_the_directory(trained: Path) -> None:
     del config["logger"]  # which may hold the address of a server, with a password
     assert json.loads((out / "config.json").read_text()) == config
     results = json.loads((out / "results.json").read_text())
-    evaluation = json.loads((trained / "eval/best_000000040_seed5.json").read_text())
+    evaluation = json.loads((trained / "eval/best_000000040_seed5_episodes_3.json").read_text())
     assert results["evaluations"][0]["per_episode"] == evaluation["per_episode"]
     assert results["score"] == {"return": evaluation["return"], "episodes": 3}
     card = yaml.safe_load((out / "README.md").read_text().split("---\n")[1])

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,16 +216,20 @@ def test_wandb_offline(tmp_path: Path) -> None:
         for step in (10, 20, 30) if resumed else (10, 20):
             made.write(step, {"train/return": step / 10})
         made.close(finished=True)
-    rows, ids = [], set()
-    for file in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")):
-        for data in records(file.read_bytes()):
-            record = Record.FromString(data)
-            if record.run.run_id:
-                ids.add(record.run.run_id)
-            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-            rows += [(items["steps"], items["train/return"])] if "steps" in items else []
-    assert rows == [(10, 1.0), (20, 2.0), (30, 3.0)]
-    assert len(ids) == 1
+    wanted = [(10, 1.0), (20, 2.0), (30, 3.0)]
+    for _ in range(100):  # another process writes the end of the file
+        rows, ids = [], set()
+        for file in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")):
+            for data in records(file.read_bytes()):
+                record = Record.FromString(data)
+                if record.run.run_id:
+                    ids.add(record.run.run_id)
+                items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+                rows += [(items["steps"], items["train/return"])] if "steps" in items else []
+        if len(rows) >= len(wanted):
+            break
+        time.sleep(0.1)
+    assert (rows, len(ids)) == (wanted, 1)
 
 
 def test_mlflow_file_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
