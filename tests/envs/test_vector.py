@@ -297,3 +297,12 @@ def test_close_reaches_the_backend():
     envs = EpisodicVectorEnv(Toy(1), 0, "train")
     envs.close()
     assert envs.backend.log == [("close",)]
+
+
+def test_an_environment_that_cannot_be_closed_is_named_and_takes_no_result_away(capsys):
+    class Stuck(Toy):
+        def close(self):
+            raise OSError("the simulator\nis gone")
+
+    EpisodicVectorEnv(Stuck(2), 0, "train").close()
+    assert capsys.readouterr().out == "env: toy cannot be closed: OSError: the simulator is gone\n"
