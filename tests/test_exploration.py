@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from rl_runner.exploration import Boltzmann, EpsilonGreedy, EzGreedy, Gaussian, Greedy, OrnsteinUhlenbeck, choose, draw
+from rl_runner.exploration import (
+    LONGEST,
+    Boltzmann,
+    EpsilonGreedy,
+    EzGreedy,
+    Gaussian,
+    Greedy,
+    OrnsteinUhlenbeck,
+    choose,
+    draw,
+)
 from rl_runner.types import Carry, Evaluate, Train, UserError
 
 N = 40_000
@@ -327,3 +337,10 @@ def test_wrong_noise_is_told(kind) -> None:
         kind(1.0, 0.1, -1)
     with pytest.raises(UserError, match=r"exploration\.theta: must be in \(0, 1\], got 1.5"):
         OrnsteinUhlenbeck(1.0, 0.1, 1, theta=1.5)
+
+
+def test_no_action_is_repeated_for_ever() -> None:
+    rule = EzGreedy(1.0, 1.0, 0, mu=1.01)
+    _, carry = rule.explore(np.zeros((200, 3), np.float32), None, 0, np.random.default_rng(0))
+    assert carry is not None
+    assert carry.state["left"].max() == LONGEST - 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.build.components import optimizer_factory
-from rl_runner.optim import RMSpropTF, load_named_state, named_state, step_part, transfer
+from rl_runner.optim import RMSpropTF, load_named_state, named_state, resume_named_state, step_part, transfer
 from rl_runner.types import UserError
 
 OPTIMIZERS: dict[str, Any] = {
@@ -161,3 +161,14 @@ def test_a_step_on_a_part_clips_the_norm_of_its_gradient() -> None:
     assert (apart.item(), other.item()) == (-7, 0)
     assert x.grad is None
     assert apart.grad is None
+
+
+def test_a_resume_keeps_what_is_configured_now() -> None:
+    module, optimizer = trained(lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9))
+    for scheduled, lr in ((False, 0.5), (True, 0.1)):
+        other = network()
+        fresh = torch.optim.SGD(other.parameters(), lr=0.5, momentum=0.8)
+        resume_named_state(fresh, other, named_state(optimizer, module), scheduled)
+        (group,) = fresh.param_groups
+        assert (group["lr"], group["momentum"]) == (lr, 0.8)
+        assert len(fresh.state) == len(list(other.parameters()))

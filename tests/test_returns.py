@@ -60,3 +60,11 @@ def test_reward_scale_goes_on_from_its_state():
     first(rewards[0], ended)
     second.load_state_dict(first.state_dict())
     np.testing.assert_array_equal(first(rewards[1], ended), second(rewards[1], ended))
+
+
+def test_scaled_rewards_are_clipped_at_ten() -> None:
+    """The deviation of the returns is sqrt(2 / 1000), about 0.045, so that they would be about 22."""
+    reward = np.zeros((1000, 1))
+    reward[-2:, 0] = -1.0, 1.0
+    scaled = RewardScale(0.0)(reward, np.zeros((1000, 1), dtype=bool))
+    assert scaled[-2:, 0].tolist() == [-10.0, 10.0]

@@ -25,12 +25,6 @@ def test_an_index_of_zero_is_not_the_same_as_no_index():
     assert len({rng.integer(1, "train"), rng.integer(1, "train", 0), rng.integer(1, "train", 0, 0)}) == 3
 
 
-def test_seed_zero_is_a_seed():
-    assert rng.integer(0, "train") == rng.integer(0, "train")
-    assert rng.integer(0, "train") != rng.integer(1, "train")
-    assert (rng.generator(0, "train").random(3) == rng.generator(0, "train").random(3)).all()
-
-
 def test_integers_suit_an_environments_reset():
     drawn = [rng.integer(7, "train", 0, k) for k in range(2000)]
     assert all(type(i) is int and 0 <= i < 2**31 for i in drawn)
@@ -78,3 +72,9 @@ def test_states_of_more_cuda_devices_than_there_are_do_no_harm():
     if torch.cuda.device_count() > 0:
         pytest.skip("for machines without CUDA")
     rng.load_torch_state(state)
+    assert torch.equal(torch.get_rng_state(), state["cpu"])
+
+
+def test_streams_are_those_of_every_process_and_version() -> None:
+    assert rng.integer(0, "train", 0, 0) == 1547072430
+    assert rng.generator(3, "replay").integers(0, 1000, 4).tolist() == [211, 353, 545, 537]

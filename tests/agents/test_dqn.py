@@ -631,3 +631,28 @@ def test_compiled_learning_draws_new_noise_for_each_update(device: str) -> None:
     assert later[::2] == later[1::2]
     assert losses[1::2] == pytest.approx(2 * losses[1:4:2], rel=1e-5)
     assert losses[1] != pytest.approx(losses[3], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "target"),
+    [
+        ([True, True], [True, False], 1 + 0.9 * math.log(0.75) + 0.5 * 2),  # one action is left: no entropy
+        ([False, True], [True, True], 1 + 0.5 * (2 + math.log(2))),  # ln 1 = 0
+    ],
+)
+def test_munchausen_masks_each_state_by_its_own_mask(here: list[bool], there: list[bool], target: float) -> None:
+    agent = two_states([0.0, math.log(3)], [2.0, 2.0], munchausen_temperature=1.0)
+    data = batch([0], [1], [1.0], [0.5], [1])
+    masked = data._replace(action_mask=torch.tensor([here]), next_action_mask=torch.tensor([there]))
+    out = agent.learn(masked)
+    assert out.priority is not None
+    assert out.priority.item() == pytest.approx(target, rel=1e-5)
+
+
+def test_weights_are_enough_to_act_and_target_and_average_begin_equal() -> None:
+    whole, fresh = (
+        DQN(Table([[q, 2.0]]), Scalar("mse"), SGD, Hard(every_updates=9), Greedy(), ema_decay=0.5) for q in (1.0, 7.0)
+    )
+    fresh.load_weights(whole.weights())
+    for net in (fresh.online, fresh.target, fresh.average.network):
+        assert net.q.tolist() == [[1.0, 2.0]]

@@ -193,3 +193,12 @@ def test_a_plan_that_is_put_back_goes_on_as_it_would_have(make):
     again = make(mdp, 0.9)
     again.load_state_dict(agent.state_dict())
     assert again.converged
+
+
+def test_the_tolerance_is_relative_to_the_largest_value() -> None:
+    """The second action is better by 0.25 than the random policy, whose value is about 1000 or 1."""
+    for level, converged in ((1000.0, True), (0.0, False)):
+        mdp = from_table({0: {0: [(1.0, 0, level, True)], 1: [(1.0, 0, level + 0.5, True)]}})
+        agent = PolicyIteration(mdp, 0.9, tolerance=1e-3)
+        agent.learn()
+        assert agent.converged == converged

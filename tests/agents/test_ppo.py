@@ -162,3 +162,12 @@ def test_compiled_learning_is_the_plain_one_to_rounding(device: str) -> None:
             assert quick == pytest.approx(plain, rel=1e-4, abs=1e-6)
     for a, b in zip(tables[0].parameters(), tables[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_learning_uses_the_clip_of_its_step() -> None:
+    """At step 100 the clip is 0: in the second epoch both ratios have left 1, one upwards and one downwards."""
+    settings = {"epochs": 2, "clip": 0.4, "clip_end": 0.0, "clip_steps": 100}
+    for step, wanted in ((0, [0.0, 0.0]), (100, [0.0, 1.0])):
+        agent = PPO(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.9, **settings)
+        done = list(agent.learn(rollout([0, 0], [0, 1], [1, -1], [1, 1]), step))
+        assert [float(m["clipped"]) for m in done] == wanted

@@ -40,3 +40,8 @@ def test_discrete_actions_are_numbered_from_0_and_keep_to_the_mask() -> None:
     mask = np.array([[True, False, True], [False, True, False], [True, True, True]])
     drawn = actions(Discrete(3), mask=mask)
     assert [set(drawn[:, i].tolist()) for i in range(3)] == [{0, 2}, {1}, {0, 1, 2}]
+
+
+def test_multi_discrete_actions_are_numbered_from_0() -> None:
+    drawn = actions(MultiDiscrete([3, 2], start=[7, 4]), 50).reshape(-1, 2)
+    assert [set(drawn[:, i].tolist()) for i in range(2)] == [{0, 1, 2}, {0, 1}]

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from rl_runner.agents.sac import SAC
-from rl_runner.networks.actors import SquashedGaussian
+from rl_runner.networks.actors import ActionRange, SquashedGaussian
 from rl_runner.sync import Hard, NoTarget, Soft
 from rl_runner.types import Clock, Evaluate, Train, UserError
 from rl_runner.values import Categorical, Scalar
@@ -240,3 +241,10 @@ def test_weight_decay_leaves_the_temperature_alone() -> None:
     state = agent.optimizer.state[agent.log_alpha]
     assert torch.equal(state["exp_avg"], saved.optimizer.state[saved.log_alpha]["exp_avg"])
     assert [group["weight_decay"] for group in agent.optimizer.param_groups] == [0.5, 0.5, 0.0]
+
+
+def test_the_target_entropy_is_minus_the_number_of_dimensions() -> None:
+    three = ActionRange(Box(-1, 1, (3,), np.float32))
+    net: Any = Stub(Fixed(0.5, 0.8), Linear())
+    assert SAC(net, three, Scalar("mse"), SGD, NoTarget()).target_entropy == -3.0
+    assert SAC(net, three, Scalar("mse"), SGD, NoTarget(), target_entropy=-0.5).target_entropy == -0.5

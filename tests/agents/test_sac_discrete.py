@@ -167,3 +167,15 @@ def test_a_restored_agent_learns_on_bit_for_bit(value: Any, alpha: float | None)
 def test_wrong_numbers_are_told(switch: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         SACDiscrete(tables([0.0, 0.0], [[0.0, 0.0]]), 2, Scalar("mse"), ADAM, Soft(0.1), **switch)
+
+
+def test_each_observation_has_a_mask_of_its_own() -> None:
+    net = tables([0.3, 5.0, -0.2], [[1.0, 50.0, 3.0]])
+    agent = SACDiscrete(net, 3, Scalar("mse"), SGD, NoTarget(), alpha=0.5)
+    now = torch.tensor([[True, True, True], [True, False, False]])
+    after = torch.tensor([[True, False, True], [False, True, False]])
+    data = batch([0, 0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0], action_mask=now, next_action_mask=after)
+    reward, following = agent._backup(data, data.next_obs, agent.alpha)
+    p = np.exp([0.3, -0.2]) / np.exp([0.3, -0.2]).sum()
+    assert (reward + following[:, 0]).tolist() == pytest.approx([p @ ([1.0, 3.0] - 0.5 * np.log(p)), 50.0])
+    assert float(agent._largest_entropy(now)) == pytest.approx((math.log(3) + math.log(1)) / 2)

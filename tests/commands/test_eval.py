@@ -424,9 +424,8 @@ def test_a_checkpoint_of_another_shape(key: str, value: Any, trained: Path) -> N
     assert "does not fit its configuration" in refused("eval", str(trained))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "3", "[1]", "seed: 0", "a: ${b}", "\x00", "!!python/object/apply:os.system [ls]"]
-)
+@pytest.mark.parametrize("text", ["{", "3", "a: ${b}", "\x00", "!!python/object/apply:os.mkdir ['made']"])
 def test_a_broken_configuration(text: str, trained: Path) -> None:
     (trained / "config.yaml").write_text(text)
-    refused("eval", str(trained))
+    assert "config.yaml" in refused("eval", str(trained))
+    assert not Path("made").exists()

@@ -80,11 +80,21 @@ def test_all_optional_packages_that_tests_need_are_in_the_command_that_installs_
     assert set(command.split(",")) == extras.keys() - with_dev
 
 
+REPRODUCED = r"`scripts/reproduce ([a-z_0-9]+)`"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_result_to_reproduce_exists(page: Path) -> None:
     results = runpy.run_path(str(README.parent / "scripts" / "reproduce"))["RESULTS"]
-    for name in re.findall(r"`scripts/reproduce ([a-z_0-9]+)`", page.read_text(encoding="utf-8")):
+    for name in re.findall(REPRODUCED, page.read_text(encoding="utf-8")):
         assert name in results
+
+
+def test_the_pages_name_results_to_reproduce() -> None:
+    named = [
+        name for page in PAGES for name in re.findall(r"`scripts/reproduce ([a-z_0-9]+)`", page.read_text("utf-8"))
+    ]
+    assert len(named) >= 60  # or the pattern above finds none, and its test says nothing
 
 
 @functools.cache

@@ -11,8 +11,8 @@ from rl_runner.build import saved
 from rl_runner.doctor import planned
 from rl_runner.doctor.planned import Plan
 from rl_runner.launch.composed import compose
-from rl_runner.schedules import Every
-from rl_runner.types import Clock, State
+from rl_runner.types import State
+from tests.loops.test_replay import make
 
 GIGA = 10**9
 BREAKOUT = {"game": "breakout", "repeat_action_probability": 0.25, "frameskip": 4}  # as ale-py registers it
@@ -156,12 +156,8 @@ def test_an_untuned_pair() -> None:
     ("starts", "every"), [(0, 1), (1, 1), (10, 4), (50, 7), (99, 50), (100, 3), (101, 1), (5, 200)]
 )
 def test_updates_are_those_of_the_loop(starts: int, every: int, num_envs: int, overlap: bool) -> None:
-    clock, added, updates, period = Clock(), 0, 0, Every(every)
-    while clock.steps < 100:  # as in loops/replay.py
-        before, clock = clock, clock.plus(steps=num_envs)
-        added += 0 if overlap else num_envs
-        if added >= max(starts, 1):
-            updates += 2 * period.crossings(before, clock)
-        added += num_envs if overlap else 0
+    loop, _ = make(num_envs, learning_starts=starts, learn_every=every, updates_per_learn=2, overlap=overlap)
+    while loop.clock.steps < 100:
+        loop.step()
     values = {"learning_starts": starts, "learn_every_steps": every, "updates_per_learn": 2, "overlap": overlap}
-    assert Plan(dqn(total_steps=100, env__num_envs=num_envs, **values)).updates == updates
+    assert Plan(dqn(total_steps=100, env__num_envs=num_envs, **values)).updates == loop.clock.updates

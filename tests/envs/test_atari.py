@@ -456,3 +456,16 @@ def test_a_game_like_no_other_is_answered_with_all_there_are():
 def test_numbers_out_of_range_are_named(key, value):
     with pytest.raises(UserError, match=rf"env\.{key}"):
         AtariBackend("pong", **{key: value})
+
+
+def test_an_episode_that_ends_at_the_frame_limit_is_terminated_and_not_truncated() -> None:
+    def played(max_frames):
+        envs = make("breakout", 1, max_frames=max_frames)
+        transitions, episodes, _ = run(envs, np.random.default_rng(0), 300, envs.reset())
+        return transitions, episodes[0].length
+
+    length = played(108_000)[1]
+    transitions, same = played(4 * length)
+    assert same == length
+    assert transitions[length - 1].terminated.all()
+    assert not transitions[length - 1].truncated.any()

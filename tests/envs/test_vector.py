@@ -282,10 +282,10 @@ def test_a_truncation_after_which_no_action_is_allowed_has_no_value():
         length = np.array([len(a) for a in backend.actions])
         ends = (length == [3 + s % 9 for s in backend.seeds]) | (length == [5 + s % 7 for s in backend.seeds])
         empty = ends & (np.arange(40) < 20)  # half of them report an empty mask at the end
-        backend.action_mask = np.where(empty[:, None], False, True).repeat(3, axis=1)
+        backend.action_mask = ~empty[:, None] & np.array([True, False, True])
         tr = envs.recv()
         np.testing.assert_array_equal(tr.terminal, tr.terminated | (tr.truncated & empty))
-        assert tr.next_action_mask.all()
+        np.testing.assert_array_equal(tr.next_action_mask, empty[:, None] | np.array([True, False, True]))
         seen |= set(zip(tr.truncated.tolist(), empty.tolist(), strict=True))
         backend.action_mask = np.ones((40, 3), np.bool_)
         if tr.ended.any():
@@ -306,3 +306,17 @@ def test_an_environment_that_cannot_be_closed_is_named_and_takes_no_result_away(
 
     EpisodicVectorEnv(Stuck(2), 0, "train").close()
     assert capsys.readouterr().out == "env: toy cannot be closed: OSError: the simulator is gone\n"
+
+
+def test_an_episode_that_pays_otherwise_when_played_again_is_flagged() -> None:
+    class Richer(Toy):
+        def recv(self):
+            step = super().recv()
+            return step._replace(reward=step.reward + np.array([0.0, 1.0, 0.0]))
+
+    envs, other = EpisodicVectorEnv(Toy(3), 5, "train"), EpisodicVectorEnv(Richer(3), 5, "train")
+    envs.reset()
+    envs.send(np.zeros(3, np.int64))
+    envs.recv()
+    other.load_state_dict(copy.deepcopy(envs.state_dict()))
+    assert other.lost.tolist() == [False, True, False]

@@ -232,3 +232,19 @@ def test_a_memory_is_saved_and_restored(tmp_path):
         np.testing.assert_array_equal(other.obs, loop.obs)
     assert len(set(loop.agent.age.tolist())) > 1
     assert loop.clock.episodes > 3
+
+
+def test_a_lost_environments_rows_end_where_it_was_lost() -> None:
+    loop, parts = make(num_envs=2)
+    loop.step()
+    cuts = []
+    parts.state_dict, parts.load_state_dict = dict, lambda state: np.zeros((2, 1), np.float32)
+    loop.agent.state_dict, loop.agent.load_state_dict = dict, lambda state: None
+    parts.lost, parts.cut = np.array([False, True]), lambda mask: cuts.append(mask.tolist())
+    loop.load_state_dict(loop.state_dict())
+    assert cuts == [[False, True]]
+    assert parts.calls[-1] == "reset[0, 1]"
+    loop.load_state_dict({**loop.state_dict(), "replay": None})  # its rows were not saved
+    assert cuts == [[False, True]]
+    assert parts.calls[-1] == "reset"
+    assert parts.step_offset == loop.clock.steps == 2

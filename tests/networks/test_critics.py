@@ -93,3 +93,10 @@ def test_the_loss_is_the_sum_over_the_critics_and_the_priority_the_mean(value: A
     losses, priority = ensemble_loss(value, values, following, reward, discount)
     torch.testing.assert_close(losses, sum(loss for loss, _ in alone))
     torch.testing.assert_close(priority, sum(p for _, p in alone) / 3)
+
+
+def test_xaviers_bound_does_not_depend_on_the_number_of_critics() -> None:
+    torch.manual_seed(0)
+    many = Critic(60, 4, FullyConnected((50,)), 1, 20, "xavier")
+    bound = (6 / 114) ** 0.5
+    assert 0.98 * bound < many.layers[0].weight.abs().max() <= bound

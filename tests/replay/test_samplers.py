@@ -280,7 +280,7 @@ def test_of_a_row_drawn_twice_the_last_priority_counts():
 def test_a_priority_that_is_none_is_told_and_changes_nothing(alpha, bad):
     sampler = ten_rows(alpha)
     before = copy.deepcopy(sampler.state_dict())
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"^optimizer\.lr: the network has diverged"):
         sampler.update(np.array([30, 31]), torch.tensor([1.0, bad]))
     after = sampler.state_dict()
     np.testing.assert_array_equal(after.pop("priority"), before.pop("priority"))

@@ -10,6 +10,7 @@ import pytest
 
 from rl_runner.report import curves, stats
 from rl_runner.report.curves import Series, Unreadable
+from rl_runner.run.files import CHECKPOINTS, MANIFEST
 
 
 def a_run(directory: Path, *lines: str) -> Path:
@@ -117,3 +118,15 @@ def test_the_budget_of_a_run(tmp_path: Path) -> None:
     assert curves.total_steps(tmp_path) == 0
     (tmp_path / "config.yaml").write_text("agent:\n  total_steps: 7\ntotal_steps: 500\n")
     assert curves.total_steps(tmp_path) == 500
+
+
+@pytest.mark.parametrize(("step", "whole"), [(200, True), (201, False)])
+def test_a_checkpoint_may_be_as_old_as_the_last_evaluation(step: int, whole: bool, tmp_path: Path) -> None:
+    run = a_run(tmp_path, "100,eval/return_mean,1.0", "200,eval/return_mean,2.0")
+    (run / CHECKPOINTS / f"step_{step}").mkdir(parents=True)
+    (run / CHECKPOINTS / f"step_{step}" / MANIFEST).touch()
+    if whole:
+        assert curves.final_evaluations(run, curves.read_table(run)).values.tolist() == [1, 2]
+    else:
+        with pytest.raises(Unreadable, match=r"^left a metrics\.csv without its last evaluation$"):
+            curves.final_evaluations(run, curves.read_table(run))

@@ -373,7 +373,7 @@ def test_deep_trees_are_damage(whole: Path) -> None:
     manifest["state"] = {"agent": "DEEP"}
     deep = "[" * 995 + "]" * 995
     (whole / MANIFEST).write_text(json.dumps(manifest).replace('"DEEP"', deep))
-    with pytest.raises(Damaged):
+    with pytest.raises(Damaged, match=r"manifest\.json"):
         load(whole)
 
 
