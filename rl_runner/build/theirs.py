@@ -57,8 +57,8 @@ def _blame(e: BaseException, config: Callable[[], State]) -> TheirError | None:
         return None
     cfg = config()
     targets = list(_targets(cfg))
-    modules = [module for node in trust.nodes(cfg) if isinstance(node, dict) for module in trust.modules(node)]
-    packages = {name.partition(".")[0] for name in [*(target for _, target in targets), *modules]} - {*OURS}
+    names = [*(target for _, target in targets), *trust.imported(cfg)]
+    packages = {name.partition(".")[0] for name in names} - {*OURS}
     for cause in causes:
         frames = [tb for tb in _tracebacks(cause) if _module(tb.tb_frame).partition(".")[0] in packages]
         if not frames:

@@ -48,7 +48,7 @@ def check(cfg: State, trust: list[str]) -> None:
     Raises:
         UserError: it names something else, or hides what it names.
     """
-    for node in nodes(cfg):
+    for node in _nodes(cfg):
         if isinstance(node, str) and "${" in node:
             raise UserError(f"trust: this run's config.yaml must not contain interpolations, got {node}")
         if isinstance(node, dict) and "_args_" in node:
@@ -149,14 +149,18 @@ def _package(name: str) -> str:
 
 def _foreign(cfg: State) -> list[str]:
     """Return the dotted names of all code that is not ours: targets, and modules that an environment would import."""
-    imported = [module for node in nodes(cfg) if isinstance(node, dict) for module in modules(node)]
-    return [*(target for _, target in _targets(cfg)), *imported]
+    return [*(target for _, target in _targets(cfg)), *imported(cfg)]
+
+
+def imported(cfg: State) -> list[str]:
+    """Return the modules that the environment of a configuration would import."""
+    return [module for node in _nodes(cfg) if isinstance(node, dict) for module in _modules(node)]
 
 
 def _targets(cfg: State) -> Iterator[tuple[str, str]]:
     """Yield the targets that are not ours, each after its group."""
     for group, part in cfg.items():
-        for node in nodes(part):
+        for node in _nodes(part):
             target = str(node.get("_target_") or "") if isinstance(node, dict) else ""  # null: no code
             if target and not _ours(group, target):
                 yield group, target
@@ -191,14 +195,14 @@ def _is_code(found: Any) -> bool:
     return inspect.isclass(found) or inspect.isroutine(found)
 
 
-def nodes(node: Any) -> Iterator[Any]:
+def _nodes(node: Any) -> Iterator[Any]:
     """Yield a node and everything in it."""
     yield node
     for child in [*node, *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []:
-        yield from nodes(child)
+        yield from _nodes(child)
 
 
-def modules(node: State) -> Iterator[str]:
+def _modules(node: State) -> Iterator[str]:
     """Yield what an environment would import: its `imports`, and the module of an id such as "my_pkg:Mine-v0"."""
     yield from (str(m).partition(":")[0] for m in node.get("imports") or [])
     for key in ("id", "env_id"):  # Gymnasium's gateways to its older versions take an `env_id`

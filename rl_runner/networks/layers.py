@@ -187,9 +187,9 @@ def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
     return (m for m in module.modules() if isinstance(m, (nn.Linear, nn.Conv2d, NoisyLinear)))
 
 
-def blank(space: gym.Space[Any], batch: int = 2) -> Tensor:
-    """Return a batch of observations to try a network with: the lowest states, or zeros."""
-    return torch.from_numpy(np.full((batch, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
+def blank(space: gym.Space[Any]) -> Tensor:
+    """Return two observations (2, *O) to try a network with: the lowest states, or zeros."""
+    return torch.from_numpy(np.full((2, *(space.shape or ())), getattr(space, "start", 0), dtype=space.dtype))
 
 
 def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:

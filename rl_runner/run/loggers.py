@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rl_runner.extras import package
+from rl_runner.run.files import write_whole
 from rl_runner.types import UserError, one_line
 
 FILE = "logger.json"  # in the run's directory: which run of the service it is, and what was sent
@@ -202,9 +203,7 @@ class Sender:
 
     def _remember(self) -> None:
         known = {"service": self._name, "id": self._id, "step": self._step, "names": sorted(self._names)}
-        temporary = self._file.with_name(f".{FILE}.tmp")
-        temporary.write_text(json.dumps(known), encoding="utf-8")
-        os.replace(temporary, self._file)
+        write_whole(self._file, json.dumps(known))
 
     def _failed(self, e: Exception) -> None:
         self._works = False
