@@ -1,11 +1,14 @@
 """Runs as `rlrun train` leaves them, without training."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from rl_runner.run import notes
 
 CONFIG: dict[str, Any] = {
     "seed": 0,
@@ -61,3 +64,16 @@ def an_evaluation(run: Path, checkpoint: str, mean: float, step: int = 300, **mo
     file = run / "eval" / f"{checkpoint}_{len(list((run / 'eval').iterdir()))}.json"
     file.write_text(json.dumps(result))
     return file
+
+
+def a_job(
+    directory: Path, overrides: str, evaluations: Mapping[int, float], end: type[BaseException] | None = None
+) -> Path:
+    """Make what a job leaves; `end` is what it ended by."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [f"{step},eval/return_mean,{value}\n" for step, value in evaluations.items()]
+    with contextlib.suppress(*[end] if end else []), notes.noted(directory, overrides.split()):
+        (directory / "metrics.csv").write_text("step,name,value\n" + "".join(lines))
+        if end:
+            raise end
+    return directory

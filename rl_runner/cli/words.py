@@ -112,7 +112,7 @@ def _override(verb: Verb, word: str, several: bool) -> str:
         several: values between commas are several (--multirun).
     """
     key, equals, value = word.partition("=")
-    if verb.argument and (not (equals or word.startswith(("+", "~"))) or Path(word).is_dir()):
+    if verb.argument and (not (equals or word.startswith(("+", "~"))) or _runs(word, several)):
         if not Path(word).exists() and (wrong := hints.no_run(verb, word)):
             raise WrongLine(wrong)
         return f"{verb.argument}={_paths(word, several)}"
@@ -127,6 +127,11 @@ def _override(verb: Verb, word: str, several: bool) -> str:
     if "/" in key and "." in key:  # network/torso._target_=...: the slash of a group, the dot of a value
         return f"{key.replace('/', '.')}={value}"
     return word
+
+
+def _runs(word: str, several: bool) -> bool:
+    """Return whether a word names directories: those of a sweep's jobs have "=" in their names."""
+    return all(Path(part).is_dir() for part in ([word] if not several or Path(word).is_dir() else word.split(",")))
 
 
 def _paths(value: str, several: bool) -> str:

@@ -16,6 +16,7 @@ from rl_runner import rng
 from rl_runner.envs.spaces import first_action
 from rl_runner.envs.vector import Backend, Step
 from rl_runner.networks.inputs import looks_like_image
+from rl_runner.run.terminal import counted
 from rl_runner.types import Array, State, UserError, one_line
 
 STEPS = 1_000
@@ -76,10 +77,10 @@ class Probe:
         if self.low.size:
             seen += f" in [{self.low.min():.4g}, {self.high.max():.4g}]"
         zeros = sum(reward == 0 for reward in rewards) / len(rewards)
-        ended = f"{len(self.lengths):,} episodes ended" if self.lengths else "no episode ended"
+        ended = f"{counted(len(self.lengths), 'episode')} ended" if self.lengths else "no episode ended"
         mean = f", after {sum(self.lengths) / len(self.lengths):.0f} steps on average" if self.lengths else ""
         return [
-            ("probed", f"{len(self.rewards):,} random steps: {ended}{mean}"),
+            ("probed", f"{counted(len(self.rewards), 'random step')}: {ended}{mean}"),
             ("", f"observations {seen}"),
             ("", f"rewards in [{min(rewards):.4g}, {max(rewards):.4g}], {zeros:.0%} of them 0"),
         ]

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_runner.envs.gridworld import GridWorld
-from rl_runner.exact.drawing import arrows, draw
 from rl_runner.exact.mdp import (
     MDP,
     action_values,
@@ -17,7 +16,6 @@ from rl_runner.exact.mdp import (
     expected_return,
     greedy,
     has_converged,
-    masked,
     occupancy,
     optimal_values,
     policy_values,
@@ -239,40 +237,6 @@ def test_reachable_are_the_states_where_something_is_decided():
     assert reachable(bandit).tolist() == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("mdp", "wanted"),
-    [
-        (gridworld(), "↑→↓←"),
-        (gridworld(rows=2, columns=7, slip=0.6), "↑→↓←"),
-        (gridworld(rows=1, columns=4), "○→○←"),
-        (frozenlake(), "←↓→↑"),
-        (frozenlake(map_name="8x8", is_slippery=False), "←↓→↑"),
-        (cliff(), "↑→↓←"),  # though most of the moves down from its edge go far to the left
-    ],
-)
-def test_arrows(mdp, wanted):
-    assert "".join(arrows(mdp)) == wanted
-
-
-def test_a_drawing_by_hand():
-    mdp = gridworld(rows=2, columns=3, terminals=[(0, 2)])
-    q = np.array(
-        [[-3, -2, -9, -9], [-2, -1.004, -2, -2], [5000, 0, 0, 0], [-3, -3, -11, -12.5]] + [[-2, -2, -2, -2]] * 2
-    )
-    assert draw(mdp, q) == [
-        "→ -2.00   → -1.00      ·",
-        "↑ -3.00   ↑ -2.00   ↑ -2.00",
-    ]
-    q[4] = -12.5
-    assert draw(mdp, q)[1] == "↑  -3.00   ↑ -12.50   ↑  -2.00"
-
-
-def test_without_a_grid_there_is_no_drawing():
-    mdp = from_table(random_table(0))
-    assert arrows(mdp) is None
-    assert draw(mdp, mdp.reward) == []
-
-
 def test_the_oracle_by_hand():
     table = {0: {0: [(0.5, 0, 1.0, False), (0.5, 0, 3.0, True)]}}
     assert backup(table, 0, 0, [10.0], 0.9) == pytest.approx(0.5 * (1 + 9) + 0.5 * 3)
@@ -284,13 +248,3 @@ def test_the_oracle_by_hand():
 def test_outcomes_that_are_none_are_refused(outcome):
     with pytest.raises(UserError, match=r"P\[1\]\[0\] has \(.*\), not \(probability, state, reward, terminated\)"):
         from_table({0: {0: [(1.0, 1, 0.0, False)]}, 1: {0: [(1.0, 0, 0.0, False), outcome]}})
-
-
-def test_a_drawing_shows_no_forbidden_action():
-    mdp = MDP.from_table(GridWorld(rows=1, columns=4, terminals=[[0, 3]]).P, np.eye(4)[0], None, (1, 4))
-    allowed = np.ones((4, 4), np.bool_)
-    allowed[:, [0, 2, 3]] = False  # to the right alone
-    allowed[2, 3] = True  # and once to the left
-    only = masked(mdp, allowed)
-    assert draw(only, optimal_values(only, 0.9)) == draw(mdp, optimal_values(mdp, 0.9))
-    assert "→" in draw(only, optimal_values(only, 0.9))[0]

@@ -1,12 +1,10 @@
 """The table of a sweep: numbers by hand, what is left out and named, how it reads."""
 
-import contextlib
 import csv
 import json
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +14,14 @@ from PIL import Image
 
 from rl_runner.report import pictures, results, sweep
 from rl_runner.run import notes
+from tests.runs import a_job
 
 BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
-
-
-def a_job(
-    directory: Path, overrides: str, evaluations: Mapping[int, float], end: type[BaseException] | None = None
-) -> Path:
-    """Make what a job leaves; `end` is what it ended by."""
-    directory.mkdir(parents=True, exist_ok=True)
-    lines = [f"{step},eval/return_mean,{value}\n" for step, value in evaluations.items()]
-    with contextlib.suppress(*[end] if end else []), notes.noted(directory, overrides.split()):
-        (directory / "metrics.csv").write_text("step,name,value\n" + "".join(lines))
-        if end:
-            raise end
-    return directory
 
 
 def table(directory: Path) -> list[dict[str, str]]:
     with open(directory / "results.csv", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def labels(directory: Path, planned: Sequence[list[str]] = ()) -> list[str]:
-    return [row.label for row in results.summarise(directory, planned)]
 
 
 def test_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,41 +97,6 @@ def test_only_finished_runs_are_counted_and_the_others_named(
     assert "agent=rainbow: 8 of 8 seeds never began, not in the numbers: 0, 1, 2, 3, 4, 5, 6, 7\n" in out
 
 
-def test_a_run_that_goes_on_is_counted_when_it_ends(tmp_path: Path) -> None:
-    job = a_job(tmp_path / "0", "network=mlp seed=0", {100: 1.0}, end=SystemExit)
-    assert results.summarise(tmp_path)[0].evaluations == []
-    with notes.resumed(job):
-        (job / "metrics.csv").write_text("step,name,value\n100,eval/return_mean,1.0\n200,eval/return_mean,4.0\n")
-        assert results.summarise(tmp_path)[0].evaluations == []
-    assert results.summarise(tmp_path)[0].measured("last") == [4]
-    with notes.resumed(tmp_path):  # a run that is no job of a sweep
-        pass
-    assert not (tmp_path / "job.json").exists()
-
-
-def test_a_seed_that_ran_again_counts_once(tmp_path: Path) -> None:
-    a_job(tmp_path / "0", "network=mlp seed=0", {100: 1.0})
-    a_job(tmp_path / "1", "network=mlp seed=1", {100: 5.0}, end=ValueError)
-    a_job(tmp_path / "2", "seed=1 network=mlp", {100: 6.0})
-    a_job(tmp_path / "3", "network=mlp seed=0", {100: 2.0})
-    a_job(tmp_path / "4", "network=mlp seed=0", {100: 9.0}, end=ValueError)
-    (row,) = results.summarise(tmp_path)
-    assert list(row.jobs) == ["0", "1"]
-    assert row.measured("last") == [2, 6]
-
-
-def test_the_default_seed_and_the_same_one_typed_are_one(tmp_path: Path) -> None:
-    for number, (words, seed, value) in enumerate(
-        [("network=mlp", 0, 1.0), ("network=mlp seed=0", 0, 2.0), ("network=mlp seed=01", 1, 6.0)]
-    ):
-        run = a_job(tmp_path / str(number), words, {100: value})
-        (run / "config.yaml").write_text(f"seed: {seed}\ntotal_steps: 100\n")
-    planned = [words.split() for words in ("network=mlp", "network=mlp seed=1", "network=mlp seed=2")]
-    (row,) = results.summarise(tmp_path, planned)
-    assert {seed: job.state for seed, job in row.jobs.items()} == {"0": "finished", "1": "finished", "2": "never began"}
-    assert row.measured("last") == [2, 6]
-
-
 @pytest.mark.parametrize(
     ("told", "wanted"),
     [
@@ -173,19 +120,12 @@ def test_labels_say_what_differs(
     monkeypatch.setenv("COLUMNS", "100")
     for number, overrides in enumerate(told):
         a_job(tmp_path / f"{number}", overrides, {100: 1.0})
-    assert labels(tmp_path) == wanted
+    assert [row.label for row in results.summarise(tmp_path)] == wanted
     sweep.report(tmp_path)
     out = re.sub(" +", " ", capsys.readouterr().out)
     for label in wanted:
         values = [word.rpartition("=")[2].replace("defaults", "default") for word in label.split()]
         assert f"│ {' │ '.join(values)} │" in out or f"all with {label}" in out or f"all with the {label}" in out
-
-
-def test_rows_stand_as_they_were_planned(tmp_path: Path) -> None:
-    for name in "cab":  # jobs that run side by side begin in any order
-        a_job(tmp_path / name, f"network={name} seed=0", {100: 1.0})
-    assert labels(tmp_path) == ["network=c", "network=a", "network=b"]
-    assert labels(tmp_path, [[f"network={name}", "seed=0"] for name in "abc"]) == [f"network={name}" for name in "abc"]
 
 
 def test_nothing_is_said_of_a_sweep_that_never_began(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
