@@ -78,7 +78,7 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
                 continue
             raise UserError(
                 f"{key}: cannot change when a run is resumed; leave it out, or begin a new run with its weights: "
-                f"init_from={run.path}; what can change: {', '.join(RESUMABLE)}"
+                f"init_from={run.path}; what can change: {_changeable(trained)}"
             )
         group = key.rpartition(".")[0]
         if group and OmegaConf.select(trained, group) is None:
@@ -116,6 +116,17 @@ def differing(run: RunDirectory, cfg: Any) -> list[str]:
 def _is_resumable(key: str) -> bool:
     """Return whether a key may change when a run is resumed."""
     return key in RESUMABLE or key.split(".")[0] in RESUMABLE
+
+
+def _changeable(trained: DictConfig) -> str:
+    """Return in words the keys of a run that may change when it is resumed."""
+    missing = object()
+    groups: dict[str, list[str]] = {}
+    for key in RESUMABLE:
+        if OmegaConf.select(trained, key, default=missing) is not missing:
+            group, _, name = key.rpartition(".")
+            groups.setdefault(group, []).append(name)
+    return "; ".join(f"of {group} {', '.join(names)}" if group else ", ".join(names) for group, names in groups.items())
 
 
 def _is_value_of(trained: Any, key: str, value: Any) -> bool:

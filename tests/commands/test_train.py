@@ -130,7 +130,9 @@ def test_resume(trained: Path) -> None:
 def test_what_cannot_change_on_resume(word: str, trained: Path) -> None:
     line = refused("train", f"resume={trained}", "total_steps=50", word)
     assert f"rlrun: {word.split('=')[0]}: cannot change when a run is resumed; leave it out" in line
-    assert f"init_from={trained}; what can change: total_steps" in line
+    assert f"init_from={trained}; what can change: total_steps, stop" in line
+    assert "; of optimizer lr, lr_end, lr_steps, eps; of exploration start, end, steps; of sync " in line
+    assert "weight_decay" not in line  # the run has no such key
 
 
 def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
