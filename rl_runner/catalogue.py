@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+AGENT_SETTINGS = ("name", "gamma", "n_step")  # keys of the agent group that are not arguments of the agent's class
+
 
 def conf_dir() -> Path:
     """Return the directory of our configurations: inside the installed package, or beside it in a checkout."""

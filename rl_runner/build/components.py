@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rl_runner import compute, rng
+from rl_runner import catalogue, compute, rng
 from rl_runner.build import checks, contracts
 from rl_runner.build.signatures import factory, make, named, part, require
 from rl_runner.envs.vector import EpisodicVectorEnv
@@ -41,7 +41,6 @@ from rl_runner.types import (
 
 Explores = TypeVar("Explores", Exploration, ActionNoise)
 LEFT_OVER = {"eps": 1e-8, "fused": True}  # in conf/optimizer/adam.yaml
-SETTINGS = ("name", "gamma", "n_step")  # keys of the agent group that are not arguments of the agent's class
 
 
 class MakesNetwork(Protocol):
@@ -107,7 +106,7 @@ def group(cfg: State, key: str) -> State:
 
 def agent_node(cfg: State) -> State:
     """Return the `agent` group without the keys that its class does not take."""
-    return {k: v for k, v in group(cfg, "agent").items() if k not in SETTINGS}
+    return {k: v for k, v in group(cfg, "agent").items() if k not in catalogue.AGENT_SETTINGS}
 
 
 def number_of_actions(envs: EpisodicVectorEnv) -> int:

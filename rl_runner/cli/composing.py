@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +12,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,6 +19,7 @@ from rl_runner import catalogue
 from rl_runner.cli import hints, keys, words
 from rl_runner.cli.table import Verb
 from rl_runner.launch import tuned
+from rl_runner.launch.own_classes import parameters
 from rl_runner.types import UserError
 
 JOB = "task"  # Hydra's name of the job that main.py starts: its module, rl_runner.launch.task
@@ -125,7 +123,7 @@ def known_keys(verb: Verb, args: list[str]) -> list[str]:
         cfg = _composed(verb, [], [])
     node = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     leaves = list(_names({key: value for key, value in node.items() if key != "hydra"}))
-    leaves += [f"{key}.{name}" for key, target in _typed_targets(overrides) for name in _parameters(target)]
+    leaves += [f"{key}.{name}" for key, target in _typed_targets(overrides) for name in parameters(target)]
     return sorted({*leaves, *groups, *(leaf.rpartition(".")[0] for leaf in leaves)} - {""})
 
 
@@ -172,22 +170,14 @@ def _takes(verb: Verb, options: list[str], overrides: list[str], key: str) -> bo
         target = OmegaConf.select(cfg, f"{parent}._target_") if parent else None
     except (HydraException, OmegaConfBaseException):  # Hydra will say it
         return False
-    parameters = _parameters(target)
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    taken = parameters(target)
+    return name in taken or any(p.kind is p.VAR_KEYWORD for p in taken.values())
 
 
 def _typed_targets(overrides: list[str]) -> list[tuple[str, str]]:
     """Return the groups for which the command line names a class or function, each with that."""
     named = [word.lstrip("+").partition("=")[::2] for word in overrides]
     return [(key.removesuffix("._target_"), value) for key, value in named if key.endswith("._target_")]
-
-
-def _parameters(target: str | None) -> Mapping[str, inspect.Parameter]:
-    """Return what a class or function takes, as far as it can be imported."""
-    try:
-        return inspect.signature(get_object(target)).parameters if target else {}
-    except Exception:  # whatever importing somebody's module raises: the build will say it
-        return {}
 
 
 def _names(node: Any, prefix: str = "") -> Any:

@@ -32,6 +32,7 @@ from rl_runner.types import Array, Carry, Evaluate, HasOutputs, Policy, State, U
 FORMAT = "rlrun export 1"  # the first entry of results.json
 ONNX, WEIGHTS, CONFIG, RESULTS = "model.onnx", "model.safetensors", "config.json", "results.json"
 CARD, CURVE, VIDEO = "README.md", "curve.png", "replay.mp4"
+NOT_WRITTEN = ("logger", "init_from", "resume")  # keys of the configuration: addresses and directories
 NAMES = (ONNX, WEIGHTS, CONFIG, RESULTS, CURVE, VIDEO, CARD)
 
 
@@ -76,7 +77,7 @@ def run(job: ExportJob) -> None:
     with _replacing(job.out) as directory:
         files.write_onnx(job.agent, obs, directory / ONNX)
         files.write_weights(job.agent.acting, directory / WEIGHTS)
-        _write_json(directory / CONFIG, {key: value for key, value in job.config.items() if key != "logger"})
+        _write_json(directory / CONFIG, {key: job.config[key] for key in job.config if key not in NOT_WRITTEN})
         results = results_of(job)
         _write_json(directory / RESULTS, results)
         said = [*_draw(job, directory / CURVE), *_film(job, directory / VIDEO)]

@@ -1,7 +1,7 @@
 """Composition of a training configuration with the values that are tuned for its agent in its environment.
 
 They are in conf/tuned/<agent>/<env>.yaml, or in a directory of the user's (--config-dir) laid out in the same way. The
-order is: defaults, environment, agent, tuned, experiment, command line. Hydra alone cannot do it: which file applies
+order is: defaults, agent, environment, tuned, experiment, command line. Hydra alone cannot do it: which file applies
 depends on the agent and the environment that an experiment or the command line chose, and the file may choose options
 itself (`override /replay: prioritized`).
 """
@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner import catalogue
-from rl_runner.launch import own_torso
+from rl_runner.launch import own_classes
 from rl_runner.launch.copies import Files, ReadOnce, copier
 from rl_runner.report.runs import flatten
 
@@ -150,7 +150,7 @@ class Loader(ConfigLoaderImpl):
         OmegaConf.update(cfg, "tuned.file", name, force_add=True)
         if "unused" not in cfg.tuned:
             OmegaConf.update(cfg, "tuned.unused", [], force_add=True)
-        own_torso.drop_other_keys(cfg, overrides)
+        own_classes.drop_other_keys(cfg, overrides)
         _refuse_another_environment(cfg, str(chosen["env"]), overrides, load)
         return cfg
 

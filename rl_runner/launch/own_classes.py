@@ -1,0 +1,52 @@
+"""A torso or an agent that the command line names by its class gets no keys of the option whose place it takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from rl_runner import catalogue
+
+TORSO, AGENT = "network.torso", "agent"
+
+
+def drop_other_keys(cfg: DictConfig, words: Sequence[str]) -> None:
+    """Take the keys of the former class out of a configuration.
+
+    A torso keeps only the keys that were typed. An agent also keeps those that its class takes, so that a subclass of
+    one of rlrun's agents has the values of the chosen option. Nothing is taken from a torso whose option was typed as
+    well, as in `network/torso=mlp network/torso._target_=my_pkg.MyMLP`.
+
+    Args:
+        cfg: the configuration that the words ask for.
+        words: the command line.
+    """
+    typed = {word.lstrip("+").partition("=")[0] for word in words}
+    if f"{TORSO}._target_" in typed and not {"network/torso", TORSO} & typed:
+        _drop(cfg, TORSO, typed, lambda key: False)
+    if f"{AGENT}._target_" in typed:
+        taken = parameters(OmegaConf.select(cfg, f"{AGENT}._target_"))
+        open_ended = not taken or any(p.kind is p.VAR_KEYWORD for p in taken.values())
+        _drop(cfg, AGENT, typed, lambda key: open_ended or key in (*taken, *catalogue.AGENT_SETTINGS))
+
+
+def _drop(cfg: DictConfig, path: str, typed: set[str], is_kept: Callable[[str], bool]) -> None:
+    node = OmegaConf.select(cfg, path)
+    if not isinstance(node, DictConfig):
+        return
+    with open_dict(node):
+        for key in [str(key) for key in node]:
+            named = any(f"{name}.".startswith(f"{path}.{key}.") for name in typed)
+            if not (key.startswith("_") or named or is_kept(key)):
+                del node[key]
+
+
+def parameters(target: str | None) -> Mapping[str, inspect.Parameter]:
+    """Return what a class or function takes; nothing where it cannot be imported."""
+    try:
+        return inspect.signature(get_object(target)).parameters if target else {}
+    except Exception:  # whatever importing somebody's module raises: the build will say it
+        return {}
