@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
+import dataclasses
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete
 from torch import nn
 
-from rl_runner import compute, rng
+from rl_runner import compute, program, rng
 from rl_runner.build import checks, jobs, runs, saved
 from rl_runner.build.environments import environments, raw_environment, trained_environment
 from rl_runner.cli.composing import settle
@@ -32,13 +33,14 @@ from rl_runner.commands.train import Interrupted
 from rl_runner.envs.spaces import first_action, state_outside
 from rl_runner.results import EvalResult, TrainResult
 from rl_runner.run.directory import RunDirectory
-from rl_runner.types import Agent, Array, BoolArray, Carry, Evaluate, State, UserError, ValueAgent
+from rl_runner.types import Agent, Array, BoolArray, Carry, Evaluate, State, UserError, ValueAgent, one_line
 
 
 def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
     """Train an agent, as `rlrun train` does.
 
-    The number of torch's threads and the state of its random stream are afterwards what they were before.
+    Torch's threads, modes and random streams, and Hydra's state, are afterwards what they were before. While one thread
+    is in `train`, `evaluate` or `load`, other threads cannot be.
 
     Args:
         overrides: the words of the command line: ["env=cartpole", "seed=3"], or ["resume=outputs/..."].
@@ -47,31 +49,39 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
     Raises:
         UserError: a word or a value that is wrong, a file that cannot be written.
         KeyboardInterrupt: Ctrl-C; the run is saved and can be resumed.
+        SystemExit: another signal, such as SIGTERM, to a call in the main thread; the same.
     """
-    from rl_runner.launch.composed import compose
-
-    words = typed = list(map(str, _names(overrides, "overrides")))
-    try:
-        words = prepare(VERBS["train"], typed)
-        if options := [word for word in words if word.startswith("-")]:
-            raise UserError(f"{options[0]}: options of the command line are not taken here, only key=value")
-        words = settle(VERBS["train"], words, typed)
+    typed = _names(overrides, "overrides")
+    if options := [word for word in typed if word.startswith("-")]:
+        raise UserError(f"{options[0]}: options of the command line are not taken here, only key=value")
+    with program.alone(), program.finding_modules():
+        cfg, directory, words = _composed(typed)
         chosen = any(word.startswith("hydra.run.dir=") for word in words)
-        cfg, directory = compose(words)
+        with program.silent() if quiet else contextlib.nullcontext(), program.keeping_torch():
+            try:
+                result = runs.train(cfg, directory, words, chosen)
+            except Interrupted as e:
+                if e.code == 128 + signal.SIGINT:
+                    raise KeyboardInterrupt from e
+                raise
+    return dataclasses.replace(result, run=result.run.absolute())
+
+
+def _composed(typed: list[str]) -> tuple[Any, Path, list[str]]:
+    """Return the configuration of words, the directory that a new run gets, and the words in Hydra's grammar."""
+    from rl_runner.launch.composed import beside_the_program, compose
+
+    words = typed
+    try:
+        with beside_the_program():
+            words = settle(VERBS["train"], prepare(VERBS["train"], typed), typed)
+            return *compose(words), words
     except WrongLine as e:
         raise UserError(str(e)) from e
     except UserError:
         raise
     except Exception as e:  # of Hydra's
         raise UserError(explain(VERBS["train"], words, e)) from e
-    silence: Any = contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext()
-    with silence, _torch_as_before():
-        try:
-            return runs.train(cfg, directory, words, chosen)
-        except Interrupted as e:
-            if e.code == 128 + signal.SIGINT:
-                raise KeyboardInterrupt from e
-            raise
 
 
 def evaluate(
@@ -88,11 +98,13 @@ def evaluate(
 ) -> EvalResult:
     """Play episodes with a saved agent, as `rlrun eval` does, and write the same file into the run's `eval/`.
 
+    If the file cannot be written, as into the run of somebody else, that is a warning.
+
     Args:
         run: a run's directory, a checkpoint's, or "latest".
         which: which agent of the run: "best", "last" or a step.
         episodes: how many.
-        seed: of the episodes. They are never those of training.
+        seed: of the episodes. They are never those of training, and others for another `num_envs`.
         num_envs: how many environments play side by side.
         epsilon: probability of a random action; None: that of the run's own evaluations.
         sticky: Atari: probability that an action is repeated; None: as trained.
@@ -100,7 +112,7 @@ def evaluate(
         trust: packages outside rlrun that the run's configuration may use.
 
     Raises:
-        UserError: no such run, a value out of range, or a file that cannot be written.
+        UserError: no such run, or a value out of range.
     """
     settings = {
         "checkpoint": _name(run),
@@ -115,13 +127,16 @@ def evaluate(
         "video": False,
         "video_episodes": 1,
     }
-    settings = {key: value.item() if isinstance(value, np.generic) else value for key, value in settings.items()}
-    with _torch_as_before(), contextlib.redirect_stdout(io.StringIO()):
-        job = jobs.eval_job(settings)
+    with program.alone(), program.finding_modules(), program.keeping_torch(), program.silent():
+        job = jobs.eval_job({key: _plain(value) for key, value in settings.items()})
         score = evaluation.score(job)
-        evaluation.write(job, score)
+        try:
+            evaluation.save(job, score)
+        except OSError as e:
+            warnings.warn(f"{e.filename}: cannot be written: {e.strerror}", RuntimeWarning, stacklevel=2)
     result = score.result
-    return EvalResult.of(result["step"], result["return"], result["per_episode"], Path(result["checkpoint"]))
+    checkpoint = Path(result["checkpoint"]).absolute()
+    return EvalResult.of(result["step"], result["return"], result["per_episode"], checkpoint)
 
 
 def load(
@@ -143,19 +158,20 @@ def load(
     Raises:
         UserError: no such run or checkpoint, or one that is damaged.
     """
-    name = _name(run)
-    which = str(which)
-    directory, _ = RunDirectory.find(name, which)
-    checks.require({"seed": seed}, {"seed": checks.TRAINING["seed"]})
-    config = saved.load_run_config(directory, _names(trust))
-    name = str(directory.path) if name == "latest" else name
-    with _torch_as_before():
+    name, which, device, seed = _name(run), str(which), _plain(device), _plain(seed)
+    with program.alone(), program.finding_modules(), program.keeping_torch():
+        directory, _ = RunDirectory.find(name, which)
+        checks.require({"seed": seed}, {"seed": checks.TRAINING["seed"]})
+        config = saved.load_run_config(directory, _names(trust))
+        name = str(directory.path) if name == "latest" else name
         envs = environments(config["env"], 1, seed, "load")
         try:
             agent, checkpoint, step = jobs.saved_agent(copy.deepcopy(config), envs, name, which, device)
         finally:
             envs.close()
-    return LoadedAgent(agent, config, checkpoint, step, envs.observation_space, envs.action_space, device, seed)
+    return LoadedAgent(
+        agent, config, checkpoint.absolute(), step, envs.observation_space, envs.action_space, device, seed
+    )
 
 
 class LoadedAgent:
@@ -186,9 +202,12 @@ class LoadedAgent:
         self._rng = rng.generator(seed, "load")
         self._first_action = first_action(action_space)
         self._carry: Carry | None = None
+        self._rows = 0  # of the batch that the carry is of
 
     def act(self, obs: Any, *, epsilon: float | None = 0.0, action_mask: Any = None) -> Any:
         """Return the action for one observation, or an array of actions (N, *D) for a batch of them (N, *O).
+
+        What a recurrent agent remembers is of the last call; with another N it begins anew.
 
         Args:
             obs: as `make_env()` gives it, or N of them along a first axis.
@@ -200,8 +219,11 @@ class LoadedAgent:
             UserError: an observation or a mask of another shape or type, a state outside the observation space, or a
                 probability outside [0, 1].
         """
+        epsilon = _plain(epsilon)
         checks.require({"epsilon": epsilon}, {"epsilon": checks.EVALUATION["epsilon"]})
         batch, single = self._batch(obs)
+        if len(batch) != self._rows:
+            self._rows, self._carry = len(batch), None
         mask: BoolArray | None = None
         if action_mask is not None:
             mask = self._mask(action_mask, len(batch), single)
@@ -258,9 +280,14 @@ class LoadedAgent:
 
     def _mask(self, action_mask: Any, count: int, single: bool) -> BoolArray:
         """Return a mask as a batch (count, A)."""
-        mask: BoolArray = np.asarray(action_mask, dtype=np.bool_)
-        actions = int(getattr(self.action_space, "n", 0))
+        if not isinstance(self.action_space, Discrete):
+            raise UserError(f"action_mask: must be None for actions in {self.action_space}")
+        given = _array("action_mask", action_mask)
+        actions = int(self.action_space.n)
         shape = (actions,) if single else (count, actions)
+        if given.dtype.kind not in "biu" or not np.isin(given, (0, 1)).all():
+            raise UserError(f"action_mask: must hold True and False, got {one_line(action_mask)}")
+        mask: BoolArray = given.astype(np.bool_)
         if mask.shape != shape:
             raise UserError(f"action_mask: must have the shape {shape}, got {mask.shape}")
         mask = mask[None] if single else mask
@@ -270,7 +297,7 @@ class LoadedAgent:
 
     def _batch(self, obs: Any) -> tuple[Array, bool]:
         """Return observations as a batch, and whether they were a single one."""
-        array, space = np.asarray(obs), self.observation_space
+        array, space = _array("obs", obs), self.observation_space
         shape = space.shape or ()
         if array.shape != shape and array.shape[1:] != shape:
             several = f"({', '.join(map(str, ('N', *shape)))}{'' if shape else ','})"
@@ -278,7 +305,10 @@ class LoadedAgent:
         if not np.can_cast(array.dtype, space.dtype or array.dtype, casting="same_kind"):
             raise UserError(f"obs: must be {space.dtype}, got {array.dtype}")
         single = array.shape == shape
-        batch = np.ascontiguousarray(array[None] if single else array, dtype=space.dtype)
+        with np.errstate(over="ignore"):
+            batch = np.ascontiguousarray(array[None] if single else array, dtype=space.dtype)
+        if not np.isfinite(batch).all():
+            raise UserError("obs: must be finite")
         if (outside := state_outside(space, batch)) is not None:
             raise UserError(f"obs: must be in {space}, got {outside}")
         return batch, single
@@ -297,19 +327,28 @@ def _names(given: str | Sequence[str], key: str = "trust") -> list[str]:
     Raises:
         UserError: something else.
     """
-    if not isinstance(given, Iterable):
+    words = [given] if isinstance(given, str) else given
+    if not isinstance(words, Iterable) or isinstance(words, bytes | Mapping):
         raise UserError(f"{key}: must be a list of words, got {given!r}")
-    return [given] if isinstance(given, str) else list(given)
+    if wrong := [word for word in words if not isinstance(word, str)]:
+        raise UserError(f"{key}: must be a list of words, got {wrong[0]!r} in it")
+    return list(words)
 
 
-@contextlib.contextmanager
-def _torch_as_before() -> Iterator[None]:
-    """Put back what training sets for the whole process: torch's threads, its random streams and cuDNN's mode."""
-    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(gpus):
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.backends.cudnn.deterministic = deterministic
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy's as one of Python's, and a device of torch's by its name."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, torch.device) else value
+
+
+def _array(key: str, given: Any) -> Array:
+    """Return an array of what was given.
+
+    Raises:
+        UserError: nothing that NumPy can make an array of.
+    """
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as e:  # rows of different lengths; a tensor with a gradient
+        raise UserError(f"{key}: must be an array: {one_line(e)}") from e

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.version import getbase
 
 import rl_runner as rlrun
 from rl_runner.loops.replay import ReplayLoop
@@ -53,7 +56,7 @@ def test_train_returns_what_the_command_prints(workdir: Path, capsys: pytest.Cap
 
 def test_training_is_that_of_the_command(workdir: Path) -> None:
     result = rlrun.train([*SHORT, "seed=3", "name=mine"], quiet=True)
-    assert re.fullmatch(r"outputs/cartpole/dqn/[\d_-]+_s3_mine", str(result.run))
+    assert re.fullmatch(r"outputs/cartpole/dqn/[\d_-]+_s3_mine", str(result.run.relative_to(workdir)))
     assert command("train", *SHORT, "seed=3", "hydra.run.dir=outputs/command").code == 0
     for name in ("episodes.csv", "evaluations.jsonl"):
         assert (result.run / name).read_bytes() == Path("outputs/command", name).read_bytes()
@@ -64,9 +67,9 @@ def test_training_is_that_of_the_command(workdir: Path) -> None:
 
 def test_training_is_quiet_resumed_and_chosen_a_directory(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = rlrun.train([*SHORT, "name=x", "hydra.run.dir=outputs/here"], quiet=True)
-    assert result.run == Path("outputs/here")
+    assert result.run == workdir / "outputs/here"
     result = rlrun.train([f"resume={result.run}", "total_steps=60"], quiet=True)
-    assert (result.run, result.steps) == (Path("outputs/here"), 60)
+    assert (result.run, result.steps) == (workdir / "outputs/here", 60)
     assert capsys.readouterr().out == ""
     assert "60 steps" in (result.run / "train.log").read_text()
     starts = json.loads((result.run / "provenance.json").read_text())
@@ -89,6 +92,97 @@ def test_the_program_keeps_its_own_torch_and_hydra(workdir: Path) -> None:
     assert HydraConfig.instance().cfg is mine
 
 
+def test_a_program_that_hydra_runs(workdir: Path) -> None:
+    with initialize_config_dir(str(workdir), version_base=None):
+        theirs, version = GlobalHydra.instance().hydra, getbase()
+        rlrun.train([*SHORT, "num_threads=1"], quiet=True)
+        assert GlobalHydra.instance().hydra is theirs
+        assert getbase() is version
+
+
+def test_torchs_modes_are_the_programs(workdir: Path) -> None:
+    plain = rlrun.train([*SHORT, "num_threads=1", "hydra.run.dir=outputs/plain"], quiet=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.device("meta"):
+            run = rlrun.train([*SHORT, "num_threads=1", "hydra.run.dir=outputs/modes"], quiet=True).run
+            rlrun.load(run)
+            rlrun.evaluate(run, episodes=1)
+            assert torch.is_inference_mode_enabled()
+            assert torch.get_default_device().type == "meta"
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (run / "episodes.csv").read_bytes() == (plain.run / "episodes.csv").read_bytes()
+
+
+def test_one_thread_at_a_time(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trains, refused = threading.Event(), threading.Event()
+    step = ReplayLoop.step
+
+    def waits(loop: ReplayLoop) -> None:
+        trains.set()
+        assert refused.wait(60)
+        step(loop)
+
+    monkeypatch.setattr(ReplayLoop, "step", waits)
+    runs: list[Path] = []
+    thread = threading.Thread(target=lambda: runs.append(rlrun.train([*SHORT, "num_threads=1"], quiet=True).run))
+    thread.start()
+    assert trains.wait(60)
+    for call in (rlrun.train, lambda: rlrun.load("x"), lambda: rlrun.evaluate("x")):
+        with pytest.raises(rlrun.UserError, match=r"^another thread of this program trains, evaluates or loads"):
+            call()
+    print("shown")
+    refused.set()
+    thread.join()
+    assert capsys.readouterr().out == "shown\n"
+    assert rlrun.load(runs[0]).step == 40
+
+
+def test_a_directory_that_the_program_left(workdir: Path) -> None:
+    run = rlrun.train([*SHORT, "num_threads=1"], quiet=True).run
+    (workdir / "sub").mkdir()
+    os.chdir("sub")
+    assert rlrun.evaluate(run, episodes=1).checkpoint == rlrun.load(run).checkpoint
+    assert rlrun.load(run).checkpoint.is_absolute()
+
+
+def test_modules_of_the_current_directory_are_found(workdir: Path) -> None:
+    (workdir / "here_net.py").write_text(
+        "import torch\ndef net(space):\n    return torch.nn.Linear(space.shape[0], 8)\n"
+    )
+    paths = list(sys.path)
+    rlrun.train([*SHORT, "num_threads=1", "network/torso._target_=here_net.net"], quiet=True)
+    assert sys.path == paths
+
+
+MINE = """
+import sys
+import threading
+import torch
+import rl_runner as rlrun
+
+def net(space):
+    return torch.nn.Linear(space.shape[0], 8)
+
+if __name__ == "__main__":
+    rlrun.train([*sys.argv[1:], "network/torso._target_=__main__.net", "hydra.run.dir=run"], quiet=True)
+    print(rlrun.load("run").step)
+"""
+
+
+def test_a_class_of_the_script_itself(workdir: Path) -> None:
+    Path("script.py").write_text(MINE)
+    words = [sys.executable, "script.py", *SHORT, "num_threads=1"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "40\n"), done
+    with pytest.raises(rlrun.UserError, match=r"^trust: .*__main__.net"):  # another script
+        rlrun.load("run")
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -96,12 +190,15 @@ def test_the_program_keeps_its_own_torch_and_hydra(workdir: Path) -> None:
         (["total_stpes=3"], r"there is no key 'total_stpes'; did you mean total_steps\?"),
         (["total_steps=0"], r"total_steps: must be a whole number, 1 or more, got 0"),
         (["hello"], r"'hello': must be key=value"),
-        ([1], r"'1': must be key=value"),
+        ([1], r"overrides: must be a list of words, got 1 in it"),
+        ([b"seed=1"], r"overrides: must be a list of words, got b'seed=1' in it"),
+        (b"seed=1", r"overrides: must be a list of words, got b'seed=1'"),
+        ({"env": "cartpole"}, r"overrides: must be a list of words, got {'env': 'cartpole'}"),
         ("hello", r"'hello': must be key=value"),
         (["env=cartpole", "total_steps=${oops}"], r".*oops"),
         (["-m", "seed=1,2"], r"-m: options of the command line are not taken here"),
         (["seed=1,2"], r"seed: one run for each of 1,2 needs -m"),
-        (["--what"], r"there is no option '--what'"),
+        (["--help"], r"--help: options of the command line are not taken here"),
         (["resume=nowhere"], r"resume: nowhere: no such directory"),
     ],
 )
@@ -144,7 +241,7 @@ def test_evaluate_returns_what_the_command_writes(trained: Path, capsys: pytest.
     assert list(result.ci95) == held["return"]["ci95"]
     assert result.returns == [row["return"] for row in held["per_episode"]]
     assert len(set(result.seeds)) == len(result.lengths) == 7
-    assert (result.step, result.checkpoint) == (40, trained / "checkpoints/best_000000040")
+    assert (result.step, result.checkpoint) == (40, trained.absolute() / "checkpoints/best_000000040")
 
 
 def test_what_cannot_be_evaluated(trained: Path) -> None:
@@ -163,6 +260,24 @@ def test_what_cannot_be_evaluated(trained: Path) -> None:
 def test_numbers_of_numpy_and_a_single_trusted_name(trained: Path) -> None:
     result = rlrun.evaluate(trained, episodes=np.int64(2), epsilon=np.float32(0.5), trust="my_pkg")  # type: ignore[arg-type]
     assert len(result.returns) == 2
+    agent = rlrun.load(trained, device=torch.device("cpu"), seed=np.int64(1))  # type: ignore[arg-type]
+    agent.act(np.zeros(4), epsilon=np.float32(0.5))  # type: ignore[arg-type]
+
+
+def test_a_score_that_cannot_be_written_is_returned_all_the_same(trained: Path) -> None:
+    (trained / "eval").write_text("in the way")
+    with pytest.warns(RuntimeWarning, match=r"best_000000040_seed0_episodes_2.json: cannot be written: File exists"):
+        result = rlrun.evaluate(trained, episodes=2)
+    (trained / "eval").unlink()
+    assert rlrun.evaluate(trained, episodes=2).returns == result.returns
+
+
+def test_which_is_not_asked_of_a_checkpoint(trained: Path) -> None:
+    checkpoint = trained / "checkpoints/best_000000040"
+    assert rlrun.load(checkpoint).step == 40
+    for call in (rlrun.load, rlrun.evaluate):
+        with pytest.raises(rlrun.UserError, match=r"^which: must be left out, because .* is a checkpoint, got last"):
+            call(checkpoint, which="last")
 
 
 # A loaded agent
@@ -226,6 +341,10 @@ def test_words_that_are_none_are_told(trained: Path) -> None:
         ([1.0, 2.0], r"obs: must have the shape \(4,\), or \(N, 4\) for a batch, got \(2,\)"),
         (np.zeros((2, 3, 4)), r"obs: must have the shape \(4,\), or \(N, 4\) for a batch, got \(2, 3, 4\)"),
         (["a", "b", "c", "d"], r"obs: must be float32, got <U1"),
+        ([0.0, 0.0, float("nan"), 0.0], r"obs: must be finite"),
+        ([0.0, 0.0, 1e300, 0.0], r"obs: must be finite"),
+        ((np.zeros(4), {}), r"obs: must be an array: .*"),  # what reset() returns
+        (torch.zeros(4, requires_grad=True), r"obs: must be an array: .*"),
     ],
 )
 def test_what_is_no_observation(trained: Path, obs: Any, line: str) -> None:
@@ -233,7 +352,10 @@ def test_what_is_no_observation(trained: Path, obs: Any, line: str) -> None:
         rlrun.load(trained).act(obs)
 
 
-@pytest.mark.parametrize("mask", [[True], [[True, False]], [True, True, True], [False, False]])
+@pytest.mark.parametrize(
+    "mask",
+    [[True], [[True, False]], [True, True, True], [False, False], ["no", "yes"], [2, 0], [[True], [True, False]]],
+)
 def test_what_is_no_mask(trained: Path, mask: Any) -> None:
     agent = rlrun.load(trained)
     with pytest.raises(rlrun.UserError, match=r"^action_mask: must "):
@@ -249,6 +371,8 @@ def test_its_environment_is_one_of_gymnasiums(trained: Path) -> None:
     env = rlrun.load(trained).make_env(render_mode="rgb_array")
     check_env(env, skip_render_check=True)
     env.reset(seed=0)
+    with pytest.raises(rlrun.UserError, match=r"^options: must be left out"):
+        env.reset(seed=0, options={"low": -0.01})
     assert env.render().shape == (400, 600, 3)
     while not env.step(0)[2]:
         pass

@@ -49,7 +49,7 @@ def of_configuration(cfg: Any, directory: Path, words: list[str], seconds: float
     resumed = cfg.resume not in (None, saved.AUTO)  # auto: the check is that of a new run
     run = RunDirectory(directory)
     if resumed:
-        run, _ = RunDirectory.find(cfg.resume, "last")
+        run = RunDirectory.to_resume(cfg.resume)
     config = saved.resumed_config(run, cfg, words) if resumed else saved.plain(cfg)
     with naming_their_code(lambda: config):
         job = jobs.planned_job(config, run, resumed)

@@ -123,10 +123,15 @@ def raw_environment(node: State, render_mode: str | None) -> gym.Env[Any, Any]:
 
 def draw_without_a_screen() -> None:
     """Tell Gymnasium's drawing library that no screen is needed; otherwise it complains where there is none."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    if not _has_screen():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def _physics_without_a_screen() -> None:
     """Tell MuJoCo to draw by EGL where there is no screen; otherwise it looks for one first, and warns."""
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if sys.platform == "linux" and not _has_screen():
         os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def _has_screen() -> bool:
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

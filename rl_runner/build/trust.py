@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,10 @@ def remember(config: Path, packages: list[str]) -> bool:
     """
     if not packages:
         return True
-    note = {"config": str(config.resolve()), "sha256": _hash(config), "packages": {p: _origin(p) for p in packages}}
+    origins = {package: _origin(package) for package in packages}
+    if None in origins.values():  # such as a class that was typed into an interpreter
+        return False
+    note = {"config": str(config.resolve()), "sha256": _hash(config), "packages": origins}
     try:
         file = _note(config)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -120,6 +124,9 @@ def _hash(config: Path) -> str:
 
 def _origin(package: str) -> str | None:
     """Return the file that a package would be imported from; nothing is imported."""
+    if package == "__main__":  # the running script
+        script = getattr(sys.modules[package], "__file__", None)
+        return str(Path(script).resolve()) if script else None
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):

@@ -14,6 +14,7 @@ from rich.text import Text
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluation import Evaluation, evaluate
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.files import write_whole
 from rl_runner.run.terminal import counted, make_console
 from rl_runner.screen.playback import playback
 from rl_runner.screen.video import VideoFile
@@ -95,17 +96,31 @@ def write(job: EvalJob, score: Score) -> None:
         UserError: a file cannot be written. The score was shown, but the exit code is 2: who asks for a file and gets
             exit code 0 has it.
     """
-    path = job.run.evaluations / f"{job.file}.json"
     try:
-        job.run.evaluations.mkdir(exist_ok=True)
-        path.write_text(json.dumps(score.result, indent=2) + "\n", encoding="utf-8")
+        path = save(job, score)
     except OSError as e:
-        raise UserError(f"{path}: cannot be written: {e.strerror}; the score is the one shown above") from e
+        raise UserError(f"{e.filename}: cannot be written: {e.strerror}; the score is the one shown above") from e
     print(f"written to {path}")
     if job.viewer:
         for i, episode in enumerate(score.evaluation.episodes[: job.videos]):
             _write_video(job, job.viewer, i, episode)
         job.viewer.close()
+
+
+def save(job: EvalJob, score: Score) -> Path:
+    """Write a score as a JSON file into the run's directory; return the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = job.run.evaluations / f"{job.file}.json"
+    try:
+        job.run.evaluations.mkdir(exist_ok=True)
+        write_whole(path, json.dumps(score.result, indent=2) + "\n")
+    except OSError as e:
+        e.filename = str(path)  # and not the temporary one
+        raise
+    return path
 
 
 def show_all(labels: Sequence[str], scores: Sequence[Score]) -> None:

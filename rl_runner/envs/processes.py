@@ -56,6 +56,11 @@ def in_processes(makers: Sequence[Callable[[], Env]], id: str) -> Processes:
     Raises:
         UserError: a process could not make its environment.
     """
+    if multiprocessing.current_process().daemon:
+        raise UserError(
+            "env.processes: a daemonic process, such as a worker of multiprocessing.Pool, cannot start processes; use "
+            "concurrent.futures.ProcessPoolExecutor, or env.processes=false"
+        )
     try:
         with _quiet():
             return AsyncVectorEnv(

@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 
 from rl_runner.envs.spaces import first_action
 from rl_runner.envs.vector import Backend
-from rl_runner.types import Array
+from rl_runner.types import Array, UserError
 
 
 class SingleEnv(gym.Env[Any, Any]):
@@ -33,7 +33,13 @@ class SingleEnv(gym.Env[Any, Any]):
         self._frame: Array | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode; without a seed it gets one from the environment's own stream."""
+        """Start an episode; without a seed it gets one from the environment's own stream.
+
+        Raises:
+            UserError: options, which rlrun's environments do not take.
+        """
+        if options:
+            raise UserError("options: must be left out; an environment made with raw=True takes them")
         super().reset(seed=seed)
         episode = int(self.np_random.integers(2**31)) if seed is None else seed
         obs = self.backend.reset(np.ones(1, dtype=np.bool_), [episode])

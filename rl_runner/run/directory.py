@@ -74,16 +74,25 @@ class RunDirectory:
         return any(file.exists() for file in files) or any(self.checkpoints.glob("*_*"))
 
     @classmethod
+    def to_resume(cls, name: str) -> RunDirectory:
+        """Return the directory of an existing run, without claiming it.
+
+        Raises:
+            UserError: no run is there.
+        """
+        try:
+            return cls.existing(name)
+        except UserError as e:
+            raise UserError(f"resume: {str(e).removeprefix('run: ')}") from e
+
+    @classmethod
     def resumed(cls, name: str) -> RunDirectory:
         """Claim the directory of an existing run.
 
         Raises:
             UserError: no run is there, it cannot be written, or another process is at it.
         """
-        try:
-            run = cls.existing(name)
-        except UserError as e:
-            raise UserError(f"resume: {str(e).removeprefix('run: ')}") from e
+        run = cls.to_resume(name)
         try:
             claimed = run._try_lock()
         except OSError as e:
@@ -118,10 +127,12 @@ class RunDirectory:
             which: which of a run's checkpoints: best, last, or a step.
 
         Raises:
-            UserError: there is no such thing.
+            UserError: there is no such thing, or another checkpoint than the named one is asked for.
         """
         path = Path(name)
         if (path / MANIFEST).is_file():
+            if which != "best":
+                raise UserError(f"which: must be left out, because {name} is a checkpoint, got {which}")
             path = path.resolve()
             run = cls(path.parents[2 if path.parent.name == SNAPSHOTS else 1])
             if not run.config.is_file():

@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,16 @@ def test_the_state_directory_is_the_users(config: Path, monkeypatch: pytest.Monk
         assert trust.remember(config, ["trusted_pkg"])
         assert len(list(workdir.glob("home/.local/state/rlrun/trusted/*.json"))) == 1
     assert not (workdir / "relative").exists()
+
+
+def test_a_class_that_was_typed_into_an_interpreter_is_not_remembered(
+    config: Path, state_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    assert not trust.remember(config, ["__main__"])
+    assert trust.remembered(config) == []
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
+    assert trust.remember(config, ["__main__"])
+    assert trust.remembered(config) == ["__main__"]
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "other.py"))
+    assert trust.remembered(config) == []

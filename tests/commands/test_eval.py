@@ -365,10 +365,10 @@ def test_multirun(words: list[str], labels: list[str], trained: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_to(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only(path: Path, *_: Any, **__: Any) -> None:
-        raise OSError(errno.EROFS, "Read-only file system", str(path))
+    def read_only(file: Path, text: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", f"{file}.tmp")
 
-    monkeypatch.setattr(Path, "write_text", read_only)
+    monkeypatch.setattr(command, "write_whole", read_only)
     file = trained / "eval/best_000000040_seed0_episodes_2.json"
     line = f"{file}: cannot be written: Read-only file system; the score is the one shown above"
     done = rlrun("eval", str(trained), "episodes=2")

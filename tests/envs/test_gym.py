@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -815,3 +816,9 @@ def test_actions_without_bounds_are_left_alone():
     envs.reset()
     envs.send(np.array([[1e6, -1e6]], np.float32))
     assert envs.recv().action.tolist() == [[1e6, -1e6]]
+
+
+def test_a_worker_of_a_pool_cannot_start_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"^env.processes: a daemonic process, .* cannot start processes"):
+        GymBackend("CartPole-v1", num_envs=2, processes=True)

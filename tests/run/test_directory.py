@@ -116,9 +116,11 @@ def test_finding(trained: Path) -> None:
     assert (run.path, checkpoint) == (trained, checkpoints / "best_000000040")
     assert RunDirectory.find(str(trained), "last")[1] == checkpoints / "step_000000040"
     assert RunDirectory.find(str(trained), "40")[1] == checkpoints / "step_000000040"
-    run, checkpoint = RunDirectory.find(str(checkpoints / "best"), "last")  # a link
+    run, checkpoint = RunDirectory.find(str(checkpoints / "best"), "best")  # a link
     assert (run.path, checkpoint) == (trained.resolve(), (checkpoints / "best_000000040").resolve())
     assert RunDirectory.find("latest", "best")[0].path == trained
+    with pytest.raises(UserError, match=r"which: must be left out, because .*/best is a checkpoint, got last"):
+        RunDirectory.find(str(checkpoints / "best"), "last")
     with pytest.raises(UserError, match=r"which: no checkpoint '7' .* 40"):
         RunDirectory.find(str(trained), "7")
 
