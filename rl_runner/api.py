@@ -72,16 +72,16 @@ def _composed(typed: list[str]) -> tuple[Any, Path, list[str]]:
     from rl_runner.launch.composed import beside_the_program, compose
 
     words = typed
-    try:
-        with beside_the_program():
+    with beside_the_program():
+        try:
             words = settle(VERBS["train"], prepare(VERBS["train"], typed), typed)
             return *compose(words), words
-    except WrongLine as e:
-        raise UserError(str(e)) from e
-    except UserError:
-        raise
-    except Exception as e:  # of Hydra's
-        raise UserError(explain(VERBS["train"], words, e)) from e
+        except WrongLine as e:
+            raise UserError(str(e)) from e
+        except UserError:
+            raise
+        except Exception as e:  # of Hydra's
+            raise UserError(explain(VERBS["train"], words, e)) from e
 
 
 def evaluate(

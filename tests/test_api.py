@@ -98,6 +98,8 @@ def test_a_program_that_hydra_runs(workdir: Path) -> None:
         rlrun.train([*SHORT, "num_threads=1"], quiet=True)
         assert GlobalHydra.instance().hydra is theirs
         assert getbase() is version
+        with pytest.raises(rlrun.UserError, match=r"^there is no key 'total_stpes'; did you mean total_steps"):
+            rlrun.train(["total_stpes=3"])
 
 
 def test_torchs_modes_are_the_programs(workdir: Path) -> None:
