@@ -228,7 +228,8 @@ class LoadedAgent:
         if action_mask is not None:
             mask = self._mask(action_mask, len(batch), single)
         mode = Evaluate(self._rng, self.config["eval"]["epsilon"] if epsilon is None else epsilon)
-        action, self._carry = self._agent.act(batch, self._carry, mode, mask)
+        with program.on_cpu():
+            action, self._carry = self._agent.act(batch, self._carry, mode, mask)
         action = action if self._first_action is None else action + self._first_action
         if isinstance(space := self.action_space, Box):  # Gaussian policies leave the bounds
             action = np.clip(action.astype(space.dtype), space.low, space.high)
@@ -250,7 +251,8 @@ class LoadedAgent:
         if not isinstance(self._agent, ValueAgent):
             raise AttributeError(f"{type(self._agent).__name__} has no action values")
         batch, single = self._batch(obs)
-        values: Array = self._agent.q_values(compute.on_device(batch, self._device)).float().cpu().numpy()
+        with program.on_cpu():
+            values: Array = self._agent.q_values(compute.on_device(batch, self._device)).float().cpu().numpy()
         return values[0] if single else values
 
     @property
@@ -285,7 +287,7 @@ class LoadedAgent:
         given = _array("action_mask", action_mask)
         actions = int(self.action_space.n)
         shape = (actions,) if single else (count, actions)
-        if given.dtype.kind not in "biu" or not np.isin(given, (0, 1)).all():
+        if given.dtype.kind not in "biuf" or not np.isin(given, (0, 1)).all():
             raise UserError(f"action_mask: must hold True and False, got {one_line(action_mask)}")
         mask: BoolArray = given.astype(np.bool_)
         if mask.shape != shape:
@@ -327,12 +329,12 @@ def _names(given: str | Sequence[str], key: str = "trust") -> list[str]:
     Raises:
         UserError: something else.
     """
-    words = [given] if isinstance(given, str) else given
-    if not isinstance(words, Iterable) or isinstance(words, bytes | Mapping):
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
         raise UserError(f"{key}: must be a list of words, got {given!r}")
+    words = [given] if isinstance(given, str) else list(given)
     if wrong := [word for word in words if not isinstance(word, str)]:
         raise UserError(f"{key}: must be a list of words, got {wrong[0]!r} in it")
-    return list(words)
+    return words
 
 
 def _plain(value: Any) -> Any:

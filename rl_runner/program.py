@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -17,6 +17,15 @@ from rl_runner.types import UserError
 _calls = threading.RLock()  # held during a call; a thread that holds it may call again, as an environment can
 
 
+def _renew() -> None:
+    global _calls
+    _calls = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)  # the thread that held it is not in the new process
+
+
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Refuse a call while another thread's runs: both would draw from the one random stream of torch.
@@ -24,22 +33,22 @@ def alone() -> Iterator[None]:
     Raises:
         UserError: another thread's call runs.
     """
-    if not _calls.acquire(blocking=False):
+    held = _calls
+    if not held.acquire(blocking=False):
         raise UserError("another thread of this program trains, evaluates or loads; use a process for each")
     try:
         yield
     finally:
-        _calls.release()
+        held.release()
 
 
 @contextlib.contextmanager
 def keeping_torch() -> Iterator[None]:
     """Put back torch's threads, random streams and modes. Within, they are torch's defaults, gradients included."""
     threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    dtype = torch.get_default_dtype()
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    on_cpu = contextlib.nullcontext() if device.type == "cpu" else torch.device("cpu")  # it slows each operation
-    with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.enable_grad(), on_cpu:
+    with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.enable_grad(), on_cpu(), _without_autocast():
         torch.set_default_dtype(torch.float32)
         try:
             yield
@@ -50,11 +59,43 @@ def keeping_torch() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Compute in single precision within a program's autocast.
+
+    Weights that were cast are kept until the outermost autocast ends, so that the optimizer's steps would not be seen:
+    within one of the program's nothing is kept.
+    """
+    nested = torch.autocast_increment_nesting() > 1
+    torch.autocast_decrement_nesting()
+    if not nested:
+        yield
+        return
+    kept, enabled = torch.is_autocast_cache_enabled(), [d for d in ("cpu", "cuda") if torch.is_autocast_enabled(d)]
+    for device in enabled:
+        torch.set_autocast_enabled(device, False)
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
+        for device in enabled:
+            torch.set_autocast_enabled(device, True)
+
+
+def on_cpu() -> contextlib.AbstractContextManager[Any]:
+    """Make the CPU the default device again, if another one is: only then, because it slows each operation."""
+    return contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+
+
+@contextlib.contextmanager
 def finding_modules() -> Iterator[None]:
     """Find modules in the current directory too, as the command does; what is not found is told by the exception."""
-    here, logger = os.getcwd(), logging.getLogger("hydra.utils")
+    logger = logging.getLogger("hydra.utils")
     disabled, logger.disabled = logger.disabled, True
-    added = here not in sys.path
+    here = ""
+    with contextlib.suppress(OSError):  # it was deleted
+        here = os.getcwd()
+    added = bool(here) and here not in sys.path
     if added:
         sys.path.append(here)
     try:
@@ -69,7 +110,7 @@ def finding_modules() -> Iterator[None]:
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
     """Print nothing from this thread; what other threads print is shown."""
-    with contextlib.redirect_stdout(_OfOthers(sys.stdout)):
+    with contextlib.redirect_stdout(sys.stdout and _OfOthers(sys.stdout)):
         yield
 
 
@@ -79,8 +120,12 @@ class _OfOthers:
     def __init__(self, stream: Any) -> None:
         self._stream, self._silent = stream, threading.get_ident()
 
-    def write(self, text: str) -> int:
-        return len(text) if threading.get_ident() == self._silent else int(self._stream.write(text))
+    def write(self, text: str) -> Any:
+        return len(text) if threading.get_ident() == self._silent else self._stream.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
 
     def isatty(self) -> bool:
         return False  # so that no progress is drawn

@@ -108,7 +108,8 @@ def test_torchs_modes_are_the_programs(workdir: Path) -> None:
     try:
         with torch.inference_mode(), torch.device("meta"):
             run = rlrun.train([*SHORT, "num_threads=1", "hydra.run.dir=outputs/modes"], quiet=True).run
-            rlrun.load(run)
+            agent = rlrun.load(run)
+            assert agent.act(np.zeros(4)) == agent.q_values(np.zeros(4)).argmax()
             rlrun.evaluate(run, episodes=1)
             assert torch.is_inference_mode_enabled()
             assert torch.get_default_device().type == "meta"
@@ -116,6 +117,18 @@ def test_torchs_modes_are_the_programs(workdir: Path) -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     assert (run / "episodes.csv").read_bytes() == (plain.run / "episodes.csv").read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_within_a_programs_autocast(precision: str, workdir: Path) -> None:
+    words = [*SHORT, "network=mlp", "num_threads=1", f"precision={precision}"]
+    plain = rlrun.train([*words, "hydra.run.dir=outputs/plain"], quiet=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        run = rlrun.train([*words, "hydra.run.dir=outputs/within"], quiet=True).run
+        assert torch.is_autocast_enabled("cpu")
+        assert torch.is_autocast_cache_enabled()
+    ours, theirs = (rlrun.load(path, "last").network.state_dict() for path in (run, plain.run))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_one_thread_at_a_time(
@@ -193,6 +206,7 @@ def test_a_class_of_the_script_itself(workdir: Path) -> None:
         (["total_steps=0"], r"total_steps: must be a whole number, 1 or more, got 0"),
         (["hello"], r"'hello': must be key=value"),
         ([1], r"overrides: must be a list of words, got 1 in it"),
+        (iter(["seed=-1"]), r"seed: must be a whole number, 0 or more, got -1"),
         ([b"seed=1"], r"overrides: must be a list of words, got b'seed=1' in it"),
         (b"seed=1", r"overrides: must be a list of words, got b'seed=1'"),
         ({"env": "cartpole"}, r"overrides: must be a list of words, got {'env': 'cartpole'}"),
@@ -363,6 +377,7 @@ def test_what_is_no_mask(trained: Path, mask: Any) -> None:
     with pytest.raises(rlrun.UserError, match=r"^action_mask: must "):
         agent.act(np.zeros(4), action_mask=mask)
     assert agent.act(np.zeros(4), action_mask=[False, True]) == 1
+    assert agent.act(np.zeros(4), action_mask=np.array([0, 1], np.float32)) == 1
     assert agent.act(np.zeros((2, 4)), action_mask=[[False, True], [True, False]]).tolist() == [1, 0]
     with pytest.raises(rlrun.UserError, match=r"^epsilon: must be a number in \[0, 1\]"):
         agent.act(np.zeros(4), epsilon=2)

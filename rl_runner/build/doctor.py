@@ -24,6 +24,7 @@ from rl_runner.doctor.trained import Trained
 from rl_runner.envs.gym import import_module
 from rl_runner.evaluation import evaluate
 from rl_runner.report.curves import Table, Unreadable, last_step, read_table
+from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import Evaluate, State, UserError
 
@@ -50,6 +51,8 @@ def of_configuration(cfg: Any, directory: Path, words: list[str], seconds: float
     run = RunDirectory(directory)
     if resumed:
         run = RunDirectory.to_resume(cfg.resume)
+        if next(Checkpoints(run.checkpoints).newest(), None) is None:
+            raise UserError(f"resume: {run.path} holds no whole checkpoint")
     config = saved.resumed_config(run, cfg, words) if resumed else saved.plain(cfg)
     with naming_their_code(lambda: config):
         job = jobs.planned_job(config, run, resumed)

@@ -89,7 +89,8 @@ def trained_environment(node: State, render_mode: str | None) -> SingleEnv:
         return SingleEnv(backend(node, 1))
     if render_mode != "rgb_array":
         raise UserError(f"render_mode: must be rgb_array, or None, got {render_mode!r}; raw=True takes others")
-    draw_without_a_screen()
+    if not _has_screen():  # a program may open windows of its own
+        draw_without_a_screen()
     return SingleEnv(viewer(node), render_mode)
 
 
@@ -123,15 +124,14 @@ def raw_environment(node: State, render_mode: str | None) -> gym.Env[Any, Any]:
 
 def draw_without_a_screen() -> None:
     """Tell Gymnasium's drawing library that no screen is needed; otherwise it complains where there is none."""
-    if not _has_screen():
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def _physics_without_a_screen() -> None:
     """Tell MuJoCo to draw by EGL where there is no screen; otherwise it looks for one first, and warns."""
-    if sys.platform == "linux" and not _has_screen():
+    if not _has_screen():
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def _has_screen() -> bool:
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

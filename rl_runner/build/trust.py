@@ -83,8 +83,6 @@ def remember(config: Path, packages: list[str]) -> bool:
     if not packages:
         return True
     origins = {package: _origin(package) for package in packages}
-    if None in origins.values():  # such as a class that was typed into an interpreter
-        return False
     note = {"config": str(config.resolve()), "sha256": _hash(config), "packages": origins}
     try:
         file = _note(config)
@@ -94,7 +92,7 @@ def remember(config: Path, packages: list[str]) -> bool:
         temporary.replace(file)
     except (OSError, RuntimeError):  # no such home: then the user is asked, as for a stranger's run
         return False
-    return True
+    return None not in origins.values()  # the origin of a class that was typed into an interpreter
 
 
 def remembered(config: Path) -> list[str]:

@@ -123,7 +123,7 @@ def known_keys(verb: Verb, args: list[str]) -> list[str]:
         cfg = _composed(verb, [], [])
     node = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     leaves = list(_names({key: value for key, value in node.items() if key != "hydra"}))
-    leaves += [f"{key}.{name}" for key, target in _typed_targets(overrides) for name in parameters(target)]
+    leaves += [f"{key}.{name}" for key, target in _typed_targets(overrides) for name in parameters(target) or ()]
     return sorted({*leaves, *groups, *(leaf.rpartition(".")[0] for leaf in leaves)} - {""})
 
 
@@ -170,7 +170,7 @@ def _takes(verb: Verb, options: list[str], overrides: list[str], key: str) -> bo
         target = OmegaConf.select(cfg, f"{parent}._target_") if parent else None
     except (HydraException, OmegaConfBaseException):  # Hydra will say it
         return False
-    taken = parameters(target)
+    taken = parameters(target) or {}
     return name in taken or any(p.kind is p.VAR_KEYWORD for p in taken.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def _override(verb: Verb, word: str, several: bool) -> str:
     """
     key, equals, value = word.partition("=")
     if verb.argument and (not (equals or word.startswith(("+", "~"))) or _runs(word, several)):
-        if not Path(word).exists() and (wrong := hints.no_run(verb, word)):
+        if not os.path.exists(word) and (wrong := hints.no_run(verb, word)):
             raise WrongLine(wrong)
         return f"{verb.argument}={_paths(word, several)}"
     if not re.fullmatch(r"~.+|(\+\+?)?[^=+~\s]+=.*", word, re.DOTALL):
@@ -130,13 +131,14 @@ def _override(verb: Verb, word: str, several: bool) -> str:
 
 
 def _runs(word: str, several: bool) -> bool:
-    """Return whether a word names directories: those of a sweep's jobs have "=" in their names."""
-    return all(Path(part).is_dir() for part in ([word] if not several or Path(word).is_dir() else word.split(",")))
+    """Return whether a word names runs by their directories: those of a sweep's jobs have "=" in their names."""
+    parts = word.split(",") if several and not os.path.isdir(word) else [word]
+    return all(part == "latest" or os.path.isdir(part) for part in parts)
 
 
 def _paths(value: str, several: bool) -> str:
     """Quote a path, or with `several` each of those between commas, unless a path has commas in its name."""
-    if several and "," in value and value[0] not in "'\"[" and not Path(value).exists():
+    if several and "," in value and value[0] not in "'\"[" and not os.path.exists(value):
         return ",".join(map(quote, value.split(",")))
     return quote(value)
 

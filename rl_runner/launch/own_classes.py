@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 from collections.abc import Callable, Mapping, Sequence
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rl_runner import catalogue
@@ -29,8 +29,8 @@ def drop_other_keys(cfg: DictConfig, words: Sequence[str]) -> None:
         _drop(cfg, TORSO, typed, lambda key: False)
     if f"{AGENT}._target_" in typed:
         taken = parameters(OmegaConf.select(cfg, f"{AGENT}._target_"))
-        open_ended = not taken or any(p.kind is p.VAR_KEYWORD for p in taken.values())
-        _drop(cfg, AGENT, typed, lambda key: open_ended or key in (*taken, *catalogue.AGENT_SETTINGS))
+        if taken is not None and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+            _drop(cfg, AGENT, typed, lambda key: key in (*taken, *catalogue.AGENT_SETTINGS))
 
 
 def _drop(cfg: DictConfig, path: str, typed: set[str], is_kept: Callable[[str], bool]) -> None:
@@ -44,9 +44,9 @@ def _drop(cfg: DictConfig, path: str, typed: set[str], is_kept: Callable[[str], 
                 del node[key]
 
 
-def parameters(target: str | None) -> Mapping[str, inspect.Parameter]:
-    """Return what a class or function takes; nothing where it cannot be imported."""
+def parameters(target: str | None) -> Mapping[str, inspect.Parameter] | None:
+    """Return what a class or function takes, None where it cannot be imported."""
     try:
-        return inspect.signature(get_object(target)).parameters if target else {}
+        return inspect.signature(pydoc.locate(target)).parameters if target else None  # type: ignore[arg-type]
     except Exception:  # whatever importing somebody's module raises: the build will say it
-        return {}
+        return None

@@ -161,8 +161,8 @@ class Loader(ConfigLoaderImpl):
             key: what the composition depends on, besides the files and the current directory.
             composed: makes it.
         """
-        if not self._shipped or any("searchpath" in str(word) for word in key):
-            return composed()
+        if not self._shipped or any(part in str(word) for word in key for part in ("searchpath", "agent._target_")):
+            return composed()  # files, or a class, that may be others the next time
         key = (*key, os.getcwd())
         if key not in _composed:
             while len(_composed) >= KEPT:

@@ -127,7 +127,7 @@ class RunDirectory:
             which: which of a run's checkpoints: best, last, or a step.
 
         Raises:
-            UserError: there is no such thing, or another checkpoint than the named one is asked for.
+            UserError: there is no such thing, or a checkpoint is named and `which` as well.
         """
         path = Path(name)
         if (path / MANIFEST).is_file():

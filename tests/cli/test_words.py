@@ -72,6 +72,9 @@ def test_runs_without_a_key(workdir: Path) -> None:
     assert translated("eval", "b=c") == ["checkpoint='b=c'"]  # a directory, though it looks like an override
     assert translated("eval", "seed=1", "a", "b=c") == ["checkpoint=['a','b=c']", "seed=1"]
     assert translated("eval", "-m", "a,b=c") == ["-m", "checkpoint='a','b=c'"]
+    assert translated("eval", "-m", "latest,b=c") == ["-m", "checkpoint='latest','b=c'"]
+    long = ",".join(map(str, range(100)))  # longer than a file's name can be
+    assert translated("eval", "-m", "latest", f"seed={long}") == ["-m", "checkpoint='latest'", f"seed={long}"]
     Path("a,b").mkdir()
     assert translated("eval", "-m", "a,b") == ["-m", "checkpoint='a,b'"]
     with pytest.raises(WrongLine, match="checkpoint: play takes one run at a time, got 'a' and 'b=c'"):

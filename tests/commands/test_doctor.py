@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,13 @@ def test_a_run(trained: Path) -> None:
         csv.writer(file).writerow([40, "learn/q_max", 1e6])
     done = rlrun("doctor", "latest")
     assert "\nwarning: learn/q_max: 1e+06 at step 40 is beyond 3 × 100" in done.out
+
+
+def test_a_run_without_a_checkpoint_cannot_be_resumed(trained: Path) -> None:
+    shutil.rmtree(trained / "checkpoints")
+    wanted = f"rlrun: resume: {trained} holds no whole checkpoint"
+    for verb in (["doctor", "--seconds", "0"], ["train"]):
+        assert refused(*verb, f"resume={trained}", "total_steps=60") == wanted
 
 
 def test_a_run_that_goes_on_is_not_refused(trained: Path) -> None:

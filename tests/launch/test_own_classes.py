@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rl_runner.launch import tuned
-from tests.commandline import rlrun
+from tests.commandline import refused, rlrun
 
 MINE = "network.torso._target_=my_torso.Mine"
 PLAIN = {"_target_": "my_torso.Mine", "_partial_": True}
@@ -132,3 +132,21 @@ def test_an_agent_in_the_place_of_dqn_trains(workdir: Path) -> None:
     done = rlrun("train", *words)
     assert (done.code, done.err) == (0, ""), done
     assert "agent.double: Plain takes no such argument" in rlrun("train", *words, "agent.double=true").err
+
+
+def test_a_class_that_there_is_not_is_one_line(workdir: Path) -> None:
+    line = refused("train", "agent=dqn", "env=cartpole", "agent._target_=there_is_none.Agent")
+    assert line == "rlrun: agent._target_: there is no module 'there_is_none'"
+
+
+def test_a_class_that_was_changed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    class First:
+        def __init__(self, double: bool) -> None: ...
+
+    class Second:
+        def __init__(self) -> None: ...
+
+    for cls, kept in ((First, True), (Second, False)):
+        monkeypatch.setattr("tests.launch.test_own_classes.Changed", cls, raising=False)
+        cfg = tuned.compose(["agent=dqn", "agent._target_=tests.launch.test_own_classes.Changed"])
+        assert ("double" in cfg.agent) == kept
