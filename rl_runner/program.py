@@ -44,7 +44,7 @@ def alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def keeping_torch() -> Iterator[None]:
-    """Put back torch's threads, random streams and modes. Within, they are torch's defaults, gradients included."""
+    """Restore torch's threads, random streams and modes. Within, they are torch's defaults, gradients included."""
     threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
     dtype = torch.get_default_dtype()
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
@@ -83,7 +83,7 @@ def _without_autocast() -> Iterator[None]:
 
 
 def on_cpu() -> contextlib.AbstractContextManager[Any]:
-    """Make the CPU the default device again, if another one is: only then, because it slows each operation."""
+    """Return a context in which the CPU is the default device. It does nothing if that is so: it slows each operation."""
     return contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 

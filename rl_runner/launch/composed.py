@@ -19,7 +19,7 @@ from rl_runner.launch import tuned
 
 @contextlib.contextmanager
 def beside_the_program() -> Iterator[None]:
-    """Put back Hydra's state afterwards, such as that of a program that `hydra.main` runs; within there is none."""
+    """Restore Hydra's state afterwards, such as that of a program that `hydra.main` runs; within there is none."""
     state, base = GlobalHydra.instance(), VersionBase.instance()
     before, version = state.hydra, base.version_base
     state.clear()
