@@ -83,7 +83,7 @@ def _without_autocast() -> Iterator[None]:
 
 
 def on_cpu() -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which the CPU is the default device. It does nothing if that is so: it slows each operation."""
+    """Return a context in which the CPU is the default device, an empty one if it is: another slows each operation."""
     return contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
