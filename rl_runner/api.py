@@ -49,7 +49,7 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
     Raises:
         UserError: a word or a value that is wrong, a file that cannot be written.
         KeyboardInterrupt: Ctrl-C; the run is saved and can be resumed.
-        SystemExit: another signal, such as SIGTERM, to a call in the main thread; the same.
+        SystemExit: SIGTERM or another signal that stops a run; it is saved too.
     """
     typed = _names(overrides, "overrides")
     if options := [word for word in typed if word.startswith("-")]:
@@ -98,13 +98,13 @@ def evaluate(
 ) -> EvalResult:
     """Play episodes with a saved agent, as `rlrun eval` does, and write the same file into the run's `eval/`.
 
-    If the file cannot be written, as into the run of somebody else, that is a warning.
+    If the file cannot be written, for example because the run is read-only, a RuntimeWarning says so.
 
     Args:
         run: a run's directory, a checkpoint's, or "latest".
         which: which agent of the run: "best", "last" or a step.
         episodes: how many.
-        seed: of the episodes. They are never those of training, and others for another `num_envs`.
+        seed: of the episodes, which are never those of training. Another `num_envs` gives other episodes.
         num_envs: how many environments play side by side.
         epsilon: probability of a random action; None: that of the run's own evaluations.
         sticky: Atari: probability that an action is repeated; None: as trained.
@@ -207,7 +207,7 @@ class LoadedAgent:
     def act(self, obs: Any, *, epsilon: float | None = 0.0, action_mask: Any = None) -> Any:
         """Return the action for one observation, or an array of actions (N, *D) for a batch of them (N, *O).
 
-        What a recurrent agent remembers is of the last call; with another N it begins anew.
+        A recurrent agent remembers the last call. With another N than there it forgets, as by `reset`.
 
         Args:
             obs: as `make_env()` gives it, or N of them along a first axis.

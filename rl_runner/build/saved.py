@@ -12,6 +12,7 @@ from rl_runner.run.directory import RunDirectory
 from rl_runner.run.files import write_whole
 from rl_runner.types import State, UserError, one_line
 
+MISSING = object()  # in place of a key's value; null is a value
 AUTO = "auto"  # resume=auto: the run that was started with the same words, if there is one
 LEARNING = ("batch_size", "learn_every_steps", "learn_every_episodes", "updates_per_learn", "reward_clip")
 RESUMABLE = (  # keys, and groups of keys, that a resume may change: no content of a checkpoint depends on them
@@ -120,10 +121,9 @@ def _is_resumable(key: str) -> bool:
 
 def _changeable(trained: DictConfig) -> str:
     """Return in words the keys of a run that may change when it is resumed."""
-    missing = object()
     groups: dict[str, list[str]] = {}
     for key in RESUMABLE:
-        if OmegaConf.select(trained, key, default=missing) is not missing:
+        if OmegaConf.select(trained, key, default=MISSING) is not MISSING:
             group, _, name = key.rpartition(".")
             groups.setdefault(group, []).append(name)
     return "; ".join(f"of {group} {', '.join(names)}" if group else ", ".join(names) for group, names in groups.items())
@@ -131,9 +131,8 @@ def _changeable(trained: DictConfig) -> str:
 
 def _is_value_of(trained: Any, key: str, value: Any) -> bool:
     """Return whether a key of a run has this value, so that naming it changes nothing. Not for groups of keys."""
-    missing = object()
-    own = OmegaConf.select(trained, key, default=missing)
-    return own is not missing and not isinstance(value, DictConfig) and bool(own == value)
+    own = OmegaConf.select(trained, key, default=MISSING)
+    return own is not MISSING and not isinstance(value, DictConfig) and bool(own == value)
 
 
 def save_run_config(run: RunDirectory, cfg: State) -> None:

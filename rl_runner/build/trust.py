@@ -92,7 +92,7 @@ def remember(config: Path, packages: list[str]) -> bool:
         temporary.replace(file)
     except (OSError, RuntimeError):  # no such home: then the user is asked, as for a stranger's run
         return False
-    return None not in origins.values()  # the origin of a class that was typed into an interpreter
+    return None not in origins.values()  # no file: such a package has to be named again
 
 
 def remembered(config: Path) -> list[str]:

@@ -77,7 +77,7 @@ def run(job: ExportJob) -> None:
     with _replacing(job.out) as directory:
         files.write_onnx(job.agent, obs, directory / ONNX)
         files.write_weights(job.agent.acting, directory / WEIGHTS)
-        _write_json(directory / CONFIG, {key: job.config[key] for key in job.config if key not in NOT_WRITTEN})
+        _write_json(directory / CONFIG, {k: v for k, v in job.config.items() if k not in NOT_WRITTEN})
         results = results_of(job)
         _write_json(directory / RESULTS, results)
         said = [*_draw(job, directory / CURVE), *_film(job, directory / VIDEO)]

@@ -1,4 +1,4 @@
-"""A torso or an agent that the command line names by its class gets no keys of the option whose place it takes."""
+"""Which keys a torso or an agent gets if the command line names its class, in the place of an option of conf/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TORSO, AGENT = "network.torso", "agent"
 
 
 def drop_other_keys(cfg: DictConfig, words: Sequence[str]) -> None:
-    """Take the keys of the former class out of a configuration.
+    """Remove the keys of the former class from a configuration.
 
     A torso keeps only the keys that were typed. An agent also keeps those that its class takes, so that a subclass of
     one of rlrun's agents has the values of the chosen option. Nothing is taken from a torso whose option was typed as

@@ -8,14 +8,7 @@ import pytest
 from rl_runner.doctor import environment, probe
 from rl_runner.doctor.probe import Probe
 from rl_runner.envs.gym import GymBackend
-from tests.envs import awkward_envs  # noqa: F401 - registers them
-
-CFG: dict[str, Any] = {"env": {"max_steps": None}, "network": {"normalize": False}, "reward_clip": None, "agent": {}}
-
-
-def probed(name: str) -> Probe:
-    return probe.probe(lambda: GymBackend(name), lambda: gym.make(name, disable_env_checker=True), CFG)
-
+from tests.doctor.test_probe import CFG, probed
 
 FOUND = [
     ("CartPole-v1", []),
