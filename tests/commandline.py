@@ -41,6 +41,7 @@ def rlrun(*args: str) -> Done:
 
 def refused(*args: str) -> str:
     """Run a command line that must be refused in one line, leaving nothing behind; give the line."""
+    assert not Path("pyproject.toml").exists(), "needs the fixture workdir: other tests write into the repository"
     before = files()
     done = rlrun(*args)
     assert done.code == 2, done

@@ -36,7 +36,7 @@ def test_an_argument_that_only_its_kwargs_take(torso: str) -> None:
     assert yaml.safe_load(rlrun("train", *words, "--cfg", "job").out)["network"]["torso"]["wide"] == 3
 
 
-def test_an_argument_of_an_optimizer_in_torch() -> None:
+def test_an_argument_of_an_optimizer_in_torch(workdir: Path) -> None:
     words = ["optimizer.momentum=0.9", "optimizer.nesterov=true", "optimizer._target_=torch.optim.SGD"]
     shown = yaml.safe_load(rlrun("train", *words, "--cfg", "job").out)["optimizer"]
     assert (shown["momentum"], shown["nesterov"]) == (0.9, True)

@@ -96,5 +96,5 @@ def test_a_key_its_values_and_its_comment() -> None:
         ("!", "no help on '!'; name a group or a key"),
     ],
 )
-def test_a_topic_that_there_is_not(topic: str, says: str) -> None:
+def test_a_topic_that_there_is_not(topic: str, says: str, workdir: Path) -> None:
     assert refused("train", "--help", topic) == f"rlrun: {says}"

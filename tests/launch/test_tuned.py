@@ -204,7 +204,9 @@ def test_an_environment_of_the_users_takes_the_values_of_the_one_it_is_built_on(
         (["env=atari", "env.game=breakout"], None),
     ],
 )
-def test_another_environment_under_the_name_of_one_is_refused(words: list[str], line: str | None) -> None:
+def test_another_environment_under_the_name_of_one_is_refused(
+    words: list[str], line: str | None, workdir: Path
+) -> None:
     if line is None:
         key, _, value = words[1].partition("=")
         assert config(*words)["env"][key.removeprefix("env.")] == value
