@@ -79,6 +79,7 @@ def test_the_groups_offer_these() -> None:
         "mspacman_dueling",
         "mspacman_dueling_noisy",
         "mnih_2013",
+        "mnih_2015",
         "rainbow_atari",
         "ablation",
     }
