@@ -203,7 +203,10 @@ def test_the_users_words_win_over_the_experiments() -> None:
     assert config("experiment=cartpole_dqn")["total_steps"] != 7
     cfg = config("experiment=cartpole_dqn", "total_steps=7", "agent.gamma=0.5", "network.torso.sizes=[3]")
     assert (cfg["total_steps"], cfg["agent"]["gamma"], cfg["network"]["torso"]["sizes"]) == (7, 0.5, [3])
-    assert config("experiment=breakout_2013", "network=nature_cnn")["network"]["torso"]["_target_"].endswith("NipsCNN")
+    assert config("experiment=breakout_2013", "network=nature_cnn")["network"]["torso"]["_target_"].endswith(
+        "NatureCNN"
+    )
+    assert config("experiment=breakout_2013", "network=dueling")["network"]["torso"]["_target_"].endswith("NipsCNN")
     cfg = config("experiment=breakout_2013", "network/torso=nature_cnn", *words[:2])
     assert cfg["network"]["torso"]["_target_"].endswith("NatureCNN")
     assert cfg["env"]["id"] == "Acrobot-v1"

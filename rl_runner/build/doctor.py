@@ -24,7 +24,7 @@ from rl_runner.doctor.trained import Trained
 from rl_runner.envs.gym import import_module
 from rl_runner.evaluation import evaluate
 from rl_runner.report.curves import Table, Unreadable, last_step, read_table
-from rl_runner.run.checkpoint import Checkpoints
+from rl_runner.run.checkpoint import Checkpoints, Damaged, load
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import Evaluate, State, UserError
 
@@ -184,9 +184,10 @@ def of_run(name: str, trusted: list[str]) -> Report:
 def _trained(path: Path, cfg: State, table: Table) -> tuple[Trained, Facts]:
     """Return what is known of a run: its numbers and, where there is a checkpoint, its agent."""
     logged = last_step(table)
+    damaged = _damaged(Checkpoints(RunDirectory(path).checkpoints))
     which = next((which for which in ("last", "best") if _has(path, which)), None)
     if which is None:
-        return Trained(cfg, table, logged), [("", "no checkpoint yet: its agent is not looked at")]
+        return Trained(cfg, table, logged, damaged=damaged), [("", "no checkpoint yet: its agent is not looked at")]
     gamma, clip = float(cfg["agent"].get("gamma", 1.0)), cfg.get("reward_clip")
     envs = environments(cfg["env"], min(ENVS, cfg["eval"]["num_envs"]), cfg["seed"], "doctor")
     with contextlib.closing(envs):
@@ -195,7 +196,19 @@ def _trained(path: Path, cfg: State, table: Table) -> tuple[Trained, Facts]:
         mode = Evaluate(rng.generator(cfg["seed"], "doctor"), cfg["eval"]["epsilon"])
         seen = played.play(agent, envs, mode, gamma, clip) if finite else None
     noisy = preflight.explores(getattr(agent, "network", None))
-    return Trained(cfg, table, max(logged, step), finite, step, seen, noisy), []
+    return Trained(cfg, table, max(logged, step), finite, step, seen, noisy, damaged), []
+
+
+def _damaged(checkpoints: Checkpoints) -> list[str]:
+    """Return what is wrong with the checkpoints of a run that cannot be loaded."""
+    found = []
+    for path in filter(None, [*checkpoints.newest(), checkpoints.best()]):
+        try:
+            load(path)
+        except Damaged as e:
+            if path.is_dir():  # otherwise the run, which is training, has deleted it meanwhile
+                found.append(str(e))
+    return found
 
 
 def _has(path: Path, which: str) -> bool:

@@ -121,13 +121,21 @@ def _override(verb: Verb, word: str, several: bool) -> str:
         raise WrongLine(hints.no_override(verb, word))
     if key in verb.paths:
         return f"{key}={_paths(value, several)}"
-    if re.fullmatch(r"[\w.]+=\d+(\.\d+)?[eE]\+?\d+", word) and float(value).is_integer():  # 1e6 is a float in YAML
-        return f"{key}={int(float(value))}"
+    if re.fullmatch(r"[\w.]+", key):
+        numbers = value.split(",") if several else [value]
+        word = f"{key}={','.join(map(_whole, numbers))}"
     if re.match(r"env\.kwargs\.|env\.kwargs=\s*\{", word):  # an environment's own arguments: new keys, without a "+"
         return f"++{word}"
     if "/" in key and "." in key:  # network/torso._target_=...: the slash of a group, the dot of a value
         return f"{key.replace('/', '.')}={value}"
     return word
+
+
+def _whole(value: str) -> str:
+    """Return 1e6 as 1000000, because it is a float in YAML; other values as they are."""
+    if re.fullmatch(r"\d+(\.\d+)?[eE]\+?\d+", value) and float(value).is_integer():
+        return str(int(float(value)))
+    return value
 
 
 def _runs(word: str, several: bool) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class Trained:
         saved: the step of that checkpoint.
         played: what its agent did in some steps.
         noisy: the network explores by itself.
+        damaged: what is wrong with the checkpoints that cannot be loaded.
     """
 
     cfg: State
@@ -46,6 +47,7 @@ class Trained:
     saved: int = 0
     played: Played | None = None
     noisy: bool = False
+    damaged: Sequence[str] = ()
 
     @property
     def finished(self) -> bool:
@@ -75,6 +77,13 @@ def not_finite(run: Trained) -> Iterator[Finding]:
             return
     if run.finite is False:
         yield Finding("checkpoint", "a weight", "is not finite: learning has diverged", LOWER, step=run.saved)
+
+
+def damaged_checkpoints(run: Trained) -> Iterator[Finding]:
+    """A checkpoint cannot be loaded."""
+    for wrong in run.damaged:
+        remedy = "restore it from a copy; a resume begins from the newest whole checkpoint"
+        yield Finding("checkpoint", wrong.removeprefix("checkpoint "), "", remedy)
 
 
 def no_updates(run: Trained) -> Iterator[Finding]:
@@ -186,6 +195,7 @@ def overestimation(run: Trained) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Trained], Iterator[Finding]], ...] = (
     not_finite,
+    damaged_checkpoints,
     no_updates,
     exploding_values,
     exploration_never_fell,

@@ -188,19 +188,24 @@ class EpisodicVectorEnv:
         self._episode = state["episode"].copy()
         ends = np.cumsum(state["length"])
         self._log = [state["actions"][end - n : end].tolist() for n, end in zip(state["length"], ends, strict=True)]
-        self._obs, self._return = self._answer(self._play_again)
+        self._obs, self._return, forbidden = self._answer(self._play_again)
         self.action_mask = self._allowed(np.zeros(self.num_envs, dtype=np.bool_))
         same = [_digest(o) == d for o, d in zip(self._obs, state["digest"], strict=True)]
-        self.lost = ~np.array(same) | (self._return != state["return"])
+        self.lost = ~np.array(same) | (self._return != state["return"]) | forbidden
         return self._obs
 
-    def _play_again(self) -> tuple[Array, DoubleArray]:
-        """Step all environments together so that all logs end at the same time; shorter logs begin with idle steps."""
+    def _play_again(self) -> tuple[Array, DoubleArray, BoolArray]:
+        """Step all environments together so that all logs end at the same time; shorter logs begin with idle steps.
+
+        Returns:
+            observations, returns, and where an action is not allowed now that was taken then: an environment that is
+            not deterministic is in another state.
+        """
         length = np.array([len(log) for log in self._log])
         total, seeds = int(length.max()), self._seeds()
         obs = self.backend.reset(np.ones(self.num_envs, dtype=np.bool_), seeds)
         returns = np.zeros(self.num_envs, dtype=np.float64)
-        ended = np.zeros(self.num_envs, dtype=np.bool_)
+        ended, forbidden = np.zeros(self.num_envs, dtype=np.bool_), np.zeros(self.num_envs, dtype=np.bool_)
         for t in range(total + 1):
             behind = total - t  # steps left; an environment starts its episode when this is the length of its log
             restart = (length == behind) | ended
@@ -211,11 +216,15 @@ class EpisodicVectorEnv:
                 break
             idle = self._idle_actions()
             actions = [log[-behind] if behind <= len(log) else idle[i] for i, log in enumerate(self._log)]
+            if (mask := self.backend.action_mask) is not None:
+                wrong = ~mask[np.arange(self.num_envs), actions]
+                forbidden |= wrong
+                actions = [idle[i] if wrong[i] else action for i, action in enumerate(actions)]
             self.backend.send(np.array(actions, dtype=self.action_space.dtype))
             step = self.backend.recv()
             obs, ended = step.obs, step.terminated | step.truncated
             returns += step.reward
-        return obs, returns
+        return obs, returns, forbidden
 
     def _idle_actions(self) -> list[Any]:
         """Return an allowed action for each environment."""

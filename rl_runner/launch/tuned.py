@@ -132,6 +132,10 @@ class Loader(ConfigLoaderImpl):
             return load(overrides)
         defaults = self.compute_defaults_list(MAIN, overrides, run_mode)
         chosen = cast(Choices, defaults.overrides.known_choices)
+        typed = overrides
+        if torso := self._implied_torso(overrides, chosen):
+            overrides = [*overrides, torso]
+            chosen = cast(Choices, self.compute_defaults_list(MAIN, overrides, run_mode).overrides.known_choices)
         for group in ("agent", "env"):
             if group not in chosen:  # left out by ~
                 raise ConfigCompositionException(f"{group}: one must be chosen: {group}=NAME")
@@ -142,11 +146,8 @@ class Loader(ConfigLoaderImpl):
             there = self.get_group_options(f"tuned/{chosen['agent']}", config_name=MAIN, overrides=overrides)
             env = next((env for env in envs if env in there), None)
             name = env and f"{chosen['agent']}/{env}"
-        if name in (None, "none"):
-            cfg = load(overrides)
-        else:
-            cfg = self._with(str(name), str(env), chosen, overrides, load)
-            _restore_overrides(cfg, overrides)
+        cfg = load(overrides) if name in (None, "none") else self._with(str(name), str(env), chosen, overrides, load)
+        _restore_overrides(cfg, typed)
         OmegaConf.update(cfg, "tuned.file", name, force_add=True)
         if "unused" not in cfg.tuned:
             OmegaConf.update(cfg, "tuned.unused", [], force_add=True)
@@ -190,6 +191,17 @@ class Loader(ConfigLoaderImpl):
                 Choices, self.compute_defaults_list(MAIN, list(words), RunMode.RUN).overrides.known_choices
             )
         return _known[key]
+
+    def _implied_torso(self, words: list[str], chosen: Choices) -> str | None:
+        """Return the word for the torso that network=NAME implies where an experiment chose another one."""
+        typed = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
+        network = typed.get("network", "")
+        if not network.isidentifier() or "network/torso" in typed or "experiment" not in typed:  # several: a sweep
+            return None
+        search = [word for word in words if word.startswith("hydra.searchpath=")]
+        implied = self._choices(*search, f"network={network}").get("network/torso")
+        differs = implied not in (self._choices().get("network/torso"), chosen.get("network/torso"))
+        return f"network/torso={implied}" if differs else None
 
     def _with(self, name: str, env: str, chosen: Choices, words: list[str], load: Load) -> DictConfig:
         """Compose with a tuned file, without those of its values that belong to options that were not chosen.
@@ -327,6 +339,7 @@ def _restore_overrides(cfg: DictConfig, words: list[str]) -> None:
     typed = [word for word in OverridesParser.create().parse_overrides(words) if not word.is_hydra_override()]
     naming = cfg.hydra.job.config.override_dirname
     cfg.hydra.overrides.task = [word.input_line for word in typed]
-    cfg.hydra.job.override_dirname = get_overrides_dirname(
+    name = get_overrides_dirname(
         typed, exclude_keys=naming.exclude_keys, item_sep=naming.item_sep, kv_sep=naming.kv_sep
     )
+    cfg.hydra.job.override_dirname = name.replace("/", ".")  # network/torso=cnn: one directory, not two

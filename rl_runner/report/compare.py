@@ -26,6 +26,7 @@ from rl_runner.report.curves import (
     total_steps,
 )
 from rl_runner.report.groups import Group, Grouping
+from rl_runner.report.protocol import tells_apart
 from rl_runner.report.runs import Run
 from rl_runner.report.stats import Array, Estimate
 from rl_runner.types import UserError
@@ -125,11 +126,13 @@ def compare(
     notes += [note for g in kept for run in g.runs for note in _changes(run)]
     first = kept[0].label
     places = dict.fromkeys(g.environment for g in kept)
+    resamples = 0 if found.within else resamples  # runs of different configurations are not draws of one thing
     blocks = [_block([g for g in kept if g.environment == place], threshold, resamples) for place in places]
     for block in blocks:
         notes += _warnings(block, len(blocks) > 1)
     if found.within:
-        notes.append(f"groups mix runs with different {', '.join(found.within)}")
+        mixed = ", ".join(found.within)
+        notes.append(f"groups mix runs with different {mixed}: no interval, P(better) or detectable difference")
     overall = _overall(blocks, first, notes, resamples) if len(blocks) > 1 else None
     return Comparison(blocks, overall, found, notes)
 
@@ -171,7 +174,7 @@ def _one_per_seed(group: Group, within: Sequence[str], origins: Mapping[Path, st
 def _changes(run: Run) -> Iterator[str]:
     """Yield a line for each value that changed when a run was resumed, and on which its results depend."""
     for change in runs.changes(run.path):
-        if grouping.tells_apart(change.key) and change.key != "total_steps":
+        if tells_apart(change.key) and change.key != "total_steps":
             yield f"{run.path}: {change.key} was changed from {change.before} to {change.after} at step {change.step}"
 
 
@@ -195,7 +198,7 @@ def _block(groups: list[Group], threshold: float | None, resamples: int) -> Bloc
     for group, own in zip(groups, scores, strict=True):
         same = all(by[group.label] == by[groups[0].label] for by in protocol.values())
         enough = min(len(own), len(scores[0])) >= stats.LEAST_RUNS
-        versus = scores[0] if same and enough and group is not groups[0] else None
+        versus = scores[0] if same and enough and resamples and group is not groups[0] else None
         rows.append(_row(group, own, [best[run.path] for run in group.runs], versus, threshold, resamples))
     labels = [group.label for group in groups]
     profile = _profiles(labels, [[s] for s in scores], resamples)
@@ -251,7 +254,7 @@ def _profiles(labels: Sequence[str], scores: list[list[Array]], resamples: int) 
         share = stats.profile(of_group, thresholds)
         low, high = share, share
         least = min(map(len, of_group))
-        if least >= stats.LEAST_RUNS:
+        if resamples and least >= stats.LEAST_RUNS:
             low, high = stats.bootstrap(partial(stats.profile, thresholds=thresholds), of_group, resamples)
         curves.append(Curve(label, "profile", thresholds, share, low, high, least))
     return curves
@@ -326,7 +329,7 @@ def _overall(blocks: Sequence[Block], first: str, notes: list[str], resamples: i
     whole = {label: scores for label, scores in by_label.items() if label not in partial_ones}
     if not whole:
         return None
-    differs = any(block.protocol for block in blocks)
+    differs = any(block.protocol for block in blocks) or not resamples
     sources = {block.environment: block.source for block in blocks}
     if len({source == TRAINING for source in sources.values()}) > 1:
         of_training = [environment for environment, source in sources.items() if source == TRAINING]

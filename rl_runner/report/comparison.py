@@ -17,9 +17,7 @@ from rl_runner.report.tables import Column, places, print_fitted, print_words
 EXPENDABLE = ("area", "best", "IQM", "P(better)", "detectable")  # columns that a narrow terminal does without
 MANY = 8  # keys in one line
 PICTURES = (".png", ".svg", ".pdf")
-INTERVALS = (
-    f"[low, high]: 95 % bootstrap interval over seeds ({stats.LEAST_RUNS} or more); of few seeds it is too narrow"
-)
+INTERVALS = f"[low, high]: 95 % bootstrap interval over runs ({stats.LEAST_RUNS} or more); of few runs it is too narrow"
 MEASURES = {  # columns, and what they mean
     "IQM": "IQM: mean of the middle half of the seeds",
     "area": "area: mean return over a run's budget, how fast it learned",
@@ -94,8 +92,9 @@ def columns(rows: Sequence[Row]) -> tuple[list[Column], list[Column]]:
     """Return the table of one environment: what its rows are of, and their numbers."""
     digits = places([score for row in rows for score in row.scores])
     aim = f"reached {rows[0].reached.threshold:g}" if rows[0].reached else ""
+    one_each = all(len(row.runs) == _seeds(row) for row in rows)
     found = {
-        "seeds": [str(len(row.runs)) for row in rows],
+        "seeds" if one_each else "runs": [str(len(row.runs)) for row in rows],
         "last": [interval(row.last, digits) for row in rows],
         "IQM": [interval(row.iqm, digits) for row in rows],
         "best": [f"{row.best:,.{digits}f}" for row in rows],
@@ -109,6 +108,11 @@ def columns(rows: Sequence[Row]) -> tuple[list[Column], list[Column]]:
     if len(rows) == 1:
         del found["P(better)"], found["detectable"]
     return [Column("group", [row.label for row in rows])], [Column(*column) for column in found.items()]
+
+
+def _seeds(row: Row) -> int:
+    """Return how many seeds a group has. Runs of several configurations, or from several agents, may share one."""
+    return len({run.seed for run in row.runs})
 
 
 def overall_columns(overall: Overall) -> tuple[list[Column], list[Column]]:
@@ -172,7 +176,7 @@ def reached(row: Row) -> str:
 def write(path: Path, comparison: Comparison) -> None:
     """Write the numbers, one row for each group in each environment and, over games, one for each group."""
     intervals = [f"{name}{part}" for name in ("last", "iqm", "area", "better") for part in ("", "_low", "_high")]
-    columns = ["environment", "group", "seeds", *intervals[:9], "best_chosen", "reached", "reached_steps"]
+    columns = ["environment", "group", "runs", "seeds", *intervals[:9], "best_chosen", "reached", "reached_steps"]
     columns += ["reached_minutes", *intervals[9:], "detectable", "protocol_differs", "source"]
     with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns, restval="", lineterminator="\n")
@@ -182,7 +186,7 @@ def write(path: Path, comparison: Comparison) -> None:
                 table.writerow(_record(block, row))
         for games in comparison.overall.rows if comparison.overall else ():
             of = {"last": games.mean, "iqm": games.iqm, "better": games.better}
-            facts = {"environment": "human-normalised", "group": games.label, "seeds": games.runs}
+            facts = {"environment": "human-normalised", "group": games.label, "runs": games.runs}
             table.writerow({**facts, **_flat(of)})
 
 
@@ -192,7 +196,8 @@ def _record(block: Block, row: Row) -> dict[str, object]:
     return {
         "environment": block.environment,
         "group": row.label,
-        "seeds": len(row.runs),
+        "runs": len(row.runs),
+        "seeds": _seeds(row),
         **_flat(of),
         "best_chosen": f"{row.best:.10g}",
         "reached": runs,

@@ -8,46 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rl_runner.report import results
+from rl_runner.report.protocol import is_protocol, tells_apart
 from rl_runner.report.runs import Run
 from rl_runner.types import UserError
 
-# What does not tell configurations apart: seeds, places, devices, and how often something is written.
-IGNORED: tuple[str, ...] = (
-    "seed",
-    "name",
-    "tags",
-    "device",
-    "num_threads",
-    "resume",
-    "trust",
-    "init_from_optimizer",
-    "eval.num_envs",
-    "env.threads",
-    "env.processes",
-    "env.imports",
-    "replay.frames",
-    "optimizer.fused",
-    "agent.compiled",
-)
-IGNORED_BELOW = ("log.", "checkpoint.", "tuned.", "logger.", "hydra.")
-ENVIRONMENT: tuple[str, ...] = ("env.name", "env.id", "env.game", "env._target_", "env.returns")  # which one it is
-PROTOCOL: tuple[str, ...] = (
-    "env.sticky",
-    "env.frame_skip",
-    "env.max_frames",
-    "env.max_steps",
-    "env.noop_max",
-    "env.wrappers",
-    "env.full_action_space",
-    "eval.epsilon",
-    "eval.episodes",
-    "eval.every_steps",
-    "total_steps",
-    "stop.return",
-    "stop.window",
-    "stop.eval_return",
-)
-PROTOCOL_BELOW = ("env.kwargs.",)
 FIRST: tuple[str, ...] = (
     "agent.name",
     "network.head._target_",
@@ -79,11 +43,6 @@ def environment(config: dict[str, Any]) -> str:
     return str(config.get("env.game") or config.get("env.id") or config.get("env.name") or "unknown")
 
 
-def is_protocol(key: str) -> bool:
-    """Return whether a key says how runs are measured, so that scores with different values are not comparable."""
-    return key in PROTOCOL or key.startswith(PROTOCOL_BELOW)
-
-
 def value(run: Run, key: str) -> str:
     """Return a value as text."""
     found = run.config.get(key, ABSENT)
@@ -93,11 +52,6 @@ def value(run: Run, key: str) -> str:
 def without_origins(runs: Sequence[Run]) -> list[Run]:
     """Return runs whose `init_from` only says whether there is one."""
     return [run._replace(config={**run.config, "init_from": run.config.get("init_from") is not None}) for run in runs]
-
-
-def tells_apart(key: str) -> bool:
-    """Return whether runs with different values of a key are runs of different configurations."""
-    return not (key in (*IGNORED, *ENVIRONMENT) or key.startswith(IGNORED_BELOW))
 
 
 def differing(runs: Sequence[Run], by: Sequence[str] = ()) -> list[str]:

@@ -154,6 +154,7 @@ class _Ordered:
 def record(entry: Entry) -> State:
     """Return an entry as plain data."""
     run, evaluations = entry.run, entry.run.evaluations
+    highest = evaluations.steps[evaluations.values == evaluations.values.max(initial=-math.inf)]
     numbers = {"last_return": entry.run.last, "best_return": entry.run.best}
     return {
         "run": str(run.path),
@@ -165,7 +166,7 @@ def record(entry: Entry) -> State:
         "steps": run.step,
         "total_steps": run.config.get("total_steps"),
         **{name: None if math.isnan(value) else value for name, value in numbers.items()},
-        "best_step": int(evaluations.steps[evaluations.values.argmax()]) if len(evaluations.steps) else None,
+        "best_step": int(highest[-1]) if len(highest) else None,  # of equal ones the last, as the run keeps it
         "differences": entry.differs,
         "disk_bytes": entry.disk,
         "changed": datetime.datetime.fromtimestamp(entry.changed).astimezone().isoformat(timespec="seconds"),

@@ -19,6 +19,7 @@ from rl_runner.report import comparison as tables
 from rl_runner.report import groups, stats
 from rl_runner.report.compare import Block, Comparison
 from rl_runner.report.curves import Curve
+from rl_runner.report.protocol import is_protocol
 from rl_runner.report.tables import Column
 from rl_runner.version import __version__
 
@@ -161,7 +162,7 @@ def protocol(block: Block) -> str:
     """Return how all runs of an environment were trained and measured, as far as they agree."""
     run = block.rows[0].runs[0]
     left_out = {*block.protocol, *block.training, *(("stop.window",) if run.config.get("stop.return") is None else ())}
-    keys = [key for key in run.config if groups.is_protocol(key) and key not in left_out and _is_set(run.config[key])]
+    keys = [key for key in run.config if is_protocol(key) and key not in left_out and _is_set(run.config[key])]
     values = [run.config[key] for key in keys]
     texts = [f"{v:_}" if type(v) is int else groups.value(run, key) for key, v in zip(keys, values, strict=True)]
     return " ".join(f"{key}={text}" for key, text in zip(keys, texts, strict=True))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rl_runner.report import curves
+from rl_runner.report import curves, runs
 from rl_runner.report.curves import Series, Unreadable, area, final_evaluations, read_table, total_steps
 from rl_runner.run import notes
 from rl_runner.run.files import best_saved
@@ -119,6 +119,8 @@ def _job(run: Path, note: notes.Note) -> Job:
     job = _begun(run, note)
     if job.state != notes.FINISHED:
         return job
+    if changed := runs.changed_keys(run):
+        return job._replace(state=f"had {', '.join(changed)} changed at a resume")
     try:
         table = read_table(run)
     except Unreadable:

@@ -6,13 +6,14 @@ import csv
 import glob
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
-from rl_runner.report import evaluations
+from rl_runner.report import evaluations, protocol
 from rl_runner.report.curves import Series, Table, Unreadable, last_step, read_table, series
 from rl_runner.run import notes
 from rl_runner.run.files import (
@@ -68,8 +69,8 @@ class Run(NamedTuple):
 
     @property
     def last(self) -> float:
-        """The mean return of its last evaluation; NaN: none."""
-        values = self.evaluations.values
+        """The mean return of its last evaluation; NaN: none, or it is not a number."""
+        values = series(self.table, "eval/return_mean").values
         return float(values[-1]) if len(values) else math.nan
 
     @property
@@ -93,7 +94,7 @@ def find(names: Sequence[str]) -> list[Path]:
     Raises:
         UserError: one of the names leads to no run.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # by the real path: one directory may be named in two ways
     for name in names:
         places = [Path(name)] if Path(name).exists() else [Path(place) for place in sorted(glob.glob(name))]
         if not places:
@@ -101,8 +102,9 @@ def find(names: Sequence[str]) -> list[Path]:
         inside = [run for place in places for run in under(place)]
         if not inside:
             raise UserError(f"{name}: holds no run; a run is a directory with {CONFIG} and {TABLE} or {CHECKPOINTS}")
-        found |= dict.fromkeys(inside)
-    return list(found)
+        for run in inside:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
 
 
 def under(place: Path) -> Iterator[Path]:
@@ -111,7 +113,13 @@ def under(place: Path) -> Iterator[Path]:
         if CONFIG in files and ({TABLE, LOG, PROVENANCE, NOTE} & set(files) or CHECKPOINTS in inner):
             inner.clear()
             yield Path(directory)
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted((name for name in inner if not name.startswith(".")), key=_in_order)
+
+
+def _in_order(name: str) -> list[tuple[bool, int, str]]:
+    """Return what sorts names with numbers in them: 9 before 10."""
+    parts = re.split(r"(\d+)", name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 # Reading.
@@ -207,6 +215,16 @@ def changes(path: Path) -> list[Change]:
             return [Change(*(row[name] for name in Change._fields)) for row in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, csv.Error):
         return []
+
+
+def changed_keys(path: Path) -> list[str]:
+    """Return the keys, of those that tell runs apart, whose values are no longer those that a run began with."""
+    first: dict[str, str] = {}
+    last: dict[str, str] = {}
+    for change in changes(path):
+        first.setdefault(change.key, change.before)
+        last[change.key] = change.after
+    return [key for key in first if first[key] != last[key] and protocol.tells_apart(key)]
 
 
 def disk(path: Path) -> int:

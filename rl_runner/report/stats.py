@@ -129,9 +129,12 @@ def bootstrap(statistic: Statistic, scores: Strata, resamples: int = RESAMPLES, 
 
 
 def estimate(statistic: Statistic, scores: Strata, resamples: int = RESAMPLES) -> Estimate:
-    """Return a statistic with its interval, or without one if an environment has fewer than LEAST_RUNS runs."""
+    """Return a statistic with its interval.
+
+    Without one if `resamples` is 0, or an environment has fewer than LEAST_RUNS runs.
+    """
     value = float(statistic(scores))
-    if min(map(len, scores)) < LEAST_RUNS:
+    if not resamples or min(map(len, scores)) < LEAST_RUNS:
         return Estimate(value)
     low, high = bootstrap(statistic, scores, resamples)
     return Estimate(value, float(low), float(high))

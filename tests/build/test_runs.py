@@ -9,7 +9,7 @@ import pytest
 from rl_runner.build import runs
 from rl_runner.run import provenance
 from rl_runner.run.directory import RunDirectory
-from tests.commandline import SHORT, only_run, rlrun
+from tests.commandline import SHORT, only_run, refused, rlrun
 from tests.traps import curves, set_trap
 
 
@@ -99,6 +99,11 @@ def test_a_resume_that_is_refused_or_has_nothing_to_do_changes_nothing(workdir: 
     assert damaged.code == 2
     assert "holds no whole checkpoint" in damaged.err
     assert contents(Path("mine")) == before
+
+
+def test_a_resume_without_a_number_of_steps_is_refused(trained: Path) -> None:
+    line = refused("train", f"resume={trained}", "total_steps=null")
+    assert line == "rlrun: total_steps: must be a whole number, 1 or more, got null"
 
 
 def contents(run: Path) -> dict[str, bytes]:

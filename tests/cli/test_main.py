@@ -389,6 +389,22 @@ def test_the_same_sweep_again_reruns_failed_jobs(workdir: Path, monkeypatch: pyt
     assert json.loads((workdir / "sw/1_seed=2/job.json").read_text())["state"] == "finished"
 
 
+def test_a_sweep_over_a_group_with_a_slash_is_extended(workdir: Path) -> None:
+    command = ["train", "-m", "network/torso=auto,auto_tanh", "hydra.sweep.dir=sw", *SHORT]
+    assert rlrun(*command, "seed=1").code == 0
+    done = rlrun(*command, "seed=1,2")
+    assert done.code == 0, done.err
+    assert done.out.count("finished already, nothing to do") == 2
+    runs = sorted(str(path.parent.relative_to("sw")) for path in Path("sw").rglob("config.yaml"))
+    assert runs == [
+        "0_network.torso=auto",
+        "1_network.torso=auto,seed=2",
+        "1_network.torso=auto_tanh",
+        "3_network.torso=auto_tanh,seed=2",
+    ]
+    assert "4 of 4 runs finished" in rlrun("sweep", "sw").out
+
+
 def test_a_sweep_shows_the_traceback_of_a_bug(workdir: Path) -> None:
     (workdir / "broken_pkg2.py").write_text("class Net:\n    def __init__(self, space):\n        1 / 0\n")
     done = rlrun("train", "-m", "network/torso._target_=broken_pkg2.Net,rl_runner.networks.torsos.MLP", *SHORT)

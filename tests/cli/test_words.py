@@ -109,3 +109,8 @@ def test_a_verb_with_options_of_its_own_takes_none_of_hydras_but_the_directory()
     assert set(own) == {"--seconds", "--json", "--config-dir", "-cd"}
     assert (own["--seconds"], own["--json"]) == (("N",), None)
     assert "--multirun" in options_of(VERBS["train"])
+
+
+def test_whole_numbers_of_a_sweep() -> None:
+    words = ["-m", "total_steps=1e2,2e2,300", "optimizer.lr=1e-3,1e1"]
+    assert translated("train", *words) == ["-m", "total_steps=100,200,300", "optimizer.lr=1e-3,10"]

@@ -91,6 +91,15 @@ def test_a_run(trained: Path) -> None:
     assert "\nwarning: learn/q_max: 1e+06 at step 40 is beyond 3 × 100" in done.out
 
 
+def test_checkpoints_that_are_damaged_are_named(trained: Path) -> None:
+    damaged = trained / "checkpoints/best_000000040"
+    (damaged / "agent.npz").write_bytes(b"cut")
+    done = rlrun("doctor", str(trained))
+    assert done.code == 0
+    assert f"\nwarning: checkpoint: {damaged} is damaged: agent.npz has 3 bytes, " in done.out
+    assert done.out.count("is damaged") == 1
+
+
 def test_a_run_without_a_checkpoint_cannot_be_resumed(trained: Path) -> None:
     shutil.rmtree(trained / "checkpoints")
     wanted = f"rlrun: resume: {trained} holds no whole checkpoint"

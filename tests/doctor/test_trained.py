@@ -101,5 +101,10 @@ def test_weights_that_are_not_finite() -> None:
     assert str(found).startswith("checkpoint: a weight at step 9,000 is not finite")
 
 
+def test_a_checkpoint_that_is_damaged() -> None:
+    (found,) = trained.findings(Trained(CFG, TABLE, 10_000, damaged=["checkpoint a/best_7 is damaged: agent.npz ..."]))
+    assert str(found).startswith("checkpoint: a/best_7 is damaged: agent.npz ...; restore it from a copy")
+
+
 def test_a_table_that_is_empty() -> None:
     assert trained.findings(Trained(CFG, {}, 0)) == []

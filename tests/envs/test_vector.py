@@ -240,6 +240,32 @@ def test_an_episode_that_ends_early_when_played_again_is_flagged_and_does_no_har
         assert other.lost.tolist() == [bool(state["length"][0] >= 2), False]
 
 
+def test_an_action_that_is_not_allowed_when_played_again_is_not_taken() -> None:
+    class Masked(Toy):
+        forbidden: int | None = None
+
+        @property
+        def action_mask(self):
+            mask = np.ones((self.num_envs, 3), np.bool_)
+            if self.forbidden is not None:
+                mask[1, self.forbidden] = False
+            return mask
+
+        def send(self, action):
+            assert self.action_mask[np.arange(self.num_envs), action].all(), "an action that is not allowed"
+            super().send(action)
+
+    envs = EpisodicVectorEnv(Masked(2), 5, "train")
+    run(envs, np.random.default_rng(0), 19, envs.reset())
+    state = copy.deepcopy(envs.state_dict())
+    assert (state["length"] > 0).all()
+    other = EpisodicVectorEnv(Masked(2), 5, "train")
+    other.backend.forbidden = int(state["actions"][state["length"][0]])  # the first one of the second environment
+    other.load_state_dict(state)
+    assert other.lost.tolist() == [False, True]
+    run(other, np.random.default_rng(1), 0, other.reset(other.lost))
+
+
 def test_another_run_seed_is_noticed_when_a_state_is_loaded():
     envs = EpisodicVectorEnv(Toy(3), 5, "train")
     run(envs, np.random.default_rng(0), 20, envs.reset())

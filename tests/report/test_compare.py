@@ -216,3 +216,16 @@ def test_a_group_that_lacks_a_game_is_not_averaged(tmp_path: Path) -> None:
     assert found.overall is not None
     assert [row.label for row in found.overall.rows] == ["dqn"]
     assert "not averaged over games, because a game is missing: rainbow" in found.notes
+
+
+def test_groups_that_mix_configurations_have_no_intervals(tmp_path: Path) -> None:
+    for seed in range(2):
+        for lr in (0.1, 0.2, 0.3):
+            for agent in ("dqn", "ppo"):
+                changes = {"seed": seed, "optimizer.lr": lr, "agent.name": agent}
+                a_run(tmp_path / f"{agent}{seed}{lr}", {300: 10 * lr + seed}, changes)
+    found = compare([str(tmp_path)], by=["agent.name"])
+    for row in found.blocks[0].rows:
+        assert (len(row.runs), row.last.value) == (6, pytest.approx(2.5))
+        assert (row.last.low, row.iqm.low, row.area.low, row.better, row.detectable) == (None,) * 5
+    assert "groups mix runs with different optimizer.lr: no interval, P(better) or detectable difference" in found.notes

@@ -70,7 +70,8 @@ def test_the_csv_file(found: Comparison, tmp_path: Path) -> None:
     comparison.write(tmp_path / "a.csv", found)
     with open(tmp_path / "a.csv", newline="") as file:
         dqn, ppo = csv.DictReader(file)
-    assert (dqn["environment"], dqn["group"], dqn["seeds"], dqn["last"]) == ("CartPole-v1", "dqn", "3", "10")
+    facts = [dqn[name] for name in ("environment", "group", "runs", "seeds", "last")]
+    assert facts == ["CartPole-v1", "dqn", "3", "3", "10"]
     assert (dqn["reached"], dqn["reached_steps"], dqn["better"]) == ("1", "", "")
     assert (ppo["reached_steps"], ppo["better"], ppo["better_low"], ppo["protocol_differs"]) == ("300", "1", "1", "")
 
@@ -107,3 +108,13 @@ def test_intervals_as_text() -> None:
     assert comparison.interval(None, 1) == "-"
     assert comparison.interval(Estimate(1234.56), 1) == "1,234.6"
     assert comparison.interval(Estimate(1, -2, 3), 0) == "1 [-2, 3]"
+
+
+def test_runs_that_share_a_seed_are_counted_as_runs(tmp_path: Path) -> None:
+    for number, name in enumerate("xyz"):
+        a_run(tmp_path / name, {300: 1.0}, {"seed": number // 2, "init_from": name})
+    found = compare([str(tmp_path)])
+    assert "│ runs │" in shown(found).replace("┃", "│")
+    comparison.write(tmp_path / "a.csv", found)
+    (row,) = csv.DictReader((tmp_path / "a.csv").open())
+    assert (row["runs"], row["seeds"]) == ("3", "2")

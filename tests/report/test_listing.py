@@ -118,6 +118,11 @@ def test_a_record(outputs: str) -> None:
     assert every[2]["last_return"] is None
 
 
+def test_of_equal_evaluations_the_last_is_the_best_one(tmp_path: Path) -> None:
+    a_run(tmp_path / "r", {100: 5.0, 200: 5.0, 300: 3.0})
+    assert listing.record(listing.listed([str(tmp_path)], [], [], "run")[0])["best_step"] == 200
+
+
 def test_the_table(outputs: str) -> None:
     text = io.StringIO()
     listing.show(Console(file=text, width=200), listing.listed([outputs], [], [], "run"))

@@ -106,3 +106,16 @@ def test_the_configuration_of_each_run_is_told(tmp_path: Path) -> None:
     told, keys = results.told(tmp_path)
     assert {run.name: name for run, name in told.items()} == {"0": "1", "1": "1", "2": "2"}
     assert keys == ["lr"]
+
+
+def test_a_run_that_was_changed_at_a_resume_is_not_in_the_numbers(tmp_path: Path) -> None:
+    for seed in range(3):
+        a_job(tmp_path / str(seed), f"network=mlp seed={seed}", {100: 1.0 + seed})
+    header = "step,key,before,after\n"
+    (tmp_path / "1/changes.csv").write_text(f"{header}50,agent.lr,0.1,0.5\n50,total_steps,100,200\n")
+    (tmp_path / "2/changes.csv").write_text(
+        f"{header}50,log.every_steps,1,2\n50,agent.lr,0.1,0.5\n60,agent.lr,0.5,0.1\n"
+    )
+    (row,) = results.summarise(tmp_path)
+    assert row.measured("last") == [1, 3]  # nothing that tells runs apart is other than at the start
+    assert row.jobs["1"].state == "had agent.lr, total_steps changed at a resume"

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import math
 import os
 from pathlib import Path
 
@@ -131,3 +132,22 @@ def test_the_best_score_is_that_of_the_saved_agent_though_a_resumed_run_did_not_
     Checkpoints(path / "checkpoints").save_best(150, {"agent": {}}, {"return": {"mean": 5.0}})
     assert (runs.read(path).best, runs.read(path).last) == (5, 2)
     assert runs.read(a_run(tmp_path / "without", {100: 3.0, 200: 2.0})).best == 3
+
+
+def test_a_last_evaluation_that_is_no_number_is_not_passed_over(tmp_path: Path) -> None:
+    run = runs.read(a_run(tmp_path / "r", {100: 7.0, 200: 9.0, 300: float("nan")}))
+    assert math.isnan(run.last)
+    assert run.best == 9
+
+
+def test_runs_come_in_the_order_of_the_numbers_in_their_names(tmp_path: Path) -> None:
+    names = ["0_x", "1_x", "2_x=9", "2_x=10", "10_x", "a", "b"]
+    for name in reversed(names):
+        a_run(tmp_path / name, {100: 1.0})
+    assert [path.name for path in runs.find([str(tmp_path)])] == names
+
+
+def test_a_directory_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "r", {100: 1.0})
+    (tmp_path / "link").symlink_to(run)
+    assert runs.find([str(run), f"{tmp_path}/../{tmp_path.name}/r", str(tmp_path / "link")]) == [run]
