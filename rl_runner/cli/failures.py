@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rl_runner.cli import hints, keys
@@ -55,11 +56,20 @@ def _set_by(args: list[str], line: str) -> str:
     if key in words:
         return ""
     for group in ("experiment", "tuned"):
-        if group in words and any(had.name == key for had in keys.of_option(group, words[group])):
+        had = [value.name for value in keys.of_option(group, words[group])] if group in words else []
+        if key in had:
             not_an_argument = "takes no such argument" in line and not key.startswith("agent.")
-            without = f"; add '~{key}'" if not_an_argument else ""
+            without = f"; add {' '.join(_not_taken(had, key, line))}" if not_an_argument else ""
             return f"; {group}={words[group]} sets it{without}"
     return ""
+
+
+def _not_taken(had: list[str], key: str, line: str) -> Iterator[str]:
+    """Yield the words that leave out those of some values, of the same part as a key, that the part does not take."""
+    part, taken = key.rpartition(".")[0], line.rpartition("it takes ")[2].split(", ")
+    for name in had:
+        if name.rpartition(".")[0] == part and name.rpartition(".")[2] not in taken:
+            yield f"'~{name}'"
 
 
 def explain(verb: Verb, args: list[str], e: Exception) -> str:

@@ -39,3 +39,9 @@ def test_a_key_of_an_experiment_that_the_chosen_option_has_not_can_be_left_out()
     error = UserError("sync.every_updates: NoTarget takes no such argument; it takes none")
     line = failures.failure(VERBS["train"], ["experiment=lunarlander_dqn", "sync=none"], error).line
     assert line == f"{error}; experiment=lunarlander_dqn sets it; add '~sync.every_updates'"
+    error = UserError("exploration.end: Boltzmann takes no such argument; it takes start, low, steps")
+    line = failures.failure(VERBS["train"], ["experiment=atari_fast", "exploration=boltzmann"], error).line
+    assert line == f"{error}; experiment=atari_fast sets it; add '~exploration.end'"
+    error = UserError("exploration.end: Greedy takes no such argument; it takes none")
+    line = failures.failure(VERBS["train"], ["experiment=atari_fast", "exploration=greedy"], error).line
+    assert line == f"{error}; experiment=atari_fast sets it; add '~exploration.end' '~exploration.steps'"
