@@ -24,8 +24,9 @@ from rl_runner.doctor.trained import Trained
 from rl_runner.envs.gym import import_module
 from rl_runner.evaluation import evaluate
 from rl_runner.report.curves import Table, Unreadable, last_step, read_table
-from rl_runner.run.checkpoint import Checkpoints, Damaged, load
+from rl_runner.run.checkpoint import Checkpoints, Damaged, check
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.lock import in_use
 from rl_runner.types import Evaluate, State, UserError
 
 Facts = list[tuple[str, str]]
@@ -184,39 +185,33 @@ def of_run(name: str, trusted: list[str]) -> Report:
 def _trained(path: Path, cfg: State, table: Table) -> tuple[Trained, Facts]:
     """Return what is known of a run: its numbers and, where there is a checkpoint, its agent."""
     logged = last_step(table)
-    damaged = _damaged(Checkpoints(RunDirectory(path).checkpoints))
-    which = next((which for which in ("last", "best") if _has(path, which)), None)
-    if which is None:
-        return Trained(cfg, table, logged, damaged=damaged), [("", "no checkpoint yet: its agent is not looked at")]
+    checkpoints = Checkpoints(RunDirectory(path).checkpoints)
+    there = list(filter(None, [*checkpoints.newest(), checkpoints.best()]))
+    damaged = {} if in_use(path) else _damaged(there)  # a run that is training deletes old ones meanwhile
+    checkpoint = next((one for one in there if one not in damaged), None)
+    if checkpoint is None:
+        why, wrong = "no whole checkpoint" if there else "no checkpoint yet", list(damaged.values())
+        return Trained(cfg, table, logged, damaged=wrong), [("", f"{why}: its agent is not looked at")]
     gamma, clip = float(cfg["agent"].get("gamma", 1.0)), cfg.get("reward_clip")
     envs = environments(cfg["env"], min(ENVS, cfg["eval"]["num_envs"]), cfg["seed"], "doctor")
     with contextlib.closing(envs):
-        agent, _, step = jobs.saved_agent(cfg, envs, str(path), which, "cpu")
+        agent, _, step = jobs.saved_agent(cfg, envs, str(checkpoint), "best", "cpu")
         finite = preflight.finite(agent.state_dict())
         mode = Evaluate(rng.generator(cfg["seed"], "doctor"), cfg["eval"]["epsilon"])
         seen = played.play(agent, envs, mode, gamma, clip) if finite else None
     noisy = preflight.explores(getattr(agent, "network", None))
-    return Trained(cfg, table, max(logged, step), finite, step, seen, noisy, damaged), []
+    return Trained(cfg, table, max(logged, step), finite, step, seen, noisy, list(damaged.values())), []
 
 
-def _damaged(checkpoints: Checkpoints) -> list[str]:
-    """Return what is wrong with the checkpoints of a run that cannot be loaded."""
-    found = []
-    for path in filter(None, [*checkpoints.newest(), checkpoints.best()]):
+def _damaged(checkpoints: Sequence[Path]) -> dict[Path, str]:
+    """Return the checkpoints that cannot be loaded, and why."""
+    found = {}
+    for path in checkpoints:
         try:
-            load(path)
+            check(path)
         except Damaged as e:
-            if path.is_dir():  # otherwise the run, which is training, has deleted it meanwhile
-                found.append(str(e))
+            found[path] = str(e)
     return found
-
-
-def _has(path: Path, which: str) -> bool:
-    try:
-        RunDirectory.find(str(path), which)
-    except UserError:
-        return False
-    return True
 
 
 def _seen(run: Trained) -> Facts:

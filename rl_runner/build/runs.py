@@ -152,7 +152,7 @@ def resume(
     before = saved.load_run_config(run, list(cfg.trust))
     reached, total = Checkpoints(run.checkpoints).newest_step(), config["total_steps"]
     # Several environments may have gone past the run's own steps.
-    if total is not None and total < reached and total != before["total_steps"]:
+    if isinstance(total, int) and total < reached and total != before["total_steps"]:
         raise UserError(f"total_steps: must be at least {reached:,}, where this run is, got {total:,}")
     with naming_their_code(lambda: config):
         job = train_job(config, run, resumed=True)

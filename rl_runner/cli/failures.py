@@ -59,6 +59,7 @@ def _set_by(args: list[str], line: str) -> str:
         had = [value.name for value in keys.of_option(group, words[group])] if group in words else []
         if key in had:
             not_an_argument = "takes no such argument" in line and not key.startswith("agent.")
+            had = [name for name in had if f"~{name}" not in args]
             without = f"; add {' '.join(_not_taken(had, key, line))}" if not_an_argument else ""
             return f"; {group}={words[group]} sets it{without}"
     return ""

@@ -122,8 +122,8 @@ def _override(verb: Verb, word: str, several: bool) -> str:
     if key in verb.paths:
         return f"{key}={_paths(value, several)}"
     if re.fullmatch(r"[\w.]+", key):
-        numbers = value.split(",") if several else [value]
-        word = f"{key}={','.join(map(_whole, numbers))}"
+        listed = several and not re.search(r"[\[({'\"]", value)
+        word = f"{key}={','.join(map(_whole, value.split(',') if listed else [value]))}"
     if re.match(r"env\.kwargs\.|env\.kwargs=\s*\{", word):  # an environment's own arguments: new keys, without a "+"
         return f"++{word}"
     if "/" in key and "." in key:  # network/torso._target_=...: the slash of a group, the dot of a value

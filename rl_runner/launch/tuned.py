@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, cast
 
@@ -196,7 +197,8 @@ class Loader(ConfigLoaderImpl):
         """Return the word for the torso that network=NAME implies where an experiment chose another one."""
         typed = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
         network = typed.get("network", "")
-        if not network.isidentifier() or "network/torso" in typed or "experiment" not in typed:  # several: a sweep
+        one = re.fullmatch(r"[\w./-]+", network)  # not several, of a sweep
+        if not one or "network/torso" in typed or "experiment" not in typed:
             return None
         search = [word for word in words if word.startswith("hydra.searchpath=")]
         implied = self._choices(*search, f"network={network}").get("network/torso")

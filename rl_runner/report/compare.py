@@ -222,8 +222,16 @@ def _row(
         reached=None if threshold is None else _reached(group.runs, threshold),
         better=better,
         detectable=None if versus is None else stats.detectable_difference(versus.tolist(), scores.tolist()),
-        curves=merge_evaluation(group.label, [run.evaluations for run in group.runs]),
+        curves=_learning(group, bool(resamples)),
     )
+
+
+def _learning(group: Group, bands: bool) -> list[Curve]:
+    """Return the learning curve of a group, with those of few runs beside it, or the mean alone without bands."""
+    curves = merge_evaluation(group.label, [run.evaluations for run in group.runs])
+    if bands:
+        return curves
+    return [curve._replace(low=curve.mean, high=curve.mean, runs=1) for curve in curves if curve.run is None]
 
 
 def _better(scores: list[Array], versus: list[Array], resamples: int) -> Estimate:
@@ -253,8 +261,8 @@ def _profiles(labels: Sequence[str], scores: list[list[Array]], resamples: int) 
     for label, of_group in zip(labels, scores, strict=True):
         share = stats.profile(of_group, thresholds)
         low, high = share, share
-        least = min(map(len, of_group))
-        if resamples and least >= stats.LEAST_RUNS:
+        least = min(map(len, of_group)) if resamples else 1
+        if least >= stats.LEAST_RUNS:
             low, high = stats.bootstrap(partial(stats.profile, thresholds=thresholds), of_group, resamples)
         curves.append(Curve(label, "profile", thresholds, share, low, high, least))
     return curves

@@ -19,7 +19,7 @@ MANY = 8  # keys in one line
 PICTURES = (".png", ".svg", ".pdf")
 INTERVALS = f"[low, high]: 95 % bootstrap interval over runs ({stats.LEAST_RUNS} or more); of few runs it is too narrow"
 MEASURES = {  # columns, and what they mean
-    "IQM": "IQM: mean of the middle half of the seeds",
+    "IQM": "IQM: mean of the middle half of the runs",
     "area": "area: mean return over a run's budget, how fast it learned",
 }
 BETTER = "P(better): a run of the group scores higher than one of {}, a tie counts half"
@@ -63,7 +63,8 @@ def show(
     if along := comparison.grouping.along:
         more = f" and {len(along) - MANY} more keys ({html or '--html'} lists them)" if len(along) > MANY else ""
         print_words(console, f"the groups also differ in {', '.join(along[:MANY])}{more}", "dim")
-    print_words(console, INTERVALS, "dim")
+    if not comparison.grouping.within:
+        print_words(console, INTERVALS, "dim")
     if measures := [meaning for name, meaning in MEASURES.items() if name in headings]:
         print_words(console, "     ".join(measures), "dim")
 
@@ -232,6 +233,7 @@ def draw(path: Path, comparison: Comparison) -> list[Path]:
         curves = [curve for row in block.rows for curve in row.curves] if len(block.rows) <= pictures.MAX_CURVES else []
         scores = {row.label: row.scores for row in block.rows}
         heading = ", ".join(comparison.grouping.keys) or "group"
-        pictures.compare(one, curves, scores, f"{block.environment}{warning}", heading, "Agents at the end")
+        title, intervals = f"{block.environment}{warning}", not comparison.grouping.within
+        pictures.compare(one, curves, scores, title, heading, "Agents at the end", intervals)
         drawn.append(one)
     return drawn

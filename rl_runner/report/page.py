@@ -33,7 +33,7 @@ STEPS = (1, 2, 2.5, 5, 10)  # between ticks, times a power of ten
 LINES = {
     "eval": f"mean return of evaluations while training; shade: 95 % bootstrap interval of the mean over seeds from "
     f"{stats.BAND_RUNS} seeds on, below that a thin line for each",
-    "profile": "share of seeds whose score at the end is higher than the one below; shade: 95 % bootstrap interval",
+    "profile": "share of runs whose score at the end is higher than the one below; shade: 95 % bootstrap interval",
 }
 
 
@@ -129,7 +129,8 @@ def page(comparison: Comparison, references: bool = False) -> str:
         made.body.append(f'<div class="charts">{_profile(made, overall.profile, "human-normalised score")}</div>')
     if comparison.grouping.along:
         made.words(f"The groups also differ in {', '.join(comparison.grouping.along)}.", "dim")
-    for line in (tables.INTERVALS, *tables.MEASURES.values()):
+    intervals = () if comparison.grouping.within else (tables.INTERVALS,)
+    for line in (*intervals, *tables.MEASURES.values()):
         made.words(line, "dim")
     made.words(f"rlrun {__version__}", "dim")
     return made.text(title)
@@ -155,7 +156,7 @@ def _add_block(made: Page, block: Block, references: bool) -> None:
 
 
 def _profile(made: Page, profile: list[Curve], unit: str) -> str:
-    return made.chart("Performance profiles", unit, "share of seeds", profile, LINES["profile"])
+    return made.chart("Performance profiles", unit, "share of runs", profile, LINES["profile"])
 
 
 def protocol(block: Block) -> str:

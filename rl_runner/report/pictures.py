@@ -99,16 +99,18 @@ def compare(
     title: str,
     heading: str,
     measured: str = "Last evaluation",
+    intervals: bool = True,
 ) -> None:
     """Draw configurations beside each other: learning curves on the left, scores on the right.
 
     Args:
         path: the picture.
         curves: of evaluation; none where there would be too many to read.
-        scores: by configuration, one number per seed; the first one stands on top.
+        scores: by configuration, one number per run; the first one stands on top.
         title: of the picture.
         heading: what tells the configurations apart, such as the key that was swept.
         measured: what the scores are of.
+        intervals: draw those of the mean scores.
     """
     names = list(scores)
     height = 1.9 + sum(0.16 + 0.17 * len(_wrapped(name).splitlines()) for name in names)
@@ -118,7 +120,7 @@ def compare(
         for axes in left:
             draw_curves(axes, curves, names, below)
         for row, name in enumerate(names):
-            draw_scores(right, row, scores[name], COLOURS[row] if curves else COLOURS[0])
+            draw_scores(right, row, scores[name], COLOURS[row] if curves else COLOURS[0], intervals)
         right.set(title=measured, xlabel="Return", ylabel=textwrap.fill(heading, round(8 * size[1])))
         right.set_yticks(range(len(names)), labels=[_wrapped(name) for name in names])
         right.tick_params(axis="y", length=16 if curves else 0, width=2.5)  # ticks are the key to the curves
@@ -128,7 +130,9 @@ def compare(
         right.set_ylim(len(names) - 0.5, -0.5)  # the first on top
         right.grid(visible=True, axis="x")
         right.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        right.legend(handles=_score_handles(scores), ncols=3, loc="upper right", bbox_to_anchor=(1, below), **LEGEND)
+        right.legend(
+            handles=_score_handles(scores, intervals), ncols=3, loc="upper right", bbox_to_anchor=(1, below), **LEGEND
+        )
 
 
 def draw_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str], below: float) -> None:
@@ -142,27 +146,27 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str], below
     axes.legend(handles=[Line2D([], [], color="#777777", marker="o", markersize=3.5, label=meaning)], **place)
 
 
-def draw_scores(axes: Axes, row: int, values: Sequence[float], colour: str) -> None:
-    """Draw the mean of one configuration, with its confidence interval if that says something, and its seeds."""
+def draw_scores(axes: Axes, row: int, values: Sequence[float], colour: str, intervals: bool = True) -> None:
+    """Draw the mean of one configuration, with its confidence interval if that says something, and its runs."""
     if not values:
         return
     mean, low, high = mean_and_band(values)
     if len(values) > 1:
         axes.scatter(values, [row + 0.2] * len(values), s=14, color=colour, alpha=0.4, linewidths=0, zorder=2)
-    if len(values) >= BAND_RUNS:
+    if intervals and len(values) >= BAND_RUNS:
         axes.errorbar(mean, row, xerr=[[mean - low], [high - mean]], color=colour, capsize=3, linewidth=1.4, zorder=3)
     axes.scatter([mean], [row], s=36, color=colour, edgecolors="white", linewidths=0.8, zorder=4)
 
 
-def _score_handles(scores: Mapping[str, Sequence[float]]) -> list[Line2D]:
+def _score_handles(scores: Mapping[str, Sequence[float]], intervals: bool) -> list[Line2D]:
     """Return the legend of the scores: what is drawn of any configuration."""
     counts = [len(values) for values in scores.values()]
     dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": "#777777"}
-    handles = [Line2D([], [], markersize=6, label="mean over seeds", **dot)]
-    if max(counts) >= BAND_RUNS:
+    handles = [Line2D([], [], markersize=6, label="mean over runs", **dot)]
+    if intervals and max(counts) >= BAND_RUNS:
         handles.append(Line2D([], [], color="#777777", label="its 95 % CI"))
     if max(counts) > 1:
-        handles.append(Line2D([], [], markersize=4, alpha=0.5, label="each seed", **dot))
+        handles.append(Line2D([], [], markersize=4, alpha=0.5, label="each run", **dot))
     return handles
 
 

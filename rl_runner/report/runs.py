@@ -69,9 +69,9 @@ class Run(NamedTuple):
 
     @property
     def last(self) -> float:
-        """The mean return of its last evaluation; NaN: none, or it is not a number."""
+        """The mean return of its last evaluation; NaN: none, or it is not finite."""
         values = series(self.table, "eval/return_mean").values
-        return float(values[-1]) if len(values) else math.nan
+        return float(values[-1]) if len(values) and math.isfinite(values[-1]) else math.nan
 
     @property
     def best(self) -> float:
@@ -116,10 +116,10 @@ def under(place: Path) -> Iterator[Path]:
         inner[:] = sorted((name for name in inner if not name.startswith(".")), key=_in_order)
 
 
-def _in_order(name: str) -> list[tuple[bool, int, str]]:
+def _in_order(name: str) -> list[tuple[bool, float, str]]:
     """Return what sorts names with numbers in them: 9 before 10."""
-    parts = re.split(r"(\d+)", name)
-    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)  # every second one is a number
+    return [(i % 2 == 1, float(part) if i % 2 else 0.0, part) for i, part in enumerate(parts)]
 
 
 # Reading.

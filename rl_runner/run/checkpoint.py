@@ -105,6 +105,17 @@ def load(path: Path, only: Iterable[str] | None = None) -> State:
         raise Damaged(f"checkpoint {path} cannot be read: {e}") from e
 
 
+def check(path: Path) -> None:
+    """Check the files of a checkpoint: sizes, and the agent's content. A replay memory of gigabytes is not read.
+
+    Raises:
+        Damaged: a file is missing or cut short, or one of the agent's is changed.
+    """
+    load(path, only=["agent"])
+    for name, entry in _manifest(path)["files"].items():
+        _check_size(path / name, entry)
+
+
 def _manifest(path: Path) -> Any:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -125,7 +136,7 @@ def _entry(file: Path, array: str | None) -> State:
     return entry if array is None else {**entry, "array": array}
 
 
-def _check(file: Path, expected: Any) -> None:
+def _check_size(file: Path, expected: Any) -> None:
     if not file.is_file():
         raise Damaged(f"checkpoint {file.parent} is incomplete: {file.name} is missing")
     size = file.stat().st_size
@@ -133,6 +144,10 @@ def _check(file: Path, expected: Any) -> None:
         raise Damaged(
             f"checkpoint {file.parent} is damaged: {file.name} has {size} bytes, {expected['bytes']} expected"
         )
+
+
+def _check(file: Path, expected: Any) -> None:
+    _check_size(file, expected)
     if _sha256(file) != expected["sha256"]:
         raise Damaged(f"checkpoint {file.parent} is damaged: {file.name} does not have the expected SHA-256")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -111,16 +110,9 @@ def read(run: Path) -> Note | None:
 
 def of_sweep(sweep: Path) -> Iterator[tuple[Path, Note | None]]:
     """Yield the directory of each job that began in a sweep and its note, None if it cannot be read; oldest first."""
-    yield from ((run, read(run)) for run in sorted(_begun(sweep), key=lambda run: modified(run / NOTE)))
-
-
-def _begun(sweep: Path) -> Iterator[Path]:
-    """Yield the directory of each job that began, at any depth: names in `hydra.sweep.subdir` may have slashes."""
-    for directory, inner, files in os.walk(sweep):
-        if NOTE in files:
-            inner.clear()
-            yield Path(directory)
-        inner[:] = [name for name in inner if name != BIN]
+    noted = (path for path in sweep.rglob(NOTE) if BIN not in path.relative_to(sweep).parts)
+    paths = sorted(noted, key=modified)
+    yield from ((path.parent, read(path.parent)) for path in paths)
 
 
 # Resuming a sweep.
@@ -138,7 +130,7 @@ def find(sweep: Path, own: Path, overrides: Sequence[str], ended_only: bool = Fa
     Returns:
         `own` and an empty state if there is no such job.
     """
-    runs = {own, *_begun(sweep)}
+    runs = {own, *(path.parent for path in sweep.glob(f"*/{NOTE}"))}
     same = [(run, note.state) for run in runs if (note := read(run)) and sorted(note.overrides) == sorted(overrides)]
     same = [(run, state) for run, state in same if run == own or state in ENDED or not ended_only]
     newest_last = sorted(same, key=lambda job: (job[1] in ENDED, modified(job[0] / NOTE)))

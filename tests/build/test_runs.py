@@ -101,9 +101,10 @@ def test_a_resume_that_is_refused_or_has_nothing_to_do_changes_nothing(workdir: 
     assert contents(Path("mine")) == before
 
 
-def test_a_resume_without_a_number_of_steps_is_refused(trained: Path) -> None:
-    line = refused("train", f"resume={trained}", "total_steps=null")
-    assert line == "rlrun: total_steps: must be a whole number, 1 or more, got null"
+@pytest.mark.parametrize("steps", ["null", "abc", "1.5"])
+def test_a_resume_without_a_number_of_steps_is_refused(trained: Path, steps: str) -> None:
+    line = refused("train", f"resume={trained}", f"total_steps={steps}")
+    assert line.startswith("rlrun: total_steps: must be a whole number, 1 or more, got ")
 
 
 def contents(run: Path) -> dict[str, bytes]:

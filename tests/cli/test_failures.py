@@ -45,3 +45,6 @@ def test_a_key_of_an_experiment_that_the_chosen_option_has_not_can_be_left_out()
     error = UserError("exploration.end: Greedy takes no such argument; it takes none")
     line = failures.failure(VERBS["train"], ["experiment=atari_fast", "exploration=greedy"], error).line
     assert line == f"{error}; experiment=atari_fast sets it; add '~exploration.end' '~exploration.steps'"
+    error = UserError("exploration.steps: Greedy takes no such argument; it takes none")
+    typed = ["experiment=atari_fast", "exploration=greedy", "~exploration.end"]
+    assert failures.failure(VERBS["train"], typed, error).line.endswith("sets it; add '~exploration.steps'")

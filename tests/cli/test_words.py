@@ -114,3 +114,5 @@ def test_a_verb_with_options_of_its_own_takes_none_of_hydras_but_the_directory()
 def test_whole_numbers_of_a_sweep() -> None:
     words = ["-m", "total_steps=1e2,2e2,300", "optimizer.lr=1e-3,1e1"]
     assert translated("train", *words) == ["-m", "total_steps=100,200,300", "optimizer.lr=1e-3,10"]
+    words = ["-m", "tags=[a,1e6,b]", "total_steps=choice(1e6,2e6,3e6)", "name='a,1e6,b'"]
+    assert translated("train", *words) == words

@@ -98,6 +98,17 @@ def test_checkpoints_that_are_damaged_are_named(trained: Path) -> None:
     assert done.code == 0
     assert f"\nwarning: checkpoint: {damaged} is damaged: agent.npz has 3 bytes, " in done.out
     assert done.out.count("is damaged") == 1
+    newest = trained / "checkpoints/step_000000040"
+    (newest / "agent.npz").write_bytes(b"")
+    done = rlrun("doctor", str(trained))
+    assert done.code == 0, done.err
+    assert done.out.count("is damaged") == 2
+    assert "no whole checkpoint" not in done.out  # an older one is looked at
+    for older in (trained / "checkpoints").glob("step_*"):
+        (older / "manifest.json").unlink()
+    done = rlrun("doctor", str(trained))
+    assert done.code == 0, done.err
+    assert "no whole checkpoint: its agent is not looked at" in done.out
 
 
 def test_a_run_without_a_checkpoint_cannot_be_resumed(trained: Path) -> None:

@@ -228,4 +228,7 @@ def test_groups_that_mix_configurations_have_no_intervals(tmp_path: Path) -> Non
     for row in found.blocks[0].rows:
         assert (len(row.runs), row.last.value) == (6, pytest.approx(2.5))
         assert (row.last.low, row.iqm.low, row.area.low, row.better, row.detectable) == (None,) * 5
+        (curve,) = row.curves
+        assert (curve.low == curve.high).all()
+    assert all((curve.low == curve.high).all() and curve.runs == 1 for curve in found.blocks[0].profile)
     assert "groups mix runs with different optimizer.lr: no interval, P(better) or detectable difference" in found.notes

@@ -141,7 +141,7 @@ def test_no_band_covers_a_line(text: str) -> None:
 
 def test_the_axes_are_named(text: str) -> None:
     names = re.findall(r'<p class="axis(?: below)?">([^<]*)<', text)
-    assert names == ["mean return", "steps", "share of seeds", "return"]
+    assert names == ["mean return", "steps", "share of runs", "return"]
 
 
 def test_how_the_runs_were_measured_is_said(text: str) -> None:

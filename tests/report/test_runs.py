@@ -134,14 +134,15 @@ def test_the_best_score_is_that_of_the_saved_agent_though_a_resumed_run_did_not_
     assert runs.read(a_run(tmp_path / "without", {100: 3.0, 200: 2.0})).best == 3
 
 
-def test_a_last_evaluation_that_is_no_number_is_not_passed_over(tmp_path: Path) -> None:
-    run = runs.read(a_run(tmp_path / "r", {100: 7.0, 200: 9.0, 300: float("nan")}))
+@pytest.mark.parametrize("last", [math.nan, math.inf])
+def test_a_last_evaluation_that_is_not_finite_is_not_passed_over(tmp_path: Path, last: float) -> None:
+    run = runs.read(a_run(tmp_path / "r", {100: 7.0, 200: 9.0, 300: last}))
     assert math.isnan(run.last)
     assert run.best == 9
 
 
 def test_runs_come_in_the_order_of_the_numbers_in_their_names(tmp_path: Path) -> None:
-    names = ["0_x", "1_x", "2_x=9", "2_x=10", "10_x", "a", "b"]
+    names = ["0_x", "1_x", "2_x=9", "2_x=10", "10_x", "a0.01", "a0.05", "a0.1", "b"]
     for name in reversed(names):
         a_run(tmp_path / name, {100: 1.0})
     assert [path.name for path in runs.find([str(tmp_path)])] == names

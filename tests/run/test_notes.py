@@ -54,14 +54,6 @@ def test_a_job_is_found_by_what_it_was_told(tmp_path: Path) -> None:
     assert notes.find(tmp_path, tmp_path / "6_x", ["seed=1", "net=mlp"]) == (tmp_path / "4_x", "finished")
 
 
-def test_a_job_is_found_at_any_depth(tmp_path: Path) -> None:
-    (tmp_path / "0_network").mkdir()
-    job = a_note(tmp_path / "0_network/torso=auto,seed=1", "network/torso=auto seed=1", "finished")
-    a_note(job / "checkpoints", "seed=9", "finished")  # within a job there is none
-    assert notes.find(tmp_path, tmp_path / "2_x", ["seed=1", "network/torso=auto"]) == (job, "finished")
-    assert [run for run, _ in notes.of_sweep(tmp_path)] == [job]
-
-
 def test_a_job_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "0"
     with notes.claim(path, known=False) as running:
