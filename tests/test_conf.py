@@ -212,6 +212,11 @@ def test_the_users_words_win_over_the_experiments() -> None:
     assert cfg["env"]["id"] == "Acrobot-v1"
 
 
+def test_the_tuned_file_for_atari_has_the_values_of_the_experiment_that_was_measured() -> None:
+    tuned, experiment = config("agent=dqn", "env=breakout"), config("experiment=atari_fast")
+    assert {**tuned, "tuned": None} == {**experiment, "tuned": None}
+
+
 @pytest.mark.parametrize(("word", "unit"), [("sync.every_steps=50", "steps"), ("sync.every_episodes=3", "episodes")])
 def test_another_sync_period_takes_the_place_of_updates(word: str, unit: str) -> None:
     cfg = config(word)

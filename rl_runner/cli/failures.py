@@ -66,7 +66,10 @@ def _set_by(args: list[str], line: str) -> str:
 
 
 def _not_taken(had: list[str], key: str, line: str) -> Iterator[str]:
-    """Yield the words that leave out those of some values, of the same part as a key, that the part does not take."""
+    """Yield a word ~NAME for each of these keys that is in the same group as `key` and that the group's class lacks.
+
+    The class takes what the line says after "it takes".
+    """
     part, taken = key.rpartition(".")[0], line.rpartition("it takes ")[2].split(", ")
     for name in had:
         if name.rpartition(".")[0] == part and name.rpartition(".")[2] not in taken:

@@ -337,14 +337,15 @@ def _overall(blocks: Sequence[Block], first: str, notes: list[str], resamples: i
     whole = {label: scores for label, scores in by_label.items() if label not in partial_ones}
     if not whole:
         return None
-    differs = any(block.protocol for block in blocks) or not resamples
+    comparable = resamples and not any(block.protocol for block in blocks)
     sources = {block.environment: block.source for block in blocks}
     if len({source == TRAINING for source in sources.values()}) > 1:
         of_training = [environment for environment, source in sources.items() if source == TRAINING]
         notes.append(f"scores of {', '.join(of_training)} are from training, those of the other games from rlrun eval")
     rows = []
     for label, scores in whole.items():
-        better = None if label == first or first not in whole or differs else _better(scores, whole[first], resamples)
+        versus = whole.get(first) if comparable and label != first else None
+        better = None if versus is None else _better(scores, versus, resamples)
         iqm, mean, median = (stats.estimate(of, scores, resamples) for of in (stats.iqm, stats.mean, stats.median))
         rows.append(Games(label, sum(map(len, scores)), iqm, mean, median, better))
     return Overall([b.environment for b in blocks], rows, _profiles(list(whole), list(whole.values()), resamples))

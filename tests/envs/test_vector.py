@@ -263,7 +263,8 @@ def test_an_action_that_is_not_allowed_when_played_again_is_not_taken() -> None:
     other.backend.forbidden = int(state["actions"][state["length"][0]])  # the first one of the second environment
     other.load_state_dict(state)
     assert other.lost.tolist() == [False, True]
-    run(other, np.random.default_rng(1), 0, other.reset(other.lost))
+    other.reset(other.lost)
+    assert other.state_dict()["length"].tolist() == [state["length"][0], 0]
 
 
 def test_another_run_seed_is_noticed_when_a_state_is_loaded():
