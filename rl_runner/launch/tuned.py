@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import hydra
@@ -35,12 +35,13 @@ MAIN = "train"  # the configuration that tuned values belong to
 NOT_OPTIONS = ("agent", "env", "tuned", "ablation", "experiment")  # groups that set values of others
 SINGLE = "hydra.mode=RUN"  # Hydra adds it to the words of a single run
 ABSENT = object()
-KEPT = 64  # compositions; one takes about 30 KB
+KEPT = 256  # compositions; one takes about 30 KB
 
 Choices = Mapping[str, object]  # the chosen option of each group
+Defaults = tuple[Choices, list[str]]  # with the paths of the files that they lead to, in Hydra's order
 Load = Callable[[list[str]], DictConfig]
 
-_known: dict[tuple[str, tuple[str, ...]], Choices] = {}  # by search path and words: finding them takes 0.1 s
+_chosen: dict[Hashable, Defaults] = {}  # of rlrun's own files, by words: finding them takes 0.02 s
 
 
 @contextlib.contextmanager
@@ -70,6 +71,7 @@ class Loader(ConfigLoaderImpl):
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self._own: Files = {}
+        self._own_chosen: dict[Hashable, Defaults] = {}
         paths = {element.path for element in config_search_path.get_path() if element.provider != "schema"}
         self._shipped = paths <= {"pkg://hydra.conf", str(catalogue.conf_dir()), f"file://{catalogue.conf_dir()}"}
 
@@ -131,19 +133,17 @@ class Loader(ConfigLoaderImpl):
 
         if config_name != MAIN or not validate_sweep_overrides:  # the latter: Hydra asks for its own keys only
             return load(overrides)
-        defaults = self.compute_defaults_list(MAIN, overrides, run_mode)
-        chosen = cast(Choices, defaults.overrides.known_choices)
+        chosen, paths = self._defaults(overrides, run_mode)
         typed = overrides
         if torso := self._implied_torso(overrides, chosen):
             overrides = [*overrides, torso]
-            chosen = cast(Choices, self.compute_defaults_list(MAIN, overrides, run_mode).overrides.known_choices)
+            chosen, paths = self._defaults(overrides, run_mode)
         for group in ("agent", "env"):
             if group not in chosen:  # left out by ~
                 raise ConfigCompositionException(f"{group}: one must be chosen: {group}=NAME")
         name, env = chosen.get("tuned"), chosen["env"]  # no name: left out by ~tuned
         if name == "auto":
-            paths = [default.config_path or "" for default in reversed(defaults.defaults)]
-            envs = [path[4:] for path in paths if path.startswith("env/")]  # the chosen one, then what it is built on
+            envs = [path[4:] for path in reversed(paths) if path.startswith("env/")]  # the chosen one, then its base
             there = self.get_group_options(f"tuned/{chosen['agent']}", config_name=MAIN, overrides=overrides)
             env = next((env for env in envs if env in there), None)
             name = env and f"{chosen['agent']}/{env}"
@@ -160,17 +160,22 @@ class Loader(ConfigLoaderImpl):
         """Return a composition; of rlrun's own files it is made once, for a command line is checked before it is run.
 
         Args:
-            key: what the composition depends on, besides the files and the current directory.
+            key: what the composition depends on, besides the files.
             composed: makes it.
         """
-        if not self._shipped or any(part in str(word) for word in key for part in ("searchpath", "agent._target_")):
-            return composed()  # files, or a class, that may be others the next time
-        key = (*key, os.getcwd())
+        if not self._lasts(key):
+            return composed()
         if key not in _composed:
             while len(_composed) >= KEPT:
                 del _composed[next(iter(_composed))]
             _composed[key] = copier(composed())
-        return _composed[key]()
+        return _here(_composed[key]())
+
+    def _lasts(self, words: Iterable[object]) -> bool:
+        """Return whether these words mean the same the next time: they lead to no file and no class of the user's."""
+        return self._shipped and not any(
+            part in str(word) for word in words for part in ("searchpath", "agent._target_")
+        )
 
     def _checked(self, config_name: str | None, overrides: list[str]) -> DictConfig | None:
         """Return the composition of the same command line that its check made, if it was for a single run.
@@ -178,20 +183,29 @@ class Loader(ConfigLoaderImpl):
         Hydra composes it twice more: to ask for hydra.mode, and with the word SINGLE, which says no more than that.
         """
         words = overrides[:-1] if overrides[-1:] == [SINGLE] else overrides
-        made = _composed.get(("tuned", config_name, *words, RunMode.RUN, True, os.getcwd()))
-        return made() if made and self._shipped else None
+        made = _composed.get(("tuned", config_name, *words, RunMode.RUN, True))
+        return _here(made()) if made and self._shipped else None
 
     def _is_group(self, name: str) -> bool:
         return bool(self.get_group_options(name, config_name=MAIN, overrides=[]))
 
     def _choices(self, *words: str) -> Choices:
         """Return the options that these words choose, as an experiment or another file may choose them too."""
-        key = (str(self.get_search_path()), words)
-        if key not in _known:
-            _known[key] = cast(
-                Choices, self.compute_defaults_list(MAIN, list(words), RunMode.RUN).overrides.known_choices
-            )
-        return _known[key]
+        return self._defaults(list(words), RunMode.RUN)[0]
+
+    def _defaults(self, words: list[str], run_mode: RunMode) -> Defaults:
+        """Return the options that these words choose, and their files. Words that set a value choose nothing."""
+        choosing = [word for word in words if self._chooses(word)]
+        known, key = _chosen if self._lasts(choosing) else self._own_chosen, (*choosing, run_mode)
+        if key not in known:
+            made = self.compute_defaults_list(MAIN, choosing, run_mode)
+            paths = [default.config_path or "" for default in made.defaults]
+            known[key] = cast(Choices, made.overrides.known_choices), paths
+        return known[key]
+
+    def _chooses(self, word: str) -> bool:
+        name = re.split("[=@]", word.lstrip("+~"), maxsplit=1)[0]
+        return "/" in name or name.startswith("hydra") or self.repository.group_exists(name)
 
     def _implied_torso(self, words: list[str], chosen: Choices) -> str | None:
         """Return the word for the torso that network=NAME implies where an experiment chose another one."""
@@ -255,6 +269,12 @@ class Loader(ConfigLoaderImpl):
 
         one, other = own(these), own(those)
         return {key for key in one.keys() & other.keys() if one[key] != other[key]}
+
+
+def _here(cfg: DictConfig) -> DictConfig:
+    """Return a composition that was perhaps made in another directory, as it is made in the current one."""
+    cfg.hydra.runtime.cwd = os.getcwd()
+    return cfg
 
 
 def _differing(these: Choices, those: Choices) -> list[str]:
