@@ -69,11 +69,12 @@ def rlrun(task: str, name: str, device: str) -> Iterator[None]:
     from rl_runner.build import saved
     from rl_runner.build.environments import environments
     from rl_runner.launch import tuned
+    from rl_runner.networks.inputs import looks_like_image
 
     cfg = saved.plain(tuned.compose([*RECIPE[task], *OURS[name]]))
     compute.keep_freed_memory()
     envs = environments(cfg["env"], cfg["env"]["num_envs"], 0, "train")
-    compute.set_threads(cfg["num_threads"], envs.observation_space)
+    compute.set_threads(cfg["num_threads"], looks_like_image(envs.observation_space))
     loop = build.learner_of(cfg, envs, torch.device(device)).loop()
     while True:
         loop.step()

@@ -26,7 +26,8 @@ EXAMPLES = """\
 STOPPING_HELP = (
     "stopping: at Ctrl-C (SIGINT), SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 the run saves and prints how to resume;",
     "          a second Ctrl-C stops at once, unsaved; SIGHUP stays ignored under nohup",
-    "exit code: 0 finished, 128 + the signal's number after a signal, 2 for bad input, 1 for any other failure",
+    "exit code: 0 finished, 128 + the signal's number after a signal, 2 for bad input or a run that cannot go on",
+    "           (it diverged, or the GPU's memory is full), 1 for any other failure",
 )
 
 
