@@ -25,7 +25,6 @@ def target_of(sync: Sync, online: M) -> M:
         got = type(target).__name__
         raise UserError(f"sync: {name}.make_target must return a module (nn.Module), got a {got}")
     if [p.shape for p in target.parameters()] != [p.shape for p in online.parameters()]:
-        name = type(sync).__name__
         raise UserError(f"sync: {name}.make_target must return a network with the parameters of the online one")
     return cast(M, target)
 

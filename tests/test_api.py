@@ -76,6 +76,13 @@ def test_training_is_quiet_resumed_and_chosen_a_directory(workdir: Path, capsys:
     assert [len(start["overrides"]) for start in starts] == [len(SHORT) + 2, 2]
 
 
+def test_a_finished_run_is_still_solved(workdir: Path) -> None:
+    words = [*SHORT, "total_steps=400", "stop.return=5", "stop.window=3", "learning_starts=400"]
+    first = rlrun.train(words, quiet=True)
+    assert first.solved
+    assert rlrun.train([f"resume={first.run}", f"total_steps={first.steps}"], quiet=True).solved
+
+
 def test_the_program_keeps_its_own_torch_and_hydra(workdir: Path) -> None:
     torch.set_num_threads(2)
     torch.manual_seed(5)

@@ -134,7 +134,7 @@ def eval_job(cfg: State) -> EvalJob:
         episodes=cfg["episodes"],
         seed=cfg["seed"],
         protocol={**envs.backend.protocol, "eval_epsilon": epsilon, "num_envs": num_envs},
-        name="".join(f"_{k}_{cfg[k]:g}" for k, usual in IN_NAMES.items() if cfg[k] != usual),
+        name="".join(f"_{k}_{cfg[k]}" for k, usual in IN_NAMES.items() if cfg[k] != usual),
         viewer=drawing,
         videos=cfg["video_episodes"],
     )

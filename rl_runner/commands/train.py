@@ -26,6 +26,7 @@ from rl_runner.run.files import CHANGES
 from rl_runner.run.loggers import Sender
 from rl_runner.run.metrics import MetricsLog
 from rl_runner.run.plan import Plan
+from rl_runner.run.progress import Progress
 from rl_runner.run.records import EpisodeRecords
 from rl_runner.run.terminal import Terminal
 from rl_runner.trainer import Trainer
@@ -156,7 +157,9 @@ def _finished_result(job: TrainJob, resumed: State) -> TrainResult:
     best.load_state_dict(resumed, clock.steps)
     if best.awaited:
         best.adopt()
-    solved = best.reached(job.plan.stop_eval_return, clock.steps)
+    progress = Progress(job.plan.stop_window, clock)
+    progress.load_state_dict(resumed, clock)
+    solved = progress.reached(job.plan.stop_return) or best.reached(job.plan.stop_eval_return, clock.steps)
     return _result(job.run.path, clock, best, resumed["seconds"], solved)
 
 

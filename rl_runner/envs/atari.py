@@ -99,8 +99,9 @@ class AtariBackend:
         self.action_mask, self.normalized, self.notes = None, False, list[str]()
         self.fps = float(FRAMES_PER_SECOND)
         self.protocol = {"sticky": sticky, "frame_skip": frame_skip, "noop_max": noop_max, "max_frames": max_frames}
-        if fire_each_life:  # older runs have no such key
-            self.protocol["fire_each_life"] = True
+        usual = {"fire_reset": True, "fire_each_life": False, "full_action_space": False}  # not in older results
+        here = {"fire_reset": fire_reset, "fire_each_life": fire_each_life, "full_action_space": full_action_space}
+        self.protocol |= {name: value for name, value in here.items() if value != usual[name]}
         self._frame_skip, self._life_loss, self._point_ends = frame_skip, life_loss, point_ends
         actions = list(self._envs.ale.get_action_set())
         self._fire = actions.index(Action.FIRE) if fire_each_life and Action.FIRE in actions else None

@@ -138,9 +138,12 @@ class EpisodicVectorEnv:
 
         All environments must be reset before they are used again.
         """
-        i = episode.env
         self._log = [[] for _ in range(self.num_envs)]
-        self._answer(lambda: self.backend.reset(np.ones(self.num_envs, dtype=np.bool_), [episode.seed] * self.num_envs))
+        return self._answer(lambda: self._repeats(episode))
+
+    def _repeats(self, episode: Episode) -> bool:
+        i = episode.env
+        self.backend.reset(np.ones(self.num_envs, dtype=np.bool_), [episode.seed] * self.num_envs)
         total, ended = 0.0, np.zeros(self.num_envs, dtype=np.bool_)
         for action in episode.actions:
             if ended[i]:
@@ -150,7 +153,7 @@ class EpisodicVectorEnv:
             actions = self._idle_actions()
             actions[i] = action
             self.backend.send(np.array(actions, dtype=self.action_space.dtype))
-            step = self._answer(self.backend.recv)
+            step = self.backend.recv()
             total, ended = total + float(step.reward[i]), step.terminated | step.truncated
         return bool(ended[i]) and total == episode.total_reward and _digest(step.obs[i]) == episode.digest
 

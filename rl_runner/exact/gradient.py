@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rl_runner.exact.mdp import MDP, action_values, occupancy, policy_values, reachable, require_memory
+from rl_runner.networks.layers import evaluating
 from rl_runner.types import Distribution
 
 
@@ -47,12 +48,8 @@ class PolicyGradient:
 
     def __call__(self) -> Tensor:
         """Return the gradient (P,) by all P numbers of the network; those that only a value depends on have 0."""
-        training = self.network.training
-        self.network.eval()  # for torsos of the user's own, with dropout for example
-        try:
+        with evaluating(self.network):  # for torsos of the user's own, with dropout for example
             logits = self.distribution.masked(self.network.policy(self._states), self._allowed)
-        finally:
-            self.network.train(training)
         policy = logits.cpu().double().softmax(dim=1)  # (S, A)
         fixed = policy.detach().numpy()
         values = np.where(self._seen, policy_values(self.mdp, fixed, self.gamma), 0.0)

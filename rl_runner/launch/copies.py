@@ -37,7 +37,10 @@ class ReadOnce:
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         if config_path not in self._read:
-            self._read[config_path] = copier(self._repository.load_config(config_path))
+            found = self._repository.load_config(config_path)
+            if found is None:  # a program may register it later
+                return None
+            self._read[config_path] = copier(found)
         return self._read[config_path]()
 
     def __getattr__(self, name: str) -> Any:

@@ -70,7 +70,7 @@ class Loader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._own: Files = {}
+        self._own: dict[tuple[str, ...], Files] = {}  # by the words that name a search path
         self._own_chosen: dict[Hashable, Defaults] = {}
         paths = {element.path for element in config_search_path.get_path() if element.provider != "schema"}
         self._shipped = paths <= {"pkg://hydra.conf", str(catalogue.conf_dir()), f"file://{catalogue.conf_dir()}"}
@@ -81,8 +81,8 @@ class Loader(ConfigLoaderImpl):
         """Return what Hydra returns, with files that are read once a configuration, and rlrun's own once a process."""
         parsed = OverridesParser.create().parse_overrides(overrides)
         repository = CachingConfigRepository(self.repository)
-        shipped = self._shipped and not any("searchpath" in word for word in overrides)
-        read = _read if shipped else self._own
+        searched = _searched(overrides)
+        read = _read if self._shipped and not searched else self._own.setdefault(tuple(searched), {})
         repository.delegate = cast(IConfigRepository, ReadOnce(repository.delegate, read))
         self._process_config_searchpath(config_name, parsed, repository)
         return parsed, repository
@@ -172,10 +172,9 @@ class Loader(ConfigLoaderImpl):
         return _here(_composed[key]())
 
     def _lasts(self, words: Iterable[object]) -> bool:
-        """Return whether these words mean the same the next time: they lead to no file and no class of the user's."""
-        return self._shipped and not any(
-            part in str(word) for word in words for part in ("searchpath", "agent._target_")
-        )
+        """Return whether these words mean the same the next time: nothing outside of rlrun's own files takes part."""
+        outside = ("searchpath", "agent._target_", "env_copy")
+        return self._shipped and not any(part in str(word) for word in words for part in outside)
 
     def _checked(self, config_name: str | None, overrides: list[str]) -> DictConfig | None:
         """Return the composition of the same command line that its check made, if it was for a single run.
@@ -194,8 +193,12 @@ class Loader(ConfigLoaderImpl):
         return self._defaults(list(words), RunMode.RUN)[0]
 
     def _defaults(self, words: list[str], run_mode: RunMode) -> Defaults:
-        """Return the options that these words choose, and their files. Words that set a value choose nothing."""
-        choosing = [word for word in words if self._chooses(word)]
+        """Return the options that these words choose, and their files.
+
+        Words that set a value choose nothing. Which words they are is known without a search path of the user's only,
+        because Hydra looks for groups there later.
+        """
+        choosing = words if _searched(words) else [word for word in words if self._chooses(word)]
         known, key = _chosen if self._lasts(choosing) else self._own_chosen, (*choosing, run_mode)
         if key not in known:
             made = self.compute_defaults_list(MAIN, choosing, run_mode)
@@ -205,7 +208,7 @@ class Loader(ConfigLoaderImpl):
 
     def _chooses(self, word: str) -> bool:
         name = re.split("[=@]", word.lstrip("+~"), maxsplit=1)[0]
-        return "/" in name or name.startswith("hydra") or self.repository.group_exists(name)
+        return "/" in name or self.repository.group_exists(name)
 
     def _implied_torso(self, words: list[str], chosen: Choices) -> str | None:
         """Return the word for the torso that network=NAME implies where an experiment chose another one."""
@@ -214,8 +217,7 @@ class Loader(ConfigLoaderImpl):
         one = re.fullmatch(r"[\w./-]+", network)  # not several, of a sweep
         if not one or "network/torso" in typed or "experiment" not in typed:
             return None
-        search = [word for word in words if word.startswith("hydra.searchpath=")]
-        implied = self._choices(*search, f"network={network}").get("network/torso")
+        implied = self._choices(*_searched(words), f"network={network}").get("network/torso")
         differs = implied not in (self._choices().get("network/torso"), chosen.get("network/torso"))
         return f"network/torso={implied}" if differs else None
 
@@ -234,8 +236,7 @@ class Loader(ConfigLoaderImpl):
             load: composes.
         """
         agent = name.rpartition("/")[0] or chosen["agent"]
-        meant = [f"agent={agent}", f"env={env}"]
-        meant += [word for word in words if word.startswith("hydra.searchpath=")]
+        meant = [f"agent={agent}", f"env={env}", *_searched(words)]
         plain = self._choices(*meant, "tuned=none")
         tuned = self._choices(*meant, f"tuned={name}")
         # What was chosen holds, also where another choice implies it, as network=mlp implies network/torso=mlp.
@@ -269,6 +270,11 @@ class Loader(ConfigLoaderImpl):
 
         one, other = own(these), own(those)
         return {key for key in one.keys() & other.keys() if one[key] != other[key]}
+
+
+def _searched(words: list[str]) -> list[str]:
+    """Return the words that name a search path of the user's."""
+    return [word for word in words if word.lstrip("+").startswith("hydra.searchpath=")]
 
 
 def _here(cfg: DictConfig) -> DictConfig:
@@ -348,7 +354,7 @@ def _refuse_another_environment(cfg: DictConfig, env: str, words: list[str], loa
     for key, general in (("id", "gym"), ("game", "atari")):
         if not any(word.lstrip("+").startswith(f"env.{key}=") for word in words):
             continue
-        own = load([f"env={env}", "tuned=none", *(word for word in words if word.startswith("hydra.searchpath="))]).env
+        own = load([f"env={env}", "tuned=none", *_searched(words)]).env
         before, after = (None if OmegaConf.is_missing(node, key) else node.get(key) for node in (own, cfg.env))
         if before and after and str(before).partition("-v")[0] != str(after).partition("-v")[0]:
             raise ConfigCompositionException(

@@ -151,10 +151,16 @@ class _Ordered:
 # Output.
 
 
+def _best_saved(run: Run) -> str | None:
+    """Return the step of the best agent, which is from before a resume if no evaluation of the curve is as good."""
+    return runs.best_checkpoint(run.path).rpartition("_")[2] or None
+
+
 def record(entry: Entry) -> State:
     """Return an entry as plain data."""
     run, evaluations = entry.run, entry.run.evaluations
-    highest = evaluations.steps[evaluations.values == evaluations.values.max(initial=-math.inf)]
+    highest = evaluations.steps[evaluations.values == run.best]
+    step = highest[-1] if len(highest) else _best_saved(run)  # of equal ones the last, as the run keeps it
     numbers = {"last_return": entry.run.last, "best_return": entry.run.best}
     return {
         "run": str(run.path),
@@ -166,7 +172,7 @@ def record(entry: Entry) -> State:
         "steps": run.step,
         "total_steps": run.config.get("total_steps"),
         **{name: None if math.isnan(value) else value for name, value in numbers.items()},
-        "best_step": int(highest[-1]) if len(highest) else None,  # of equal ones the last, as the run keeps it
+        "best_step": None if step is None else int(step),
         "differences": entry.differs,
         "disk_bytes": entry.disk,
         "changed": datetime.datetime.fromtimestamp(entry.changed).astimezone().isoformat(timespec="seconds"),

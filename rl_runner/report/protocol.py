@@ -28,6 +28,8 @@ PROTOCOL: tuple[str, ...] = (
     "env.max_frames",
     "env.max_steps",
     "env.noop_max",
+    "env.fire_reset",
+    "env.fire_each_life",
     "env.wrappers",
     "env.full_action_space",
     "eval.epsilon",

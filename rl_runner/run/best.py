@@ -36,9 +36,10 @@ class BestAgent:
 
     def reached(self, goal: float | None, steps: int) -> bool:
         """Return whether the best evaluation up to a step is as high as the goal; None is never reached."""
-        awaited = self.awaited
-        score = awaited["return"]["mean"] if awaited and awaited["steps"] <= steps else self.score
-        return goal is not None and score is not None and score >= goal
+        awaited, score, step = self.awaited, self.score, self.step
+        if awaited and awaited["steps"] <= steps:
+            score, step = awaited["return"]["mean"], awaited["steps"]
+        return goal is not None and score is not None and score >= goal and step <= steps
 
     def offer(self, step: int, evaluation: State, save: Callable[[], bool]) -> bool:
         """Return whether the agent as it is is the best so far.

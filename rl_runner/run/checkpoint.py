@@ -42,7 +42,7 @@ def save(path: Path, state: State, about: State) -> None:
 
     Args:
         path: a checkpoint that stands there already is replaced, once the new one is complete. If the process is
-            killed between the two renames, the old one is left as `.NAME.old`.
+            killed between the two renames, the old one is left as `.NAME.old`, and put back by what writes next.
         state: one component per key.
         about: plain facts for the manifest (counters, versions, scores).
     """
@@ -318,8 +318,12 @@ class Checkpoints:
                 _discard(old)
 
     def _discard_leftovers(self) -> None:
-        """Delete what a save that was killed has left."""
+        """Delete what a save that was killed has left, or put it back where the save had taken the old one away."""
         for leftover in self.directory.glob(".*_*"):
+            replaced = leftover.with_name(leftover.name[1:].removesuffix(".old"))
+            if leftover.suffix == ".old" and not replaced.exists():
+                with contextlib.suppress(OSError):
+                    os.rename(leftover, replaced)
             _discard(leftover)
 
     def _named(self, prefix: str) -> list[Path]:

@@ -9,6 +9,7 @@ import os
 import time
 from pathlib import Path
 from typing import IO, Any, Self
+from weakref import WeakSet
 
 from rl_runner.run.checkpoint import SNAPSHOTS, Checkpoints, Damaged, about, load
 from rl_runner.run.files import (
@@ -234,8 +235,13 @@ class RunDirectory:
     def discard(self) -> None:
         """Remove a directory that was made for nothing; whatever else it holds stays."""
         if self._lock:
-            self.release()
-            (self.path / LOCK).unlink(missing_ok=True)
+            file = self.path / LOCK
+            try:
+                file.unlink(missing_ok=True)  # while it is locked, so that it is nobody else's
+                self.release()
+            except PermissionError:  # on Windows open files stay
+                self.release()
+                file.unlink(missing_ok=True)
         remove_unused(self.path)
 
     def _try_lock(self, new: bool = False) -> bool:
@@ -257,11 +263,33 @@ class RunDirectory:
                 lock.close()
                 return False
             self._unlocked = e.strerror
-        if hasattr(os, "register_at_fork"):
-            # Forked processes share it: one of an environment would keep the directory locked after this process died.
-            os.register_at_fork(after_in_child=lock.close)
+        if not self._unlocked and not _is_at(self.path / LOCK, lock):  # its owner has discarded the directory meanwhile
+            lock.close()
+            return False
+        _held.add(lock)
         self._lock = lock
         return True
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    """Return whether an open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+_held: WeakSet[IO[str]] = WeakSet()  # the locks of this process
+
+
+def _let_go() -> None:
+    """Close what a forked process shares: that of an environment would keep directories locked after this one died."""
+    for lock in list(_held):
+        lock.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _flock_patiently(lock: IO[str]) -> None:

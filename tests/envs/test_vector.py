@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from rl_runner.envs.vector import EpisodicVectorEnv, Step
+from rl_runner.envs.vector import Died, EpisodicVectorEnv, Step
 from rl_runner.types import UserError
 
 
@@ -318,6 +318,19 @@ def test_a_truncation_after_which_no_action_is_allowed_has_no_value():
         if tr.ended.any():
             envs.reset(tr.ended)
     assert {(True, True), (True, False)} <= seen
+
+
+@pytest.mark.parametrize("dies_in", ["reset", "send", "recv"])
+def test_a_process_that_dies_while_an_episode_is_repeated_is_one_line(dies_in: str) -> None:
+    envs = EpisodicVectorEnv(Toy(1), 0, "train")
+    _, (episode, *_), _ = run(envs, np.random.default_rng(0), 20, envs.reset())
+
+    def dies(*_: object) -> None:
+        raise Died(0, -9)
+
+    setattr(envs.backend, dies_in, dies)
+    with pytest.raises(UserError, match="died with exit code -9"):
+        envs.repeats(episode)
 
 
 def test_close_reaches_the_backend():

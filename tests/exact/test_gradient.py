@@ -222,10 +222,12 @@ def test_measuring_leaves_no_trace() -> None:
     network = ActorCritic(gym.spaces.Discrete(5), THREE, Dropping)
     loss = network.policy(torch.arange(5)).log_softmax(dim=1)[:, 0].sum()
     gradient = PolicyGradient(MDP.from_table(random_table(2), START, 10, None), network, THREE, 0.9)
+    frozen = next(layer for layer in network.modules() if isinstance(layer, nn.Dropout)).eval()
     before, stream = copy.deepcopy(network.state_dict()), torch.get_rng_state()
     assert float(gradient.cosine(loss)) == float(gradient.cosine(loss))
     assert torch.equal(torch.get_rng_state(), stream)
     assert network.training
+    assert not frozen.training
     assert all(p.grad is None for p in network.parameters())
     assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
     loss.backward()  # its graph is still there

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import yaml
 from omegaconf import OmegaConf
@@ -86,6 +87,30 @@ def test_the_order_is_agent_tuned_experiment_command_line(tmp_path: Path) -> Non
     cfg = shown(*own, "env=mine", "experiment=plain", "replay=prioritized", "replay.sampler.beta=0.5")
     assert cfg["replay"]["sampler"]["alpha"] == 0.25
     assert cfg["tuned"]["unused"] == []
+
+
+def test_a_group_on_a_search_path_of_the_users_chooses_the_file_too(tmp_path: Path) -> None:
+    own = files(
+        tmp_path, mine__both="# @package _global_\ndefaults: [override /agent: rainbow, override /env: acrobot]\n"
+    )
+    words = [f"hydra.searchpath=[file://{own[own.index('--config-dir') + 1]}]", "+mine=both"]
+    assert config(*words)["tuned"] == config("agent=rainbow", "env=acrobot")["tuned"]
+    assert config(*words)["agent"] == config("agent=rainbow", "env=acrobot")["agent"]
+
+
+def test_a_composition_is_of_the_current_directory_and_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        monkeypatch.chdir(tmp_path / str(number))
+        monkeypatch.setenv("MINE", str(number))
+        with tuned.found(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            words = ["env=acrobot", "seed=7"]
+            plain = hydra.compose("train", words, return_hydra_config=True)
+            copied = hydra.compose("train", [*words, "hydra.job.env_copy=[MINE]"], return_hydra_config=True)
+        assert plain.hydra.runtime.cwd == str(tmp_path / str(number))
+        assert copied.hydra.job.env_set == {"MINE": str(number)}
 
 
 @pytest.mark.parametrize("word", ["network=nature_cnn", "network/torso=nature_cnn"])

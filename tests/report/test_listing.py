@@ -123,6 +123,15 @@ def test_of_equal_evaluations_the_last_is_the_best_one(tmp_path: Path) -> None:
     assert listing.record(listing.listed([str(tmp_path)], [], [], "run")[0])["best_step"] == 200
 
 
+def test_a_best_agent_from_before_a_resume_has_its_own_step(tmp_path: Path) -> None:
+    a_run(tmp_path / "r", {100: 10.0, 200: 20.0})
+    kept = tmp_path / "r/checkpoints/best_000000300"
+    kept.mkdir(parents=True)
+    (kept / "manifest.json").write_text('{"about": {"return": {"mean": 50.0}}}')
+    record = listing.record(listing.listed([str(tmp_path)], [], [], "run")[0])
+    assert (record["best_return"], record["best_step"]) == (50.0, 300)
+
+
 def test_the_table(outputs: str) -> None:
     text = io.StringIO()
     listing.show(Console(file=text, width=200), listing.listed([outputs], [], [], "run"))

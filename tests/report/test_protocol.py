@@ -11,6 +11,7 @@ from rl_runner.report.protocol import is_protocol, tells_apart
         ("optimizer.lr", False, True),
         ("total_steps", True, True),
         ("env.kwargs.gravity", True, True),
+        ("env.fire_each_life", True, True),
         ("env.id", False, False),  # another environment, not another configuration
         ("seed", False, False),
         ("log.every_steps", False, False),

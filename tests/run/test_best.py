@@ -69,6 +69,16 @@ def test_a_resume_from_before_the_best_one_awaits_it_and_repeats_the_run(tmp_pat
     assert resumed.said == []
 
 
+def test_a_goal_that_a_later_agent_reached_is_not_reached_before(tmp_path: Path) -> None:
+    """A signal ends the resumed run there: the agent on the disk is kept, but training has not come to its step."""
+    run = Run(tmp_path)
+    run.evaluate(30, 3.0)
+    resumed = Run(tmp_path, {"best": None, "best_step": 0}, steps=20)
+    resumed.best.adopt()
+    assert not resumed.best.reached(2.0, 25)
+    assert resumed.best.reached(2.0, 30)
+
+
 def test_a_worse_repetition_does_not_replace_the_agent_on_the_disk(tmp_path: Path) -> None:
     first = Run(tmp_path)
     first.evaluate(30, 3.0)

@@ -516,6 +516,24 @@ def test_what_a_killed_save_left_is_no_checkpoint_and_goes_with_the_next(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "step_000000001", "step_000000003"]
 
 
+def test_a_save_that_was_killed_between_its_renames_has_lost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_best(1, {"a": "old"}, {})
+    rename = os.rename
+    with monkeypatch.context() as m:  # killed: nothing is put back or cleaned up
+        m.setattr(os, "rename", lambda a, b: rename(a, b) if str(b).endswith(".old") else 1 / 0)
+        m.setattr(Path, "exists", lambda path: "best" in path.name and not path.name.startswith("."))
+        m.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        with pytest.raises(ZeroDivisionError):
+            checkpoints.save_best(1, {"a": "new"}, {})
+    assert checkpoints.best() is None
+    checkpoints.finish_saving(checkpoints.save(2, {"a": 2}, {}))
+    assert load(tmp_path / "best") == {"a": "old"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best", "best_000000001", "latest", "step_000000002"]
+
+
 def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     for value in (1, 2):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -40,6 +40,23 @@ def test_a_directory_claimed_for_nothing_is_given_up(workdir: Path) -> None:
     run.log.touch()
     run.discard()
     assert "./outputs/a/b/train.log" in files()
+
+
+def test_a_directory_that_its_owner_discards_meanwhile_is_not_claimed_twice(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = RunDirectory.new(Path("outputs/a"))
+
+    def discarded(file: IO[str], shared: bool = False, wait: bool = False) -> None:
+        """Lock the file, as soon as its owner has gone."""
+        first.discard()
+        lock.flock(file, shared, wait)
+
+    monkeypatch.setattr(runs, "flock", discarded)
+    second = RunDirectory.new(Path("outputs/a"))  # has opened the file that the first one deletes
+    monkeypatch.setattr(runs, "flock", lock.flock)
+    third = RunDirectory.new(Path("outputs/a"))
+    assert second.path != third.path
 
 
 def test_a_run_in_use_by_another_process(trained: Path) -> None:
