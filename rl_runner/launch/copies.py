@@ -11,7 +11,7 @@ from hydra._internal.config_repository import IConfigRepository
 from hydra.plugins.config_source import ConfigResult
 
 T = TypeVar("T")
-Files = dict[str, Callable[[], ConfigResult | None]]  # makes copies of what was read, by path in the search path
+Files = dict[str, Callable[[], ConfigResult]]  # makes copies of what was read, by path in the search path
 
 
 def copier(original: T) -> Callable[[], T]:

@@ -195,8 +195,8 @@ class Loader(ConfigLoaderImpl):
     def _defaults(self, words: list[str], run_mode: RunMode) -> Defaults:
         """Return the options that these words choose, and their files.
 
-        Words that set a value choose nothing. Which words they are is known without a search path of the user's only,
-        because Hydra looks for groups there later.
+        Words that set a value are left out, so that they make no new entry. With a search path of the user's none is:
+        the groups on it are not known here yet.
         """
         choosing = words if _searched(words) else [word for word in words if self._chooses(word)]
         known, key = _chosen if self._lasts(choosing) else self._own_chosen, (*choosing, run_mode)

@@ -5,11 +5,8 @@ docs/metrics.md lists its files.
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
-from typing import IO, Any, Self
-from weakref import WeakSet
+from typing import Any, Self
 
 from rl_runner.run.checkpoint import SNAPSHOTS, Checkpoints, Damaged, about, load
 from rl_runner.run.files import (
@@ -26,7 +23,7 @@ from rl_runner.run.files import (
     modified,
     remove_unused,
 )
-from rl_runner.run.lock import BUSY, flock
+from rl_runner.run.lock import BUSY, close_in_forks, flock_patiently, is_at
 from rl_runner.run.weights import load_agent_state
 from rl_runner.types import Agent, State, UserError, one_line
 
@@ -257,55 +254,18 @@ class RunDirectory:
         except FileExistsError:
             lock, made = open(self.path / LOCK, "a"), False  # noqa: SIM115
         try:
-            _flock_patiently(lock)
+            flock_patiently(lock)
         except OSError as e:
             if e.errno in BUSY or (new and not made):
                 lock.close()
                 return False
             self._unlocked = e.strerror
-        if not self._unlocked and not _is_at(self.path / LOCK, lock):  # its owner has discarded the directory meanwhile
+        if not self._unlocked and not is_at(self.path / LOCK, lock):  # its owner has discarded the directory meanwhile
             lock.close()
             return False
-        _held.add(lock)
+        close_in_forks(lock)
         self._lock = lock
         return True
-
-
-def _is_at(path: Path, file: IO[str]) -> bool:
-    """Return whether an open file is still the one of this name."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-_held: WeakSet[IO[str]] = WeakSet()  # the locks of this process
-
-
-def _let_go() -> None:
-    """Close what a forked process shares: that of an environment would keep directories locked after this one died."""
-    for lock in list(_held):
-        lock.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
-
-
-def _flock_patiently(lock: IO[str]) -> None:
-    """Lock a file; ask again for 0.2 s where another process has the lock: `in_use` has it for a moment.
-
-    Raises:
-        OSError: as `flock`.
-    """
-    for _ in range(20):
-        try:
-            return flock(lock)
-        except OSError as e:
-            if e.errno not in BUSY:
-                raise
-            time.sleep(0.01)
-    flock(lock)
 
 
 def _latest() -> Path:

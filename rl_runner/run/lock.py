@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 from typing import IO
+from weakref import WeakSet
 
 from rl_runner.run.files import LOCK
 
@@ -31,6 +33,47 @@ def flock(file: IO[str], shared: bool = False, wait: bool = False) -> None:
     if fcntl is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+
+
+def flock_patiently(file: IO[str]) -> None:
+    """Lock a file; ask again for 0.2 s where another process has the lock: `in_use` has it for a moment.
+
+    Raises:
+        OSError: as `flock`.
+    """
+    for _ in range(20):
+        try:
+            return flock(file)
+        except OSError as e:
+            if e.errno not in BUSY:
+                raise
+            time.sleep(0.01)
+    flock(file)
+
+
+def is_at(path: Path, file: IO[str]) -> bool:
+    """Return whether an open file is still the one at this path."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+_held: WeakSet[IO[str]] = WeakSet()
+
+
+def close_in_forks(file: IO[str]) -> None:
+    """Have each forked process close its copy of a locked file, which would stay locked after this process died."""
+    _held.add(file)
+
+
+def _close_held() -> None:
+    for file in list(_held):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_held)
 
 
 def in_use(run: Path) -> bool:

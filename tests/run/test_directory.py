@@ -45,16 +45,16 @@ def test_a_directory_claimed_for_nothing_is_given_up(workdir: Path) -> None:
 def test_a_directory_that_its_owner_discards_meanwhile_is_not_claimed_twice(
     workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = RunDirectory.new(Path("outputs/a"))
+    first, flock = RunDirectory.new(Path("outputs/a")), lock.flock
 
     def discarded(file: IO[str], shared: bool = False, wait: bool = False) -> None:
         """Lock the file, as soon as its owner has gone."""
         first.discard()
-        lock.flock(file, shared, wait)
+        flock(file, shared, wait)
 
-    monkeypatch.setattr(runs, "flock", discarded)
+    monkeypatch.setattr(lock, "flock", discarded)
     second = RunDirectory.new(Path("outputs/a"))  # has opened the file that the first one deletes
-    monkeypatch.setattr(runs, "flock", lock.flock)
+    monkeypatch.setattr(lock, "flock", flock)
     third = RunDirectory.new(Path("outputs/a"))
     assert second.path != third.path
 
