@@ -148,7 +148,8 @@ class EzGreedy(EpsilonGreedy):
 
     In a step that repeats no action, a random one is begun with probability epsilon. It is taken n times, where n has
     the zeta distribution P(n) ~ n^-mu, at most 10,000; an episode's end, and a step that does not allow the action, end
-    it. Long repetitions reach what single random actions do not, such as the speed to overtake a car.
+    it. (In the paper's listing the step that draws n does not count.) Long repetitions reach what single random actions
+    do not, such as the speed to overtake a car.
 
     Args:
         start: epsilon at the first step.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import inspect
 import itertools
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -148,14 +149,18 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float, ratios: Iterable[float] 
 def resume_named_state(optimizer: torch.optim.Optimizer, module: nn.Module, state: State, scheduled: bool) -> None:
     """Restore what `named_state` returned, but keep the settings that are configured now: a resume may change them.
 
+    Settings are what the optimizer's constructor takes. Its groups may also hold state of its own, such as a count.
+
     Args:
         optimizer: as it was built.
         module: has its parameters.
         state: as `named_state` returned it.
         scheduled: a schedule sets the learning rates; the saved ones hold until its next step.
     """
-    kept = ("params", "lr") if scheduled else ("params",)
-    settings = [{k: v for k, v in group.items() if k not in kept} for group in optimizer.param_groups]
+    constructors = (kind.__init__ for kind in type(optimizer).__mro__ if issubclass(kind, torch.optim.Optimizer))
+    names = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
+    names -= {"params", "lr"} if scheduled else {"params"}
+    settings = [{k: v for k, v in group.items() if k in names} for group in optimizer.param_groups]
     load_named_state(optimizer, module, state)
     for group, configured in zip(optimizer.param_groups, settings, strict=True):
         group.update(configured)

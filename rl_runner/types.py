@@ -355,7 +355,8 @@ class Sampler(Checkpointable, Protocol):
     """Which rows of the replay are learned from.
 
     Schedules follow `step`, the run's step. A count of the rows added would begin again at 0 when a run is resumed
-    without its replay.
+    without its replay. A sampler may also have `remove(ids)`: no window starts at these rows until they are
+    added again.
     """
 
     def add(self, ids: IntArray) -> None: ...

@@ -172,3 +172,25 @@ def test_a_resume_keeps_what_is_configured_now() -> None:
         (group,) = fresh.param_groups
         assert (group["lr"], group["momentum"]) == (lr, 0.8)
         assert len(fresh.state) == len(list(other.parameters()))
+
+
+class Counting(torch.optim.SGD):
+    """Counts its steps in its groups, as schedule-free optimizers do."""
+
+    def __init__(self, params: Any, **settings: Any) -> None:
+        super().__init__(params, **settings)
+        for group in self.param_groups:
+            group["steps"] = 0
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            group["steps"] += 1
+        super().step(closure)
+
+
+def test_a_resume_restores_the_state_that_an_optimizer_keeps_in_its_groups() -> None:
+    module, optimizer = trained(lambda p: Counting(p, lr=0.1))
+    other = network()
+    fresh = Counting(other.parameters(), lr=0.5)
+    resume_named_state(fresh, other, named_state(optimizer, module), scheduled=False)
+    assert [(group["steps"], group["lr"]) for group in fresh.param_groups] == [(3, 0.5)]

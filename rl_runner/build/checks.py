@@ -160,6 +160,8 @@ def require(cfg: State, checks: Mapping[str, Check]) -> None:
         group, _, name = key.rpartition(".")
         node: Any = cfg.get(group) if group else cfg
         value = node.get(name, MISSING) if isinstance(node, dict) else MISSING
+        if group and node is not None and not isinstance(node, dict):
+            raise UserError(f"{group}: is a group of keys, such as {key}; set single ones, got {written(node)}")
         if not holds(value):
             got = "it is missing" if value is MISSING else f"got {written(value)}"
             raise UserError(f"{key}: must be {wanted}, {got}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rl_runner.cli import hints, keys
 from rl_runner.cli.table import Verb
+from rl_runner.cli.words import DIRECTORIES
 
 if TYPE_CHECKING:
     from rl_runner.run.notes import Failure
@@ -84,7 +85,7 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
 
     text = re.sub(r" See https://hydra\.cc.*", "", one_line(e))
     if isinstance(e, OSError) and e.filename:
-        return f"{e.filename}: {e.strerror}"
+        return _no_file(args, str(e.filename), e)
     if isinstance(e, MissingConfigException) and e.missing_cfg_file:
         group, _, option = e.missing_cfg_file.rpartition("/")
         if package := PLUGINS.get(f"{group}={option}"):
@@ -100,6 +101,10 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
                 f"{several[1]}: {several[2]} is a list of values; the number is written {several[2].replace(',', '_')}"
             )
         return f"{several[1]}: one run for each of {several[2]} needs -m; a list is written [{several[2]}]"
+    if swept := re.search(r"Sweep parameters '(.*?)' requires --multirun", text):
+        return f"{swept[1]}: several runs need -m"
+    if other := re.search(r"Error merging override ([^=]+)=(.*)", text):
+        return f"{other[1].lstrip('+')}: cannot be {other[2]}; rlrun {verb.name} --cfg job shows its value"
     if nowhere := re.search(r"Interpolation key '([^']+)' not found", text):
         without = f"~{nowhere[1]}" in (word.partition("=")[0] for word in args)
         why = f"a value is needed; leave ~{nowhere[1]} out" if without else "there is no such key to refer to"
@@ -111,6 +116,14 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
     if key := re.search(r"Could not override '([^']+)'", text):
         return _no_key(verb, args, key[1])
     return text
+
+
+def _no_file(args: list[str], file: str, e: OSError) -> str:
+    """Return why a file or a directory cannot be made or read, with the key of a run's directory if it lies there."""
+    for key, _, directory in (word.partition("=") for word in args):
+        if key in DIRECTORIES and file.startswith(directory.strip("'\"")):
+            return f"{key}: no directory can be made at {file}: {e.strerror}"
+    return f"{file}: {e.strerror}"
 
 
 def _unreadable(word: str, parser_says: str) -> str:

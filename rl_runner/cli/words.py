@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[str, ...] | None] = {  # of Hydra's, that every verb ta
     "-cd": ("DIRECTORY",),
 }
 CONFIG_DIR = ("--config-dir", "-cd")
+DIRECTORIES = ("hydra.run.dir", "hydra.sweep.dir")
 MULTIRUN = {"--multirun", "-m"}
 SHOWING = {"--cfg", "-c", "--info", "-i"}  # nothing is run
 
@@ -119,6 +120,8 @@ def _override(verb: Verb, word: str, several: bool) -> str:
         return f"{verb.argument}={_paths(word, several)}"
     if not re.fullmatch(r"~.+|(\+\+?)?[^=+~\s]+=.*", word, re.DOTALL):
         raise WrongLine(hints.no_override(verb, word))
+    if key in DIRECTORIES and value in ("", "''", '""'):
+        raise WrongLine(f"{key}: must be a directory, got an empty word; the current one is {key}=.")
     if key in verb.paths:
         return f"{key}={_paths(value, several)}"
     if re.fullmatch(r"[\w.]+", key):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.inputs import Normalizer
-from rl_runner.networks.layers import fc_of, features_of, in_precision, orthogonal, xavier
+from rl_runner.networks.layers import in_precision, orthogonal, stream, xavier
 from rl_runner.types import Distribution, UserError
 
 INITS = ("default", "xavier", "orthogonal")
@@ -56,10 +56,10 @@ class ActorCritic(nn.Module):
         if self.normalizer:
             observation_space = self.normalizer.space
         free = distribution.state_independent
-        self.torso, self.hidden, width = _stream(torso, observation_space)
+        self.torso, self.hidden, width = stream(torso, observation_space)
         self.policy_out = nn.Linear(width, distribution.size - free)
         if not shared:
-            self.value_torso, self.value_hidden, width = _stream(torso, observation_space)
+            self.value_torso, self.value_hidden, width = stream(torso, observation_space)
         self.value_out = nn.Linear(width, 1)
         self.log_std = nn.Parameter(torch.full((free,), float(log_std))) if free else None
         if init != "default":
@@ -99,9 +99,3 @@ class ActorCritic(nn.Module):
         if self.log_std is None:
             return parameters
         return torch.cat([parameters, self.log_std.expand(parameters.shape[0], -1)], dim=1)
-
-
-def _stream(torso: Callable[[gym.Space[Any]], nn.Module], space: gym.Space[Any]) -> tuple[nn.Module, nn.Module, int]:
-    """Return a torso, the hidden layers that it declares, and how many features they return."""
-    made = torso(space)
-    return made, *fc_of(made).build(features_of(made, space))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_runner.networks.critics import ALL, Critic
 from rl_runner.networks.inputs import Normalizer, flat_input, in_words, looks_like_image
-from rl_runner.networks.layers import FullyConnected, features_of, in_precision, xavier
+from rl_runner.networks.layers import FullyConnected, in_precision, stream, xavier
 from rl_runner.networks.qnetwork import INITS
 from rl_runner.networks.torsos import auto
 from rl_runner.types import UserError
@@ -46,7 +46,8 @@ class ControlNetwork(nn.Module):
         observation_space: of one observation.
         actions: D, numbers of one action; with `discrete`: A, the number of actions.
         outputs_per_action: M, numbers per value.
-        torso: makes a torso from the observation space. The action joins its features.
+        torso: makes a torso from the observation space. The action joins its features, or the outputs of the hidden
+            layers that it declares.
         actor: makes the actor from (features, actions, fc, init, last_layer).
         hidden: sizes of the hidden layers of the actor and of each critic, after the torso.
         critics: K.
@@ -99,22 +100,24 @@ class ControlNetwork(nn.Module):
         space = self.normalizer.space if self.normalizer else observation_space
         fc = FullyConnected(tuple(hidden), activation, layer_norm)
         self.critic: Values | AllValues
-        own_torso, torso_of_critics = None if shared_encoder else torso(space), torso(space)
-        features = features_of(torso_of_critics, space)
+        self.actor: Policy | SharedPolicy
+        own_torso, own_layers, _ = (None, None, 0) if shared_encoder else stream(torso, space)
+        torso_of_critics, layers_of_critics, features = stream(torso, space)
         if init == "xavier":
-            for made in (own_torso, torso_of_critics):
+            for made in (own_torso, own_layers, torso_of_critics, layers_of_critics):
                 if made is not None:
                     made.apply(xavier)
         head = actor(features, actions, fc, init, actor_last_layer)
         read, returned = (0, actions * outputs_per_action) if discrete else (actions, outputs_per_action)
         critic = Critic(features, read, fc, returned, critics, init, critic_last_layer)
         if discrete:
-            self.critic = AllValues(torso_of_critics, critic, precision, actions)
+            self.critic = AllValues(torso_of_critics, layers_of_critics, critic, precision, actions)
         else:
-            self.critic = Values(torso_of_critics, critic, precision)
-        self.actor = (
-            SharedPolicy(self.critic, head, precision) if own_torso is None else Policy(own_torso, head, precision)
-        )
+            self.critic = Values(torso_of_critics, layers_of_critics, critic, precision)
+        if own_torso is None or own_layers is None:
+            self.actor = SharedPolicy(self.critic, head)
+        else:
+            self.actor = Policy(own_torso, own_layers, head, precision)
 
     @property
     def torso(self) -> nn.Module:
@@ -135,24 +138,33 @@ class ControlNetwork(nn.Module):
         return f"{torso}, then {layers} units; actor ({kind}) and {critic.members} critic(s)"
 
 
-class Policy(nn.Module):
-    """A torso and an actor."""
+class Stream(nn.Module):
+    """A torso, the hidden layers that it declares, and a head."""
 
-    def __init__(self, torso: nn.Module, head: nn.Module, precision: str) -> None:
+    def __init__(self, torso: nn.Module, hidden: nn.Module, head: nn.Module, precision: str) -> None:
         super().__init__()
-        self.torso, self.head, self.precision = torso, head, precision
+        self.torso, self.hidden, self.head, self.precision = torso, hidden, head, precision
+
+    def features(self, obs: Tensor) -> Tensor:
+        """(B, *O) -> what the head reads of observations (B, F)."""
+        features: Tensor = self.hidden(in_precision(self.torso, obs, self.precision))
+        return features
+
+
+class Policy(Stream):
+    """An actor on a torso of its own."""
 
     def forward(self, obs: Tensor) -> Any:
         """(B, *O) -> what the actor returns."""
-        return self.head(in_precision(self.torso, obs, self.precision))
+        return self.head(self.features(obs))
 
 
 class SharedPolicy(nn.Module):
     """An actor on the critics' torso. Its loss does not change the torso, whose parameters are the critics' alone."""
 
-    def __init__(self, values: Values | AllValues, head: nn.Module, precision: str) -> None:
+    def __init__(self, values: Stream, head: nn.Module) -> None:
         super().__init__()
-        self.head, self.precision = head, precision
+        self.head = head
         self._values = (values,)  # in a tuple: not a part of this module
 
     @property
@@ -163,33 +175,33 @@ class SharedPolicy(nn.Module):
     def forward(self, obs: Tensor) -> Any:
         """(B, *O) -> what the actor returns."""
         with torch.no_grad():
-            features = in_precision(self.torso, obs, self.precision)
+            features = self._values[0].features(obs)
         return self.head(features)
 
 
-class Values(nn.Module):
-    """A torso and critics."""
+class Values(Stream):
+    """Critics on a torso."""
 
-    def __init__(self, torso: nn.Module, head: Critic, precision: str) -> None:
-        super().__init__()
-        self.torso, self.head, self.precision = torso, head, precision
+    head: Critic
 
     def forward(self, obs: Tensor, action: Tensor, members: slice = ALL) -> Tensor:
         """(B, *O), actions (B, D) in [-1, 1] -> (K, B, M)."""
-        values: Tensor = self.head(in_precision(self.torso, obs, self.precision), action, members)
+        values: Tensor = self.head(self.features(obs), action, members)
         return values
 
 
-class AllValues(nn.Module):
-    """A torso and critics that return the values of all of A discrete actions."""
+class AllValues(Stream):
+    """Critics on a torso that return the values of all of A discrete actions."""
 
-    def __init__(self, torso: nn.Module, head: Critic, precision: str, actions: int) -> None:
-        super().__init__()
-        self.torso, self.head, self.precision, self.actions = torso, head, precision, actions
+    head: Critic
+
+    def __init__(self, torso: nn.Module, hidden: nn.Module, head: Critic, precision: str, actions: int) -> None:
+        super().__init__(torso, hidden, head, precision)
+        self.actions = actions
 
     def forward(self, obs: Tensor) -> Tensor:
         """(B, *O) -> (K, B, A, M)."""
-        features = in_precision(self.torso, obs, self.precision)
+        features = self.features(obs)
         values: Tensor = self.head(features, features[:, :0])
         every: Tensor = values.unflatten(2, (self.actions, -1))
         return every

@@ -221,6 +221,12 @@ def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
     return int(features.shape[1])
 
 
+def stream(torso: Callable[[gym.Space[Any]], nn.Module], space: gym.Space[Any]) -> tuple[nn.Module, nn.Module, int]:
+    """Return a torso, the hidden layers that it declares, and how many features they return."""
+    made = torso(space)
+    return made, *fc_of(made).build(features_of(made, space))
+
+
 def _weights_of(x: Tensor) -> Iterator[Tensor]:
     """Yield the tensors to which a gradient of `x` goes."""
     nodes, seen = [x.grad_fn], set[Any]()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,6 +45,7 @@ class Replay:
         self.step_offset = 0  # steps of the run before a resume whose transitions were not saved
         self._rng, self._device = rng, device
         self._sampler_checked = False
+        self._remove: Callable[[IntArray], None] | None = getattr(sampler, "remove", None)
         self._powers = np.power(gamma, np.arange(n_step + 1))  # gamma^k, float64
 
     @property
@@ -58,6 +61,8 @@ class Replay:
     def add(self, tr: Transition) -> None:
         """Store one step of every environment."""
         self.sampler.add(self.storage.add(tr))
+        if self._remove is not None:
+            self._remove(self.storage.newest)  # the row may have held another transition, with a priority
         self.added += len(tr.reward)
 
     def cut(self, mask: BoolArray) -> None:

@@ -90,6 +90,10 @@ class Prioritized:
         """Add rows (N,)."""
         self._tree.set(ids, np.full(len(ids), self._highest))
 
+    def remove(self, ids: IntArray) -> None:
+        """Draw rows (N,) no more until they are added again."""
+        self._tree.set(ids, np.zeros(len(ids)))
+
     def sample(self, n: int, step: int, rng: np.random.Generator) -> IntArray:
         """Draw n ids with replacement, one from each of n parts of equal mass, to reduce variance."""
         mass = (np.arange(n) + rng.random(n)) / n * self._tree.total

@@ -105,6 +105,11 @@ class RowStorage:
         return int(min(self.written.max(), self.rows)) * self.num_envs
 
     @property
+    def newest(self) -> IntArray:
+        """Ids (N,) of the newest row of each ring, which has no action yet."""
+        return (self.written - 1) % self.rows * self.num_envs + np.arange(self.num_envs)
+
+    @property
     def nbytes(self) -> int:
         """Memory of the rows in bytes."""
         return self.frames.nbytes + sum(a.nbytes for a in self._arrays().values())

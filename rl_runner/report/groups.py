@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from rl_runner.report import results
 from rl_runner.report.protocol import is_protocol, tells_apart
 from rl_runner.report.runs import Run
+from rl_runner.run.files import NOTE
 from rl_runner.types import UserError
 
 FIRST: tuple[str, ...] = (
@@ -120,6 +121,8 @@ def _as_typed(parts: Sequence[Sequence[Run]]) -> tuple[list[str], list[str]] | N
     """
     runs = [run for part in parts for run in part]
     if len({run.path.parent for run in runs}) != 1 or len({environment(run.config) for run in runs}) != 1:
+        return None
+    if not all((run.path / NOTE).exists() for run in runs):  # no sweep; what lies around them may be anything
         return None
     told, swept = results.told(runs[0].path.parent)
     names = [{told.get(run.path, "") for run in part} for part in parts]

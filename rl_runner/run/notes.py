@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -110,9 +111,13 @@ def read(run: Path) -> Note | None:
 
 def of_sweep(sweep: Path) -> Iterator[tuple[Path, Note | None]]:
     """Yield the directory of each job that began in a sweep and its note, None if it cannot be read; oldest first."""
-    noted = (path for path in sweep.rglob(NOTE) if BIN not in path.relative_to(sweep).parts)
-    paths = sorted(noted, key=modified)
-    yield from ((path.parent, read(path.parent)) for path in paths)
+    noted = []
+    for directory, inner, files in os.walk(sweep):
+        if NOTE in files:
+            noted.append(Path(directory))
+            inner.clear()
+        inner[:] = [name for name in inner if name != BIN]
+    yield from ((run, read(run)) for run in sorted(noted, key=lambda run: modified(run / NOTE)))
 
 
 # Resuming a sweep.

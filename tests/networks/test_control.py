@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from gymnasium.spaces import Box
 
@@ -12,6 +13,7 @@ from rl_runner.agents.sac import SAC
 from rl_runner.exploration import Gaussian
 from rl_runner.networks.actors import ActionRange, Deterministic, Logits, SquashedGaussian
 from rl_runner.networks.control import ControlNetwork, Encoder
+from rl_runner.networks.torsos import MLP
 from rl_runner.sync import Hard, Soft
 from rl_runner.types import Batch, Clock
 from rl_runner.values import Scalar
@@ -54,6 +56,31 @@ def test_the_loss_of_sacs_actor_does_not_change_a_shared_encoder() -> None:
     agent.learn(data)
     assert "critic.torso" in changed(agent.network, before)
     assert agent.network.actor.torso is agent.network.critic.torso
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("shared_encoder", [False, True])
+def test_all_layers_of_a_torso_come_before_the_action(shared_encoder: bool, discrete: bool) -> None:
+    """The last one is declared by the torso and built after it."""
+    torso, space = partial(MLP, sizes=[7, 5]), Box(-1, 1, (3,), np.float32)
+    parts: dict[str, Any] = {"shared_encoder": shared_encoder, "discrete": discrete, "init": "xavier"}
+    torch.manual_seed(0)
+    net = ControlNetwork(space, 2, 1, torso, Logits if discrete else Deterministic, (6,), **parts)
+    assert net.critic.head.layers[0].weight.shape == (1, 5 if discrete else 5 + 2, 6)
+    layers = ["torso.hidden.0", "hidden.0"]
+    for stream in ["critic"] if shared_encoder else ["critic", "actor"]:
+        shapes = [net.get_parameter(f"{stream}.{layer}.weight").shape for layer in layers]
+        assert shapes == [(7, 3), (5, 7)]
+        assert all((net.get_parameter(f"{stream}.{layer}.bias") == 0).all() for layer in layers)
+    obs, action = torch.rand(4, 3), torch.rand(4, 0 if discrete else 2)
+    w1, w2 = (net.get_parameter(f"critic.{layer}.weight") for layer in layers)
+    features = ((obs @ w1.T).relu() @ w2.T).relu()
+    joined = torch.cat([features, action], dim=1)
+    (a, b) = net.critic.head.layers
+    wanted = ((joined @ a.weight[0] + a.bias[0]).relu() @ b.weight[0] + b.bias[0]).reshape(1, 4, -1)
+    values = net.critic(obs) if discrete else net.critic(obs, action)
+    torch.testing.assert_close(values.flatten(2), wanted)
+    assert shared_encoder or not torch.equal(net.actor.features(obs), features)
 
 
 def test_the_loss_of_ddpgs_actor_does_not_change_a_shared_encoder() -> None:

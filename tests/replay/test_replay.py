@@ -307,6 +307,14 @@ def test_rows_drawn_again_are_weighted_with_the_others(monkeypatch):
     assert sum(asked) > 50 * 8  # some were drawn again
 
 
+def test_rows_without_an_action_have_no_priority():
+    """Also in a ring that has wrapped, where they had another transition's."""
+    replay, _ = prioritized_world(0)
+    priority = replay.sampler.state_dict()["priority"]
+    assert (priority[~replay.storage.has_action.ravel()] == 0).all()
+    assert (priority[replay.storage.has_action.ravel()] > 0).all()
+
+
 def test_a_loaded_prioritized_replay_gives_the_very_samples_that_the_saved_one_gives():
     world, rng = World(3, 4), np.random.default_rng(0)
     replay, naive = prioritized_pair(world, 20, 3)

@@ -75,6 +75,12 @@ def test_runs_of_two_sweeps_are_named_by_their_configurations(tmp_path: Path) ->
     assert found.keys == ["agent.name"]
 
 
+def test_what_lies_beside_runs_of_no_sweep_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a whole home directory, with files that come and go."""
+    monkeypatch.setattr(groups.results, "told", lambda directory: pytest.fail(f"{directory} was read"))
+    assert len(grouped(tmp_path, {}, RAINBOW).groups) == 2
+
+
 def test_two_keys_make_four_groups(tmp_path: Path) -> None:
     changes = [{"agent.double": double, "optimizer.lr": lr} for double in (True, False) for lr in (0.1, 0.2)]
     found = grouped(tmp_path, *changes)

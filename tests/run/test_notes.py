@@ -28,6 +28,19 @@ def test_a_failure_is_noted_and_logged(tmp_path: Path) -> None:
     assert (tmp_path / "train.log").read_text() == "step 1\nfailed: no such thing\n"
 
 
+def test_directories_that_vanish_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, gone, listed = a_note(tmp_path / "a", "seed=1", "finished"), tmp_path / "gone", os.scandir
+    gone.mkdir()
+
+    def scandir(path: str) -> object:
+        if Path(path) == gone:
+            gone.rmdir()
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert list(notes.of_sweep(tmp_path)) == [(job, (["seed=1"], "finished", ""))]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "3", '{"overrides": ["seed=1"]}', '{"overrides": 3, "state": "finished"}', "\0\0", "\udcff"],
