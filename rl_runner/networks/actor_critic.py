@@ -56,10 +56,10 @@ class ActorCritic(nn.Module):
         if self.normalizer:
             observation_space = self.normalizer.space
         free = distribution.state_independent
-        self.torso, self.hidden, width = stream(torso, observation_space)
+        (self.torso, self.hidden), width = stream(torso, observation_space)
         self.policy_out = nn.Linear(width, distribution.size - free)
         if not shared:
-            self.value_torso, self.value_hidden, width = stream(torso, observation_space)
+            (self.value_torso, self.value_hidden), width = stream(torso, observation_space)
         self.value_out = nn.Linear(width, 1)
         self.log_std = nn.Parameter(torch.full((free,), float(log_std))) if free else None
         if init != "default":

@@ -101,23 +101,19 @@ class ControlNetwork(nn.Module):
         fc = FullyConnected(tuple(hidden), activation, layer_norm)
         self.critic: Values | AllValues
         self.actor: Policy | SharedPolicy
-        own_torso, own_layers, _ = (None, None, 0) if shared_encoder else stream(torso, space)
-        torso_of_critics, layers_of_critics, features = stream(torso, space)
+        own = () if shared_encoder else stream(torso, space)[0]  # a torso and hidden layers
+        of_critics, features = stream(torso, space)
         if init == "xavier":
-            for made in (own_torso, own_layers, torso_of_critics, layers_of_critics):
-                if made is not None:
-                    made.apply(xavier)
+            for made in (*own, *of_critics):
+                made.apply(xavier)
         head = actor(features, actions, fc, init, actor_last_layer)
         read, returned = (0, actions * outputs_per_action) if discrete else (actions, outputs_per_action)
         critic = Critic(features, read, fc, returned, critics, init, critic_last_layer)
         if discrete:
-            self.critic = AllValues(torso_of_critics, layers_of_critics, critic, precision, actions)
+            self.critic = AllValues(*of_critics, critic, precision, actions)
         else:
-            self.critic = Values(torso_of_critics, layers_of_critics, critic, precision)
-        if own_torso is None or own_layers is None:
-            self.actor = SharedPolicy(self.critic, head)
-        else:
-            self.actor = Policy(own_torso, own_layers, head, precision)
+            self.critic = Values(*of_critics, critic, precision)
+        self.actor = Policy(*own, head, precision) if own else SharedPolicy(self.critic, head)
 
     @property
     def torso(self) -> nn.Module:

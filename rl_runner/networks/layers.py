@@ -221,10 +221,13 @@ def features_of(torso: nn.Module, space: gym.Space[Any]) -> int:
     return int(features.shape[1])
 
 
-def stream(torso: Callable[[gym.Space[Any]], nn.Module], space: gym.Space[Any]) -> tuple[nn.Module, nn.Module, int]:
-    """Return a torso, the hidden layers that it declares, and how many features they return."""
+def stream(
+    torso: Callable[[gym.Space[Any]], nn.Module], space: gym.Space[Any]
+) -> tuple[tuple[nn.Module, nn.Module], int]:
+    """Return a torso and the hidden layers that it declares, and how many features they return."""
     made = torso(space)
-    return made, *fc_of(made).build(features_of(made, space))
+    hidden, width = fc_of(made).build(features_of(made, space))
+    return (made, hidden), width
 
 
 def _weights_of(x: Tensor) -> Iterator[Tensor]:
