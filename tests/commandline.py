@@ -55,8 +55,9 @@ def refused(*args: str) -> str:
 
 
 def files() -> set[str]:
-    """Return all files and directories under the current one."""
-    return {os.path.join(d, name) for d, dirs, names in os.walk(".") for name in dirs + names if "__pycache__" not in d}
+    """Return all files and directories under the current one, but for those of compiled modules."""
+    paths = (os.path.join(d, name) for d, dirs, names in os.walk(".") for name in dirs + names)
+    return {path for path in paths if "__pycache__" not in path}
 
 
 def only_run(pattern: str = "outputs/**/config.yaml") -> Path:
