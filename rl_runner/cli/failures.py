@@ -7,6 +7,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl_runner.cli import hints, keys
@@ -119,9 +120,9 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
 
 
 def _no_file(args: list[str], file: str, e: OSError) -> str:
-    """Return why a file or a directory cannot be made or read, with the key of a run's directory if it lies there."""
+    """Return why a file cannot be read or written, or a directory made: that of a run, or one above it, has a key."""
     for key, _, directory in (word.partition("=") for word in args):
-        if key in DIRECTORIES and file.startswith(directory.strip("'\"")):
+        if key in DIRECTORIES and Path(directory.strip("'\"")).absolute().is_relative_to(Path(file).absolute()):
             return f"{key}: no directory can be made at {file}: {e.strerror}"
     return f"{file}: {e.strerror}"
 

@@ -121,7 +121,7 @@ def _override(verb: Verb, word: str, several: bool) -> str:
     if not re.fullmatch(r"~.+|(\+\+?)?[^=+~\s]+=.*", word, re.DOTALL):
         raise WrongLine(hints.no_override(verb, word))
     if key in DIRECTORIES and value in ("", "''", '""'):
-        raise WrongLine(f"{key}: must be a directory, got an empty word; the current one is {key}=.")
+        raise WrongLine(f"{key}: must be a directory, got ''; the current directory is {key}=.")
     if key in verb.paths:
         return f"{key}={_paths(value, several)}"
     if re.fullmatch(r"[\w.]+", key):

@@ -63,7 +63,7 @@ _held: WeakSet[IO[str]] = WeakSet()
 
 
 def close_in_forks(file: IO[str]) -> None:
-    """Have each forked process close its copy of a locked file, which would stay locked after this process died."""
+    """Register a locked file whose copies forked processes close. Otherwise it stays locked after this process died."""
     _held.add(file)
 
 

@@ -21,6 +21,21 @@ def test_the_full_memory_of_a_gpu_is_told_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("outputs/a", "hydra.run.dir: no directory can be made at outputs/a: No space"),
+        ("outputs", "hydra.run.dir: no directory can be made at outputs: No space"),
+        ("outputs/a/metrics.csv", "outputs/a/metrics.csv: No space"),
+        ("outputs/ab", "outputs/ab: No space"),
+    ],
+)
+def test_the_key_of_a_directory_is_named_for_it_and_those_above_it_alone(file: str, says: str) -> None:
+    assert (
+        failures.explain(VERBS["train"], ["seed=1", "hydra.run.dir='outputs/a'"], OSError(28, "No space", file)) == says
+    )
+
+
+@pytest.mark.parametrize(
     ("args", "says"),
     [
         ("agent=ppo experiment=pong_84", "; experiment=pong_84 sets it"),  # as the experiment that it extends does

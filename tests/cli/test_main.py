@@ -266,7 +266,10 @@ def test_completion_can_be_installed(workdir: Path) -> None:
         (["train", "hydra.job.chdir=true", "resume=latest"], "hydra.job.chdir: must be false"),
         (["eval", "latest", "hydra.job.chdir=true"], "hydra.job.chdir: must be false"),
         (["train", "hydra.run.dir=/proc/nowhere"], "hydra.run.dir: no directory .* at /proc/nowhere: No such file"),
-        (["train", "hydra.run.dir="], "hydra.run.dir: must be a directory, got an empty word"),
+        (
+            ["train", "hydra.run.dir="],
+            "hydra.run.dir: must be a directory, got ''; the current directory is hydra.run.dir=.",
+        ),
         (["train", "eval=5"], "eval: is a group of keys, such as eval.every_steps; set single ones, got 5"),
         (["train", "tags={a:1}"], "tags: cannot be {a:1}; rlrun train --cfg job shows its value"),
         (["train", "seed=range(1,3)"], r"seed=range\(1,3\): several runs need -m"),
