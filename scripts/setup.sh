@@ -45,11 +45,13 @@ setup() {
 sys.exit((p.system(), p.machine()) not in {("Linux", "x86_64"), ("Darwin", "arm64")} or sys.version_info >= (3, 14))' &&
     pins="-c scripts/constraints.txt"
   # shellcheck disable=SC2086  # $pins and $RLRUN_PIP_ARGS are lists of words
-  (cd "$root" && "$venv/bin/python" -m pip install --disable-pip-version-check -e ".[$1]" $pins ${RLRUN_PIP_ARGS-}) |
+  (cd "$root" && "$venv/bin/python" -m pip install --disable-pip-version-check --no-compile -e ".[$1]" $pins ${RLRUN_PIP_ARGS-}) |
     while read -r line; do
       case $line in
         *Downloading*MB\)* | Installing\ collected*) echo "  ${line:0:100}" >&2 ;;
       esac
     done || die "the installation failed; the same command tries again"
+  # On all cores, where pip uses one. A few files of torch are templates, which do not compile.
+  "$venv/bin/python" -W ignore -m compileall -qq -j 0 "$venv"/lib/python*/site-packages || true
   echo "$want" >"$stamp"  # last, so that an interrupted installation is taken up again
 }
