@@ -178,9 +178,9 @@ def export_job(cfg: State) -> ExportJob:
     """
     _require_a_run(cfg, "export")
     checks.require(cfg, checks.EXPORT)
+    run, trained = _saved_run(cfg)
     for name in ("onnx", "onnxscript", "safetensors"):
         package(name, "export", "export")
-    run, trained = _saved_run(cfg)
     drawing = viewer(trained["env"]) if cfg["video"] else None
     envs = environments(trained["env"], 4, cfg["seed"], "export")
     fp32 = {**copy.deepcopy(trained), "precision": "fp32"}  # bf16 is for fast learning; few programs run it

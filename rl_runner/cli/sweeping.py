@@ -1,4 +1,4 @@
-"""`rlrun sweep DIR`: how the jobs of a sweep stand. Needs neither Hydra nor torch."""
+"""`rlrun sweep DIR`: how the jobs of a sweep stand. Does not need torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def show(names: list[str]) -> None:
         command = ["rlrun", "train", "--config-dir", str(best), "experiment=best"]
         print(f"a search; its trials: {directory / 'trials.csv'}; train with the best:  {shlex.join(command)}")
     else:
-        sweep.show(directory)
+        from rl_runner.launch.sweep import planned
+
+        sweep.show(directory, planned(directory))
 
 
 def _sweep(named: Path) -> Path:

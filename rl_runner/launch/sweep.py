@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml  # type: ignore[import-untyped]
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from rl_runner import signals
+from rl_runner import catalogue, signals
 from rl_runner.launch import launchers
 from rl_runner.launch.settings import JOURNAL
 from rl_runner.launch.task import Task, shortest
@@ -69,8 +73,18 @@ def plan(jobs: Sequence[list[str]]) -> None:
         sweep.planned.extend(jobs)
 
 
+def planned(directory: Path) -> list[list[str]]:
+    """Return the overrides of each job that the last command planned in a sweep's directory; none if it is unknown."""
+    try:
+        config = OmegaConf.load(directory / MULTIRUN)
+        with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+            return _planned(config.hydra)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):  # a file that is missing or damaged
+        return []
+
+
 def _planned(config: Any) -> list[list[str]]:
-    """Return the overrides of each job as Hydra's basic sweeper will make them."""
+    """Return the overrides of each job as Hydra's basic sweeper makes them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser

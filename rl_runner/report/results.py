@@ -15,7 +15,7 @@ from rl_runner.report.curves import Series, Unreadable, area, final_evaluations,
 from rl_runner.run import notes
 from rl_runner.run.files import best_saved
 
-NEVER_BEGAN = "never began"
+NEVER_BEGAN = "have not begun"
 MEASURES: dict[str, Callable[[Series, Path], float]] = {  # of the evaluations of a run, and its directory
     "last": lambda evaluations, _: float(evaluations.values[-1]),
     "best": lambda evaluations, run: max(float(evaluations.values.max()), best_saved(run)),

@@ -50,9 +50,9 @@ def report(directory: Path, planned: Sequence[list[str]] = ()) -> None:
     console.print(said, markup=False)
 
 
-def show(directory: Path) -> None:
+def show(directory: Path, planned: Sequence[list[str]] = ()) -> None:
     """Print the table of a sweep, as far as it has come."""
-    if rows := summarise(directory):
+    if rows := summarise(directory, planned):
         _show(make_console(), directory, rows)
 
 

@@ -146,13 +146,17 @@ class RunDirectory:
         if not name.strip():
             raise UserError("run: must be a run's directory or latest, got an empty name")
         run = cls(Path(name))
+        above = next((path for path in run.path.parents if (path / CONFIG).is_file()), None)
         if not run.path.is_dir():
-            raise UserError(f"{name}: no such directory; name a run's directory, or latest")
+            what = "a file" if run.path.exists() else "no such directory"
+            raise UserError(f"{name}: {what}; name a run's directory{f', {above},' if above else ','} or latest")
         if (run.path / MANIFEST).is_file():
             raise UserError(f"{name} is a checkpoint; name its run, which goes on from the newest one")
         if not run.config.is_file():
             inside = sorted(file.parent for file in run.path.glob(f"*/{CONFIG}"))
-            runs = f"name one of its runs, such as {inside[0]}" if inside else f"runs are in {OUTPUTS}/<env>/<agent>/"
+            runs = f"runs are in {OUTPUTS}/<env>/<agent>/"
+            if inside or above:
+                runs = f"name one of its runs, such as {inside[0]}" if inside else f"name its run, {above}"
             raise UserError(f"{name} is no run, because it holds no {CONFIG}; {runs}")
         return run
 

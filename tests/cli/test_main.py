@@ -474,10 +474,11 @@ def test_a_sweep_that_is_interrupted_shows_what_there_is(workdir: Path, monkeypa
     assert done.code == 130
     assert "1 of 3 runs finished" in done.out
     assert "\n1 of 3 seeds were interrupted, not in the numbers: 2\n" in done.out
-    assert "\n1 of 3 seeds never began, not in the numbers: 3\n" in done.out
+    assert "\n1 of 3 seeds have not begun, not in the numbers: 3\n" in done.out
     (sweep,) = (workdir / "outputs/sweeps").iterdir()
     (row,) = results_of(sweep)
     assert (row["seeds"], row["seeds_missing"]) == ("1", "2")
+    assert "\n1 of 3 seeds have not begun, not in the numbers: 3\n" in rlrun("sweep", str(sweep)).out
 
     job = sweep / "1_seed=2"
     assert rlrun("train", f"resume={job}", "total_steps=60").code == 0

@@ -37,6 +37,7 @@ def test_a_missing_package_names_its_extra(name: str, trained: Path, monkeypatch
         monkeypatch.setitem(sys.modules, there, None if there == name else pytest)
     line = f"rlrun: export: needs {name}, which is not installed: pip install 'rlrun[export]'"
     assert refused("export", str(trained)) == line
+    assert refused("export", "nowhere").startswith("rlrun: nowhere: no such directory")
 
 
 def by_hand(weights: dict[str, Array], obs: Array) -> Array:

@@ -75,6 +75,28 @@ def test_the_verb_shows_the_newest_sweep_and_its_results(workdir: Path) -> None:
     assert not list(workdir.rglob("results.csv"))
 
 
+BASIC = "runtime: {choices: {hydra/sweeper: basic}}, sweeper: {params: null}"
+
+
+@pytest.mark.parametrize(
+    ("saved", "missing"),
+    [
+        (f"overrides: {{task: ['seed=1,2,3']}}, {BASIC}", 2),
+        (f"overrides: {{task: ['seed=glob(*)']}}, {BASIC}", 0),
+        ("overrides: {task: ['seed=1,2,3']}, runtime: {choices: {hydra/sweeper: optuna}}", 0),
+        ("overrides: {task: ['seed=1", 0),
+        ("overrides: {task: []}", 0),
+    ],
+)
+def test_jobs_that_a_dead_sweep_did_not_come_to_are_missing(saved: str, missing: int, workdir: Path) -> None:
+    job(workdir / "sw/0", "1000,eval/return_mean,7 ")
+    Path("sw/multirun.yaml").write_text(f"hydra: {{{saved}}}\n")
+    done = rlrun("sweep", "sw")
+    assert (done.code, done.err) == (0, "")
+    assert f"sw: 1 of {1 + missing} runs finished" in done.out
+    assert ("2 of 3 seeds have not begun, not in the numbers: 2, 3\n" in done.out) == bool(missing)
+
+
 def test_what_is_no_sweep_is_refused(workdir: Path) -> None:
     (workdir / "empty").mkdir()
     assert refused("sweep", "empty") == "rlrun: sweep: empty holds no sweep: no job of one has begun there"

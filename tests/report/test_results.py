@@ -47,7 +47,11 @@ def test_the_default_seed_and_the_same_one_typed_are_one(tmp_path: Path) -> None
         (run / "config.yaml").write_text(f"seed: {seed}\ntotal_steps: 100\n")
     planned = [words.split() for words in ("network=mlp", "network=mlp seed=1", "network=mlp seed=2")]
     (row,) = results.summarise(tmp_path, planned)
-    assert {seed: job.state for seed, job in row.jobs.items()} == {"0": "finished", "1": "finished", "2": "never began"}
+    assert {seed: job.state for seed, job in row.jobs.items()} == {
+        "0": "finished",
+        "1": "finished",
+        "2": "have not begun",
+    }
     assert row.measured("last") == [2, 6]
 
 

@@ -88,13 +88,13 @@ def test_only_finished_runs_are_counted_and_the_others_named(
     assert sorted(named) == [
         "1 of 9 seeds did not finish, not in the numbers: 4",
         "1 of 9 seeds ended with an evaluation of inf, not in the numbers: 8",
+        "1 of 9 seeds have not begun, not in the numbers: 7",
         "1 of 9 seeds left no evaluation, not in the numbers: 5",
         "1 of 9 seeds left no readable table, not in the numbers: 6",
-        "1 of 9 seeds never began, not in the numbers: 7",
         "1 of 9 seeds were interrupted, not in the numbers: 2",
         "2 of 9 seeds failed, not in the numbers: 1, 3",
     ]
-    assert "agent=rainbow: 8 of 8 seeds never began, not in the numbers: 0, 1, 2, 3, 4, 5, 6, 7\n" in out
+    assert "agent=rainbow: 8 of 8 seeds have not begun, not in the numbers: 0, 1, 2, 3, 4, 5, 6, 7\n" in out
 
 
 @pytest.mark.parametrize(

@@ -284,3 +284,18 @@ def test_a_sweep_in_the_place_of_a_run_leads_to_its_runs(workdir: Path) -> None:
         UserError, match=r"^sw is no run, because it holds no config.yaml; name .* such as sw/0_seed=0$"
     ):
         RunDirectory.existing("sw")
+
+
+def test_what_is_inside_of_a_run_leads_to_it(workdir: Path) -> None:
+    Path("a", "checkpoints").mkdir(parents=True)
+    for file in ("a/config.yaml", "a/metrics.csv", "alone.csv"):
+        Path(file).touch()
+    for name, message in {
+        "a/checkpoints": "a/checkpoints is no run, because it holds no config.yaml; name its run, a",
+        "a/metrics.csv": "a/metrics.csv: a file; name a run's directory, a, or latest",
+        "a/nowhere": "a/nowhere: no such directory; name a run's directory, a, or latest",
+        "alone.csv": "alone.csv: a file; name a run's directory, or latest",
+    }.items():
+        with pytest.raises(UserError) as e:
+            RunDirectory.existing(name)
+        assert str(e.value) == message
