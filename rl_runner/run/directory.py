@@ -148,16 +148,19 @@ class RunDirectory:
         run = cls(Path(name))
         above = next((path for path in run.path.parents if (path / CONFIG).is_file()), None)
         if not run.path.is_dir():
-            what = "a file" if run.path.exists() else "no such directory"
-            raise UserError(f"{name}: {what}; name a run's directory{f', {above},' if above else ','} or latest")
+            what = " is a file" if run.path.exists() else ": no such directory"
+            raise UserError(f"{name}{what}; name a run's directory, {f'such as {above}, ' if above else ''}or latest")
         if (run.path / MANIFEST).is_file():
             raise UserError(f"{name} is a checkpoint; name its run, which goes on from the newest one")
         if not run.config.is_file():
             inside = sorted(file.parent for file in run.path.glob(f"*/{CONFIG}"))
-            runs = f"runs are in {OUTPUTS}/<env>/<agent>/"
-            if inside or above:
-                runs = f"name one of its runs, such as {inside[0]}" if inside else f"name its run, {above}"
-            raise UserError(f"{name} is no run, because it holds no {CONFIG}; {runs}")
+            if inside:
+                hint = f"name one of its runs, such as {inside[0]}"
+            elif above:
+                hint = f"name its run, {above}"
+            else:
+                hint = f"runs are in {OUTPUTS}/<env>/<agent>/"
+            raise UserError(f"{name} is no run, because it holds no {CONFIG}; {hint}")
         return run
 
     @staticmethod

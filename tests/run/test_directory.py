@@ -292,9 +292,9 @@ def test_what_is_inside_of_a_run_leads_to_it(workdir: Path) -> None:
         Path(file).touch()
     for name, message in {
         "a/checkpoints": "a/checkpoints is no run, because it holds no config.yaml; name its run, a",
-        "a/metrics.csv": "a/metrics.csv: a file; name a run's directory, a, or latest",
-        "a/nowhere": "a/nowhere: no such directory; name a run's directory, a, or latest",
-        "alone.csv": "alone.csv: a file; name a run's directory, or latest",
+        "a/metrics.csv": "a/metrics.csv is a file; name a run's directory, such as a, or latest",
+        "a/nowhere": "a/nowhere: no such directory; name a run's directory, such as a, or latest",
+        "alone.csv": "alone.csv is a file; name a run's directory, or latest",
     }.items():
         with pytest.raises(UserError) as e:
             RunDirectory.existing(name)
