@@ -177,6 +177,13 @@ class Gaussian:
         return action.reshape(len(action), *self.shape)
 
 
+def draw(distribution: Distribution, parameters: Tensor, rng: np.random.Generator) -> Array:
+    """Return actions (N, *D) drawn from the distributions with parameters (N, P)."""
+    noise = torch.from_numpy(distribution.noise(len(parameters), rng)).to(parameters.device)
+    action: Array = distribution.sample(parameters, noise).cpu().numpy()
+    return action
+
+
 def mask_on(mask: BoolArray | None, device: torch.device) -> Tensor | None:
     """Return a mask of allowed actions on a device."""
     return None if mask is None else torch.from_numpy(mask).to(device)

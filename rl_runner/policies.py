@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.compute import on_device
-from rl_runner.distributions import mask_on
+from rl_runner.distributions import draw, mask_on
 from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import clip_norm, named_state, require_clip, resume_named_state, set_lr
 from rl_runner.returns import RewardScale, gae
@@ -91,20 +91,15 @@ class PolicyLearner:
         if isinstance(mode, Train):
             with self.in_acting:
                 parameters = self.network.policy(obs_tensor)
-            return self._draw(self.distribution.masked(parameters, allowed), mode.rng), carry
+            return draw(self.distribution, self.distribution.masked(parameters, allowed), mode.rng), carry
         with evaluating(self.network):  # for torsos of the user's own, with dropout for example
             parameters = self.distribution.masked(self.network.policy(obs_tensor), allowed)
         action: Array = self.distribution.mode(parameters).cpu().numpy()
         if mode.epsilon > 0:
-            drawn, chosen = self._draw(parameters, mode.rng), mode.rng.random(len(obs)) < mode.epsilon
+            drawn = draw(self.distribution, parameters, mode.rng)
+            chosen = mode.rng.random(len(obs)) < mode.epsilon
             action[chosen] = drawn[chosen]
         return action, carry
-
-    def _draw(self, parameters: Tensor, rng: np.random.Generator) -> Array:
-        """Return actions (N, *D) drawn from the distributions with parameters (N, P)."""
-        noise = torch.from_numpy(self.distribution.noise(len(parameters), rng)).to(self.device)
-        action: Array = self.distribution.sample(parameters, noise).cpu().numpy()
-        return action
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return the distribution's parameters (N, ...) by name, and the most probable actions (N, *D)."""

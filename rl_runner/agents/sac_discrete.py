@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rl_runner.compute import on_device
-from rl_runner.distributions import Categorical, mask_on
+from rl_runner.distributions import Categorical, draw, mask_on
 from rl_runner.networks.control import ControlNetwork
 from rl_runner.networks.critics import ensemble_loss, min_over_critics
 from rl_runner.networks.layers import evaluating
@@ -91,20 +90,15 @@ class SACDiscrete(SoftLearner):
                 logits = self.network.actor(self.network.normalized(tensor))
             if mode.step < self.random_steps:
                 logits = torch.zeros_like(logits)
-            return self._draw(self.policy.masked(logits, allowed), mode.rng), carry
+            return draw(self.policy, self.policy.masked(logits, allowed), mode.rng), carry
         with evaluating(self.acting):
             logits = self.acting.actor(self.acting.normalized(tensor))
         action: Array = self.policy.mode(self.policy.masked(logits, allowed)).cpu().numpy()
         if mode.epsilon > 0:
-            drawn = self._draw(self.policy.masked(torch.zeros_like(logits), allowed), mode.rng)
+            drawn = draw(self.policy, self.policy.masked(torch.zeros_like(logits), allowed), mode.rng)
             chosen = mode.rng.random(len(obs)) < mode.epsilon
             action[chosen] = drawn[chosen]
         return action, carry
-
-    def _draw(self, logits: Tensor, rng: np.random.Generator) -> Array:
-        noise = torch.from_numpy(self.policy.noise(len(logits), rng)).to(self.device)
-        action: Array = self.policy.sample(logits, noise).cpu().numpy()
-        return action
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return the policy's logits (N, A) and the actions (N,) of evaluation."""

@@ -15,6 +15,7 @@ from rl_runner.networks.inputs import OneHot, looks_like_image
 from rl_runner.types import State, UserError
 
 Check = tuple[Callable[[Any], bool], str]
+CLASS = "a class or function (_target_) with its arguments"
 MISSING = object()  # stands for a key that the configuration does not have
 
 
@@ -103,6 +104,7 @@ REPLAY_LEARNING: dict[str, Check] = {
     "batch_size": _integer(1),
     "overlap": _switch,
     "replay.capacity": _integer(2),
+    "replay.sampler": (lambda x: isinstance(x, dict) and "_target_" in x, CLASS),
 }
 CONTROL: dict[str, Check] = {
     "agent.actor_lr": _if_given(_or_null(_positive)),

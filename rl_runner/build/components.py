@@ -288,9 +288,17 @@ def optimizer_factory(cfg: State) -> Callable[[Iterable[Any]], torch.optim.Optim
 
 
 def lr_schedule(cfg: State) -> LinearSchedule | None:
-    """Return the learning rate by environment step; None: it is constant."""
+    """Return the learning rate by environment step; None: it is constant.
+
+    Raises:
+        UserError: it has an end and no beginning.
+    """
     node = group(cfg, "optimizer")
-    return None if node.get("lr_end") is None else LinearSchedule(node["lr"], node["lr_end"], node["lr_steps"])
+    if node.get("lr_end") is None:
+        return None
+    if "lr" not in node:
+        raise UserError("optimizer.lr: must be a number where optimizer.lr_end is one, it is missing")
+    return LinearSchedule(node["lr"], node["lr_end"], node["lr_steps"] if "lr_steps" in node else cfg["total_steps"])
 
 
 def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Replay:

@@ -17,7 +17,7 @@ from rl_runner.commands.doctor import Report
 from rl_runner.commands.train import TrainJob
 from rl_runner.doctor import environment, evaluations, planned, played, probe, speed, trained
 from rl_runner.doctor.evaluations import Evaluations
-from rl_runner.doctor.finding import Finding, size_in_words
+from rl_runner.doctor.finding import Finding
 from rl_runner.doctor.planned import Plan
 from rl_runner.doctor.speed import Speed
 from rl_runner.doctor.trained import Trained
@@ -27,6 +27,7 @@ from rl_runner.report.curves import Table, Unreadable, last_step, read_table
 from rl_runner.run.checkpoint import Checkpoints, Damaged, check
 from rl_runner.run.directory import RunDirectory
 from rl_runner.run.lock import in_use
+from rl_runner.run.terminal import size_in_words
 from rl_runner.types import Evaluate, State, UserError
 
 Facts = list[tuple[str, str]]
@@ -195,7 +196,12 @@ def _trained(path: Path, cfg: State, table: Table) -> tuple[Trained, Facts]:
     gamma, clip = float(cfg["agent"].get("gamma", 1.0)), cfg.get("reward_clip")
     envs = environments(cfg["env"], min(ENVS, cfg["eval"]["num_envs"]), cfg["seed"], "doctor")
     with contextlib.closing(envs):
-        agent, _, step = jobs.saved_agent(cfg, envs, str(checkpoint), "best", "cpu")
+        try:
+            agent, _, step = jobs.saved_agent(cfg, envs, str(checkpoint), "best", "cpu")
+        except UserError:
+            if checkpoint.exists():
+                raise
+            return _trained(path, cfg, table)  # the run is training and has a newer one
         finite = preflight.finite(agent.state_dict())
         mode = Evaluate(rng.generator(cfg["seed"], "doctor"), cfg["eval"]["epsilon"])
         seen = played.play(agent, envs, mode, gamma, clip) if finite else None

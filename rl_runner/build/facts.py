@@ -7,11 +7,10 @@ import torch
 from torch import nn
 
 from rl_runner.build import checks
-from rl_runner.doctor.finding import size_in_words
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.loops.rollout import RolloutLoop
-from rl_runner.run.terminal import counted
+from rl_runner.run.terminal import counted, size_in_words
 from rl_runner.types import Agent, Loop, State
 
 Facts = list[tuple[str, str]]  # names and what is said of them; without a name: of the one above

@@ -14,6 +14,7 @@ from torch import nn
 from rl_runner import memory
 from rl_runner.build import checks
 from rl_runner.doctor.planned import Plan
+from rl_runner.envs.making import ENDLESS
 from rl_runner.loops.replay import ReplayLoop
 from rl_runner.replay.frames import DeviceFrames
 from rl_runner.types import Agent, Loop, State
@@ -46,9 +47,13 @@ def plan(cfg: State, loop: Loop, run: Path, resumed: bool) -> Plan:
 
 def time_limit(env: State) -> int | None:
     """Return the time limit of an episode of an environment in steps; None: it has none, or it is not known."""
+    if env.get("wrappers"):
+        return None
+    if "max_frames" in env:
+        return -(-int(env["max_frames"]) // int(env["frame_skip"]))
     spec = gym.registry.get(str(env.get("id")).rpartition(":")[2])
-    own = (env.get("kwargs") or {}).get("max_episode_steps", spec and spec.max_episode_steps)
-    return None if env.get("wrappers") else env.get("max_steps") or own
+    limit: int | None = {"max_episode_steps": env.get("max_steps"), **(env.get("kwargs") or {})}["max_episode_steps"]
+    return limit or (None if spec is None else spec.max_episode_steps or ENDLESS)
 
 
 def agent_bytes(agent: Agent) -> int:

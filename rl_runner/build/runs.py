@@ -18,9 +18,8 @@ from rl_runner.commands.train import TrainJob
 from rl_runner.report.runs import flatten
 from rl_runner.results import TrainResult
 from rl_runner.run import notes, provenance
-from rl_runner.run.checkpoint import Checkpoints
 from rl_runner.run.directory import RunDirectory
-from rl_runner.run.files import CONFIG, PROVENANCE, modified
+from rl_runner.run.files import CONFIG, PROVENANCE, modified, saved_step
 from rl_runner.types import State, UserError
 
 Prune = Callable[[int, float], bool]
@@ -150,7 +149,7 @@ def resume(
     mine = trust.remembered(run.config)
     config = saved.resumed_config(run, cfg, list(changes))
     before = saved.load_run_config(run, list(cfg.trust))
-    reached, total = Checkpoints(run.checkpoints).newest_step(), config["total_steps"]
+    reached, total = saved_step(run.path), config["total_steps"]
     # Several environments may have gone past the run's own steps.
     if isinstance(total, int) and total < reached and total != before["total_steps"]:
         raise UserError(f"total_steps: must be at least {reached:,}, where this run is, got {total:,}")

@@ -14,11 +14,10 @@ import hydra
 from hydra.errors import InstantiationException
 
 from rl_runner import catalogue
-from rl_runner.build.checks import written
+from rl_runner.build.checks import CLASS, written
 from rl_runner.types import State, UserError, one_line
 
 T = TypeVar("T")
-CLASS = "a class or function (_target_) with its arguments"
 LISTS = {int: "[64, 64]", float: "[0.5, 1.0]", bool: "[true, false]", str: "[a, b]"}  # examples for messages
 
 

@@ -10,7 +10,7 @@ from rl_runner.report import listing
 from rl_runner.report import runs as found
 from rl_runner.run import bin as bins
 from rl_runner.run.files import OUTPUTS
-from rl_runner.run.terminal import counted, make_console
+from rl_runner.run.terminal import counted, make_console, size_in_words
 from rl_runner.types import UserError
 
 
@@ -36,7 +36,7 @@ def _remove(names: list[str], yes: bool) -> None:
         raise UserError("runs rm: name the runs")
     paths = found.find(names)
     for path in paths:
-        print(f"{path}  {listing.size(found.disk(path))}")
+        print(f"{path}  {size_in_words(found.disk(path))}")
     if not yes:
         if not sys.stdin.isatty():
             raise UserError("runs rm: nobody can be asked here; add --yes")

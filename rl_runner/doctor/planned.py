@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rl_runner.doctor.finding import Finding, shown, size_in_words
+from rl_runner.doctor.finding import Finding, shown
+from rl_runner.run.terminal import size_in_words
 from rl_runner.types import State
 
 UNIT_REWARDS = ("freeway", "ice_hockey", "pong", "tennis")  # Atari games whose rewards lie within [-1, 1] as they are
 FRAME_SKIPS = {"AtariPreprocessing": "frame_skip", "MaxAndSkipObservation": "skip"}  # wrappers, with their keys
 KWARGS = "env.kwargs.repeat_action_probability=0 env.kwargs.frameskip=4"
+NOISE = ("Gaussian", "OrnsteinUhlenbeck")  # on continuous actions
+MORE_NOISE = "use exploration.start=0.1 exploration.end=0.1"
 CONSTANT = 0.5  # probability of a random action from which on it is suspicious if it never falls
 
 
@@ -154,7 +157,9 @@ def constant_exploration(plan: Plan) -> Iterator[Finding]:
     if kind in ("EpsilonGreedy", "EzGreedy") and start is not None and start == end and start >= CONSTANT:
         why = f"= exploration.start: {start:.0%} of the actions are random to the end of the run"
         yield Finding("exploration.end", end, why, "use exploration.end=0.05")
-    if not plan.noisy and (kind == "Greedy" or (start == end == 0)):
+    if kind in NOISE and start == end == 0:
+        yield Finding("exploration.start", start, "and exploration.end: the actions have no noise", MORE_NOISE)
+    elif not plan.noisy and (kind == "Greedy" or (start == end == 0)):
         why = "never tries another action than the best one, and the network has no noisy layers"
         yield Finding("exploration", kind, why, "use exploration=epsilon_greedy, or network=noisy")
 

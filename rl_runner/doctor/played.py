@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -123,13 +124,15 @@ def dead_units(agent: Agent, obs: Array, mode: Evaluate) -> dict[str, tuple[int,
 @contextlib.contextmanager
 def _watching(network: nn.Module, found: dict[str, tuple[int, int]]) -> Iterator[None]:
     """Count dead units in the next pass through a network."""
+    calls: Counter[str] = Counter()
 
     def watch(name: str) -> Any:
         def hook(module: nn.Module, given: Any, out: Tensor) -> None:
             if out.dim() not in (2, 4):  # (B, F) or (B, C, H, W)
                 return
             alive = (out > 0).flatten(2).any(dim=2).any(dim=0) if out.dim() == 4 else (out > 0).any(dim=0)
-            label = name if name not in found else f"{name} ({sum(key.startswith(name) for key in found) + 1})"
+            calls[name] += 1
+            label = name if calls[name] == 1 else f"{name} ({calls[name]})"
             found[label] = int((~alive).sum()), len(alive)
 
         return hook
@@ -144,5 +147,6 @@ def _watching(network: nn.Module, found: dict[str, tuple[int, int]]) -> Iterator
 
 
 def _network(agent: Any) -> nn.Module:
-    network = getattr(agent, "network", None)
+    """Return the network by which an agent acts in evaluation, or an empty one."""
+    network = getattr(agent, "acting", getattr(agent, "network", None))
     return network if isinstance(network, nn.Module) else nn.Module()

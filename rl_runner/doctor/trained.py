@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rl_runner.doctor.finding import Finding
-from rl_runner.doctor.planned import Plan
+from rl_runner.doctor.planned import MORE_NOISE, Plan
 from rl_runner.doctor.played import Played
 from rl_runner.report.curves import Table
 from rl_runner.types import State
@@ -141,13 +141,14 @@ def no_exploration(run: Trained) -> Iterator[Finding]:
     """Only the best action was ever taken."""
     if run.noisy or "learning_starts" not in run.cfg:
         return
-    right = "use exploration=epsilon_greedy, or network=noisy"
+    other = "use exploration=epsilon_greedy, or network=noisy"
     if str(run.group("exploration").get("_target_")).endswith(".exploration.Greedy"):
         why = "with a network without noisy layers: nothing was explored"
-        yield Finding("exploration", "Greedy", why, right, step=run.steps)
+        yield Finding("exploration", "Greedy", why, other, step=run.steps)
     for name in EXPLORING:
         points = run.table.get(name, [])
         if points and max(value for _, value in points) == 0:
+            right = MORE_NOISE if name == "explore/noise_std" else other
             yield Finding(name, 0.0, "and never above: nothing was explored", right, step=points[-1][0])
 
 

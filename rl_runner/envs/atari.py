@@ -160,6 +160,8 @@ class AtariBackend:
     def close(self) -> None:
         """See `Backend`."""
         self._envs.close()
+        if self._twin:
+            self._twin.close()
 
     def _follow(self, twin: AtariVectorEnv) -> None:
         for _ in range(self._frame_skip):

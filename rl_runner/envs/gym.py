@@ -90,13 +90,12 @@ class GymBackend:
         self.normalized = bool(self._envs.get_attr("normalized")[0])
         self.action_mask: BoolArray | None = None
         limit = extra["max_episode_steps"]
+        spec = gym.registry.get(id.rpartition(":")[2])  # "module:id" is registered by now
         own = limit is None and (spec is None or spec.max_episode_steps is not None)
         self.protocol: dict[str, Any] = {} if own else {"max_steps": limit or ENDLESS}
         self.protocol |= {k: v for k, v in (kwargs or {}).items() if isinstance(v, PLAIN) and k != "max_episode_steps"}
         if wrappers:
             self.protocol["wrappers"] = ", ".join(wrapper_name(wrapper) for wrapper in wrappers)
-        if frame_stack > 1:
-            self.protocol["frame_stack"] = frame_stack
         self.render_modes = list(self._envs.metadata.get("render_modes") or [])
         self.fps = float(self._envs.metadata.get("render_fps") or 30)
         self._render = render

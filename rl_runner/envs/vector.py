@@ -150,6 +150,8 @@ class EpisodicVectorEnv:
                 return False
             if ended.any():
                 self.backend.reset(ended, [episode.seed] * self.num_envs)
+            if (mask := self.backend.action_mask) is not None and not mask[i, action]:
+                return False
             actions = self._idle_actions()
             actions[i] = action
             self.backend.send(np.array(actions, dtype=self.action_space.dtype))

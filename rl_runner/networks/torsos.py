@@ -187,6 +187,8 @@ class Conv3x3(CNN):
     """
 
     def __init__(self, space: Space, widths: Sequence[int] = (32, 64, 64, 64), fc: Sequence[int] = (512,)) -> None:
+        if min(widths, default=1) < 1:
+            raise UserError(f"network.torso.widths: each must be at least 1, got {list(widths)}")
         super().__init__(space, (), fc)
         seen = self._image(space)
         if seen.side < 2 ** len(widths):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rl_runner.report import runs
 from rl_runner.report.runs import Run
+from rl_runner.run.files import CHECKPOINTS, best_checkpoint
 from rl_runner.types import State
 
 Kind = tuple[int, int, str]  # of an evaluation: its episodes, its seed, its protocol
@@ -25,8 +25,8 @@ def by_kind(every: list[Run], fresh: dict[Path, list[State]], prefix: str) -> li
         of_run = [score for score in fresh[run.path] if score["checkpoint"].startswith(prefix)]
         if prefix == "step_":
             of_run = [score for score in of_run if score["step"] >= run.evaluations.steps[-1]]
-        elif best := runs.best_checkpoint(run.path):  # training that went on may have found a better one since
-            of_run = [score for score in of_run if score["checkpoint"] == best]
+        elif best := best_checkpoint(run.path / CHECKPOINTS):  # training that went on may have found a better one since
+            of_run = [score for score in of_run if score["checkpoint"] == best.name]
         kinds.append({_kind(score): score for score in of_run})
     return kinds
 

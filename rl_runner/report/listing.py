@@ -21,7 +21,8 @@ from rl_runner.report import groups, runs
 from rl_runner.report.curves import Unreadable
 from rl_runner.report.runs import Run
 from rl_runner.report.tables import Column, print_fitted
-from rl_runner.run.terminal import counted
+from rl_runner.run.files import CHECKPOINTS, best_checkpoint
+from rl_runner.run.terminal import counted, size_in_words
 from rl_runner.types import State, UserError
 
 EXPENDABLE = ("disk", "differs", "age", "best")
@@ -153,7 +154,8 @@ class _Ordered:
 
 def _best_saved(run: Run) -> str | None:
     """Return the step of the best agent, which is from before a resume if no evaluation of the curve is as good."""
-    return runs.best_checkpoint(run.path).rpartition("_")[2] or None
+    best = best_checkpoint(run.path / CHECKPOINTS)
+    return best.name.rpartition("_")[2] if best else None
 
 
 def record(entry: Entry) -> State:
@@ -184,7 +186,7 @@ def show(console: Console, entries: Sequence[Entry]) -> None:
     if entries:
         keys = [Column("run", [str(entry.run.path) for entry in entries])]
         print_fitted(console, keys, _columns(entries), EXPENDABLE, "--json")
-    total = size(sum(entry.disk for entry in entries))
+    total = size_in_words(sum(entry.disk for entry in entries))
     console.print(Text(f"{counted(len(entries), 'run')}, {total}", style="dim"))
 
 
@@ -196,7 +198,7 @@ def _columns(entries: Sequence[Entry]) -> list[Column]:
         "last": [_number(entry.run.last) for entry in entries],
         "best": [_number(entry.run.best) for entry in entries],
         "differs": [_few(entry.differs) for entry in entries],
-        "disk": [size(entry.disk) for entry in entries],
+        "disk": [size_in_words(entry.disk) for entry in entries],
         "age": [age(now - entry.changed) for entry in entries],
     }
     return [Column(*column) for column in columns.items()]
@@ -215,15 +217,6 @@ def _few(differs: dict[str, str]) -> str:
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:,.2f}"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes in words."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def age(seconds: float) -> str:

@@ -6,7 +6,6 @@ import csv
 import glob
 import math
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +20,10 @@ from rl_runner.run.files import (
     CHECKPOINTS,
     CONFIG,
     LOG,
-    MANIFEST,
-    NOTE,
-    PROVENANCE,
     TABLE,
     best_saved,
-    best_score,
     modified,
+    runs_under,
     saved_step,
 )
 from rl_runner.run.lock import in_use
@@ -43,7 +39,12 @@ NOTED = {
     notes.FAILED: FAILED,
     notes.UNFINISHED: KILLED,
 }
-SAID = {"evaluate it:": FINISHED, "stopped and saved": INTERRUPTED, "failed:": FAILED}  # in the last lines of a log
+SAID = {  # in the last lines of a log
+    "evaluate it:": FINISHED,
+    "nothing to do:": FINISHED,
+    "stopped and saved": INTERRUPTED,
+    "failed:": FAILED,
+}
 LAST = 2_000  # bytes of a log in which these lines stand
 
 
@@ -99,27 +100,12 @@ def find(names: Sequence[str]) -> list[Path]:
         places = [Path(name)] if Path(name).exists() else [Path(place) for place in sorted(glob.glob(name))]
         if not places:
             raise UserError(f"{name}: no such directory")
-        inside = [run for place in places for run in under(place)]
+        inside = [run for place in places for run in runs_under(place)]
         if not inside:
             raise UserError(f"{name}: holds no run; a run is a directory with {CONFIG} and {TABLE} or {CHECKPOINTS}")
         for run in inside:
             found.setdefault(run.resolve(), run)
     return list(found.values())
-
-
-def under(place: Path) -> Iterator[Path]:
-    """Yield a directory if it is a run's, else the runs in it. Hidden directories are passed over."""
-    for directory, inner, files in os.walk(place):
-        if CONFIG in files and ({TABLE, LOG, PROVENANCE, NOTE} & set(files) or CHECKPOINTS in inner):
-            inner.clear()
-            yield Path(directory)
-        inner[:] = sorted((name for name in inner if not name.startswith(".")), key=_in_order)
-
-
-def _in_order(name: str) -> list[tuple[bool, float, str]]:
-    """Return what sorts names with numbers in them: 9 before 10."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", name)  # every second one is a number
-    return [(i % 2 == 1, float(part) if i % 2 else 0.0, part) for i, part in enumerate(parts)]
 
 
 # Reading.
@@ -186,17 +172,6 @@ def scores(path: Path) -> list[State]:
         {**score, "own": evaluations.of_own_protocol(score["file"]), "mean": score["return"]["mean"]}
         for score in evaluations.fresh(path / "eval")
     ]
-
-
-def best_checkpoint(path: Path) -> str:
-    """Return the name of a run's best checkpoint; empty if there is none, or none any more.
-
-    A save that was killed may leave two, and the link to the old one: the higher score counts, as for `rlrun eval`.
-    """
-    names = [file.parent.name for file in (path / CHECKPOINTS).glob(f"best_*/{MANIFEST}")]
-    if len(names) > 1:
-        names.sort(key=lambda name: (best_score(path / CHECKPOINTS / name), name))
-    return names[-1] if names else ""
 
 
 class Change(NamedTuple):

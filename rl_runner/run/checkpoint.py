@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from rl_runner.run.encoding import decode, encode
-from rl_runner.run.files import MANIFEST, best_score
+from rl_runner.run.files import MANIFEST, best_checkpoint
 from rl_runner.types import Array, State, UserError
 from rl_runner.version import __version__
 
@@ -42,7 +42,7 @@ def save(path: Path, state: State, about: State) -> None:
 
     Args:
         path: a checkpoint that stands there already is replaced, once the new one is complete. If the process is
-            killed between the two renames, the old one is left as `.NAME.old`, and put back by what writes next.
+            killed between the two renames, the old one is left as `.NAME.old`; `Checkpoints` puts it back.
         state: one component per key.
         about: plain facts for the manifest (counters, versions, scores).
     """
@@ -273,13 +273,9 @@ class Checkpoints:
         """Return whole checkpoints, newest first."""
         return reversed(self._named("step_"))
 
-    def newest_step(self) -> int:
-        """Return the step of the newest checkpoint, 0 if there is none."""
-        return max(map(_step, self.newest()), default=0)
-
     def best(self) -> Path | None:
         """Return the checkpoint of the best agent. A save that was killed may leave two: the higher score counts."""
-        return max(self._named("best_"), key=lambda path: (best_score(path), _step(path)), default=None)
+        return best_checkpoint(self.directory)
 
     def find(self, which: str) -> Path:
         """Return the checkpoint called "best", "last" or by its step; of several at one step the whole one.
@@ -319,7 +315,7 @@ class Checkpoints:
 
     def _discard_leftovers(self) -> None:
         """Delete what a save that was killed has left, or put it back where the save had taken the old one away."""
-        for leftover in self.directory.glob(".*_*"):
+        for leftover in [*self.directory.glob(".*_*"), *self.directory.glob(f"{SNAPSHOTS}/.*")]:
             replaced = leftover.with_name(leftover.name[1:].removesuffix(".old"))
             if leftover.suffix == ".old" and not replaced.exists():
                 with contextlib.suppress(OSError):
@@ -343,6 +339,8 @@ def _step(path: Path) -> int:
 def _link(link: Path, target: str) -> None:
     """Point a symbolic link elsewhere, atomically. Where links are not allowed, do without: `find` does not need it."""
     temporary = link.with_name(f".{link.name}.tmp")
+    if not link.is_symlink():
+        _discard(link)  # a directory, of a copy of the run that followed links
     with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)

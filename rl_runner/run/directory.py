@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from rl_runner.run.checkpoint import SNAPSHOTS, Checkpoints, Damaged, about, load
 from rl_runner.run.files import (
-    BIN,
     CHECKPOINTS,
     CONFIG,
     CURVES,
@@ -22,6 +21,7 @@ from rl_runner.run.files import (
     TABLE,
     modified,
     remove_unused,
+    runs_under,
 )
 from rl_runner.run.lock import BUSY, close_in_forks, flock_patiently, is_at
 from rl_runner.run.weights import load_agent_state
@@ -276,10 +276,10 @@ class RunDirectory:
 
 
 def _latest() -> Path:
-    runs = sorted((p for p in Path(OUTPUTS).glob(f"**/{CONFIG}") if BIN not in p.parts), key=modified)
-    if not runs:
+    newest = max(runs_under(Path(OUTPUTS)), key=lambda run: modified(run / CONFIG), default=None)
+    if newest is None:
         raise UserError(f"latest: no runs under {OUTPUTS}/ in this directory yet")
-    return runs[-1].parent
+    return newest
 
 
 def _not_written(path: Path, e: OSError) -> str:

@@ -7,6 +7,8 @@ import contextlib
 import json
 import math
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 OUTPUTS = "outputs"  # the directory for runs, in the current one
@@ -38,6 +40,21 @@ def remove_unused(directory: Path) -> None:
         for above in directory.parents:
             if above.parts[:1] == (OUTPUTS,):
                 above.rmdir()
+
+
+def runs_under(place: Path) -> Iterator[Path]:
+    """Yield a directory if it is a run's, else the runs in it. Hidden directories are passed over."""
+    for directory, inner, files in os.walk(place):
+        if CONFIG in files and ({TABLE, LOG, PROVENANCE, NOTE} & set(files) or CHECKPOINTS in inner):
+            inner.clear()
+            yield Path(directory)
+        inner[:] = sorted((name for name in inner if not name.startswith(".")), key=_in_order)
+
+
+def _in_order(name: str) -> list[tuple[bool, float, str]]:
+    """Return what sorts names with numbers in them: 9 before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)  # every second one is a number
+    return [(i % 2 == 1, float(part) if i % 2 else 0.0, part) for i, part in enumerate(parts)]
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -73,12 +90,23 @@ def saved_step(run: Path) -> int:
     return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
+def best_checkpoint(checkpoints: Path) -> Path | None:
+    """Return the best agent among a run's checkpoints, if there is one.
+
+    A save that was killed may leave two: the higher score counts.
+    """
+    steps = {path: path.name.removeprefix("best_") for path in checkpoints.glob("best_*") if path.is_dir()}
+    found = [path for path, step in steps.items() if step.isdecimal()]
+    return max(found, key=lambda path: (_best_score(path), int(steps[path])), default=None)
+
+
 def best_saved(run: Path) -> float:
     """Return the mean return that a run's best agent was kept for; minus infinity if there is none."""
-    return max(map(best_score, (run / CHECKPOINTS).glob("best_*")), default=-math.inf)
+    best = best_checkpoint(run / CHECKPOINTS)
+    return _best_score(best) if best else -math.inf
 
 
-def best_score(checkpoint: Path) -> float:
+def _best_score(checkpoint: Path) -> float:
     """Return the mean return that the best agent was kept for; minus infinity if that is not a finite number."""
     try:
         score = float(json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["about"]["return"]["mean"])

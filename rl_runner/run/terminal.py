@@ -49,6 +49,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def size_in_words(count: float) -> str:
+    """Return a number of bytes in words, such as "12 kB" or "7.1 GB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 def recent_return(returns: Sequence[float]) -> str:
     """Return the mean return of the last few episodes, and their number, in words. There must be one at least."""
     recent = list(returns)[-RECENT:]

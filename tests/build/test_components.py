@@ -1,5 +1,6 @@
 """The parts of an agent and of its loop, from their groups of the configuration."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,12 @@ def test_the_learning_rate_falls_only_where_that_is_asked_for() -> None:
     assert components.lr_schedule(configuration("env=cartpole")) is None
     agent: Any = learner("env=cartpole", "optimizer.lr=0.5", "optimizer.lr_end=0.1", "total_steps=200").agent
     assert [agent.lr_schedule(step) for step in (0, 100, 200, 300)] == pytest.approx([0.5, 0.3, 0.1, 0.1])
+    mine = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.5, "lr_end": 0.1}, "total_steps": 200}  # no lr_steps
+    schedule: Any = components.lr_schedule(mine)
+    assert schedule(100) == pytest.approx(0.3)
+    del mine["optimizer"]["lr"]  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"^optimizer\.lr: .*it is missing"):
+        components.lr_schedule(mine)
 
 
 def test_values_of_adams_file_are_left_out_for_other_classes_and_values_that_were_set_are_not() -> None:
@@ -74,7 +81,7 @@ def test_values_of_adams_file_are_left_out_for_other_classes_and_values_that_wer
     assert {key: float(adam[key]) for key in components.LEFT_OVER} == components.LEFT_OVER
 
 
-def test_an_optimizer_that_needs_a_closure_is_refused() -> None:
+def test_an_optimizer_that_needs_a_closure_is_refused(workdir: Path) -> None:
     line = refused("train", "optimizer._target_=torch.optim.LBFGS")
     assert "evaluates the loss once per step, such as torch.optim.Adam, got torch.optim.LBFGS" in line
 
@@ -83,7 +90,7 @@ def test_an_optimizer_that_needs_a_closure_is_refused() -> None:
     ("target", "why"),
     [("nn.Linear", "a torch.optim.Optimizer"), ("optim.SparseAdam", "an optimizer for dense gradients")],
 )
-def test_what_is_no_optimizer_for_dense_gradients_is_refused(target: str, why: str) -> None:
+def test_what_is_no_optimizer_for_dense_gradients_is_refused(workdir: Path, target: str, why: str) -> None:
     line = refused("train", f"optimizer._target_=torch.{target}")
     assert line == f"rlrun: optimizer._target_: must be {why}, such as torch.optim.Adam, got torch.{target}"
 

@@ -36,9 +36,9 @@ def test_a_network() -> None:
 @pytest.mark.parametrize(
     ("capacity", "total", "says"),
     [
-        (500, 200, "500 rows, 17.0 kB, of which this run writes 7.6 kB"),
-        (500, 5, "500 rows, 17.0 kB, of which this run writes 0.3 kB"),
-        (500, 1_000, "500 rows, 17.0 kB"),
+        (500, 200, "500 rows, 17 kB, of which this run writes 8 kB"),
+        (500, 5, "500 rows, 17 kB, of which this run writes 272 B"),
+        (500, 1_000, "500 rows, 17 kB"),
     ],
 )
 def test_a_small_replay_memory_is_not_said_to_be_nothing(capacity: int, total: int, says: str) -> None:

@@ -39,9 +39,14 @@ def test_memory_and_what_the_environment_is_registered_with(workdir: Path) -> No
         ({"id": "CartPole-v1"}, 500),
         ({"id": "CartPole-v1", "max_steps": 90}, 90),
         ({"id": "CartPole-v1", "kwargs": {"max_episode_steps": 70}}, 70),
-        ({"id": "CliffWalking-v1"}, None),
+        ({"id": "CartPole-v1", "max_steps": 90, "kwargs": {"max_episode_steps": 70}}, 70),
+        ({"id": "gymnasium.envs:CartPole-v1"}, 500),
+        ({"id": "CliffWalking-v1"}, 10_000),  # rlrun's own
+        ({"id": "CliffWalking-v1", "max_steps": 90}, 90),
+        ({"id": "Unknown-v0"}, None),
+        ({"_target_": "rl_runner.envs.gridworld.GridWorldBackend", "max_steps": 90}, 90),
+        ({"game": "pong", "max_frames": 10, "frame_skip": 4}, 3),
         ({"id": "CartPole-v1", "wrappers": [{}]}, None),
-        ({"game": "pong"}, None),
     ],
 )
 def test_the_time_limit_where_it_is_known(env: Any, limit: int | None) -> None:

@@ -89,6 +89,8 @@ def test_an_agent_is_asked_only_for_what_its_recipe_uses() -> None:
     jobs.learner_of(cfg, environments(cfg), CPU)
     cfg = configuration("env=cartpole")
     del cfg["batch_size"]
+    with pytest.raises(UserError, match=r"^replay.sampler: must be a class or function \(_target_\).*, it is missing$"):
+        jobs.learner_of(cfg | {"batch_size": 8, "replay": {"capacity": 500}}, environments(cfg), CPU)
     with pytest.raises(UserError, match=r"^batch_size: must be a whole number, 1 or more, it is missing$"):
         jobs.learner_of(cfg, environments(cfg), CPU)
 

@@ -3,10 +3,12 @@
 import csv
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rl_runner.run.checkpoint import Checkpoints
 from tests.commandline import SHORT, files, refused, rlrun
 
 LATE = "exploration.steps: 9,000 is beyond total_steps=40"
@@ -104,6 +106,23 @@ def test_checkpoints_that_are_damaged_are_named(trained: Path) -> None:
     assert done.code == 0, done.err
     assert done.out.count("\nwarning: checkpoint: ") == 2
     assert "no whole checkpoint: its agent is not looked at" in done.out
+
+
+def test_a_checkpoint_that_a_run_deletes_meanwhile(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is training has a newer one by then."""
+    listed, newer = Checkpoints.newest, trained / "checkpoints/step_000000041"
+
+    def then(checkpoints: Checkpoints) -> Iterator[Path]:
+        found = list(listed(checkpoints))
+        if not newer.exists():
+            found[0].rename(newer)
+        return iter(found)
+
+    monkeypatch.setattr(Checkpoints, "newest", then)
+    monkeypatch.setattr("rl_runner.build.doctor.in_use", lambda _: True)
+    done = rlrun("doctor", str(trained))
+    assert done.code == 0, done
+    assert "of step 40, played" in done.out
 
 
 def test_a_run_without_a_checkpoint_cannot_be_resumed(trained: Path) -> None:

@@ -218,7 +218,7 @@ def test_resume_of_a_finished_run(trained: Path) -> None:
     assert (done.code, done.err) == (0, "")
     last = done.out.splitlines()[-1]
     command = f"rlrun train resume={trained} total_steps=80"
-    assert last == f"{trained} is finished, 40 of 40 steps; to train it further:  {command}"
+    assert last == f"nothing to do: {trained} is finished, 40 of 40 steps; to train it further:  {command}"
     assert "steps/s" not in done.out
     assert {path: path.read_bytes() for path in before} == before
     done = rlrun(*command.split()[1:])

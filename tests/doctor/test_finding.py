@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl_runner.doctor.finding import Finding, shown, size_in_words
+from rl_runner.doctor.finding import Finding, shown
 
 
 def test_a_finding_is_one_line() -> None:
@@ -30,11 +30,3 @@ def test_a_finding_for_programs() -> None:
 )
 def test_values_in_words(value: object, words: str) -> None:
     assert shown(value) == words
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [(50, "0.1 kB"), (99_999, "100.0 kB"), (100_000, "0.1 MB"), (7.1e9, "7.10 GB"), (1.5e12, "1,500.00 GB")],
-)
-def test_sizes_in_words(size: float, words: str) -> None:
-    assert size_in_words(size) == words

@@ -40,6 +40,7 @@ def keys(plan: Plan) -> list[str]:
 dqn = functools.partial(config, "env=cartpole")
 c51 = functools.partial(config, "env=cartpole", "value=c51")
 ppo = functools.partial(config, "agent=ppo", "env=cartpole")
+ddpg = functools.partial(config, "agent=ddpg", "env=pendulum")
 gym = functools.partial(config, "env=gym", "env.id=ALE/Breakout-v5")
 SKIP: State = {"_target_": "gymnasium.wrappers.MaxAndSkipObservation", "skip": 4}
 
@@ -50,6 +51,7 @@ MISTAKES: list[tuple[Callable[..., State], State, State, str]] = [  # wrong, rig
     (dqn, {"exploration__steps": 50_001}, {"exploration__steps": 50_000}, "exploration.steps"),
     (dqn, {"exploration__start": 1.0, "exploration__end": 1.0}, {"exploration__end": 0.2}, "exploration.end"),
     (dqn, {"exploration__start": 0.0, "exploration__end": 0.0}, {"exploration__end": 0.0}, "exploration"),
+    (ddpg, {"exploration__start": 0.0, "exploration__end": 0.0}, {"exploration__end": 0.0}, "exploration.start"),
     (
         ppo,
         {"optimizer__lr_steps": 49_999},

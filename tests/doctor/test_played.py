@@ -46,6 +46,26 @@ def test_dead_units_are_counted_by_layer() -> None:
     assert not network[1]._forward_hooks
 
 
+def test_dead_units_are_those_of_the_network_that_acts_and_of_each_call_of_a_layer() -> None:
+    """With averaged weights an evaluation passes a copy of the network only."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = nn.ModuleList([nn.ReLU() for _ in range(11)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for i in (10, 1, 1):
+                x = self.relu[i](x)
+            return x
+
+    acting = Twice()
+    agent: Any = SimpleNamespace(network=Twice(), acting=acting, act=lambda obs, *_: acting(torch.as_tensor(obs)))
+    obs = np.array([[1.0, -1.0, 0.5]], dtype=np.float32)
+    dead = played.dead_units(agent, obs, Evaluate(np.random.default_rng(0)))
+    assert dead == {"relu.10": (1, 3), "relu.1": (1, 3), "relu.1 (2)": (1, 3)}
+
+
 def test_dead_filters_of_a_convolution() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
     with torch.no_grad():

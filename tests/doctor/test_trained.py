@@ -59,6 +59,10 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"table": {"explore/epsilon": [(10_000, 0.0)]}}, "explore/epsilon: 0 at step 10,000 and never above"),
     (
+        {"table": {"explore/noise_std": [(10_000, 0.0)]}},
+        "explore/noise_std: 0 at step 10,000 and never above: nothing was explored; use exploration.start=0.1",
+    ),
+    (
         {"exploration": {"_target_": "rl_runner.exploration.Greedy"}},
         "exploration: Greedy at step 10,000 with a network without noisy layers",
     ),

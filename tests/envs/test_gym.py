@@ -531,7 +531,8 @@ def test_no_episode_is_endless(id: str, limit: int | None, steps: int) -> None:
         backend.send(np.array([0]))  # up, into the wall, for ever
         assert backend.recv().truncated[0] == (step == steps)
     assert backend.protocol == {"max_steps": steps}
-    assert GymBackend("CartPole-v1").protocol == {}
+    assert GymBackend(f"gymnasium.envs:{id}", max_steps=limit).protocol == {"max_steps": steps}
+    assert GymBackend("CartPole-v1").protocol == GymBackend("gymnasium.envs:CartPole-v1").protocol == {}
     lake = GymBackend("FrozenLake-v1", kwargs={"map_name": "4x4", "desc": None, "is_slippery": False})
     assert lake.protocol == {"map_name": "4x4", "is_slippery": False}  # arguments that scores depend on
     with pytest.raises(UserError, match=r"env.max_steps: must be at least 1"):

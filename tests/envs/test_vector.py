@@ -240,21 +240,22 @@ def test_an_episode_that_ends_early_when_played_again_is_flagged_and_does_no_har
         assert other.lost.tolist() == [bool(state["length"][0] >= 2), False]
 
 
+class Masked(Toy):
+    forbidden: int | None = None
+
+    @property
+    def action_mask(self):
+        mask = np.ones((self.num_envs, 3), np.bool_)
+        if self.forbidden is not None:
+            mask[1, self.forbidden] = False
+        return mask
+
+    def send(self, action):
+        assert self.action_mask[np.arange(self.num_envs), action].all(), "an action that is not allowed"
+        super().send(action)
+
+
 def test_an_action_that_is_not_allowed_when_played_again_is_not_taken() -> None:
-    class Masked(Toy):
-        forbidden: int | None = None
-
-        @property
-        def action_mask(self):
-            mask = np.ones((self.num_envs, 3), np.bool_)
-            if self.forbidden is not None:
-                mask[1, self.forbidden] = False
-            return mask
-
-        def send(self, action):
-            assert self.action_mask[np.arange(self.num_envs), action].all(), "an action that is not allowed"
-            super().send(action)
-
     envs = EpisodicVectorEnv(Masked(2), 5, "train")
     run(envs, np.random.default_rng(0), 19, envs.reset())
     state = copy.deepcopy(envs.state_dict())
@@ -318,6 +319,15 @@ def test_a_truncation_after_which_no_action_is_allowed_has_no_value():
         if tr.ended.any():
             envs.reset(tr.ended)
     assert {(True, True), (True, False)} <= seen
+
+
+def test_an_episode_is_not_repeated_where_its_action_is_not_allowed() -> None:
+    envs = EpisodicVectorEnv(Masked(2), 0, "train")
+    _, episodes, _ = run(envs, np.random.default_rng(0), 40, envs.reset())
+    episode = next(episode for episode in episodes if episode.env == 1)
+    assert envs.repeats(episode)
+    envs.backend.forbidden = int(episode.actions[0])
+    assert not envs.repeats(episode)
 
 
 @pytest.mark.parametrize("dies_in", ["reset", "send", "recv"])

@@ -34,6 +34,10 @@ def test_a_dead_job_is_one_failed_job_and_goes_on_when_the_command_is_given_agai
     assert f"resumed from {run}/checkpoints/step_000000020 at step 20" in (run / "train.log").read_text()
     assert {path.name for path in workdir.glob("sw/*seed*")} == {"0_seed=1", "1_seed=2"}
 
+    done = rlrun(*SWEEP, "seed=1,2", *words)
+    assert done.code == 0
+    assert done.out.startswith("sw: 2 of 2 jobs have finished already\n")
+
     assert rlrun("train", f"seed={dead}", *words, "hydra.run.dir=whole").code == 0  # as if nothing had happened
     assert curves(run) == curves(Path("whole"))
 

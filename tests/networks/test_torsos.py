@@ -214,6 +214,11 @@ def test_centred_pixels_do_not_depend_on_what_is_bright_everywhere(torso: Any) -
         torch.testing.assert_close(net(obs + 100), net(obs), rtol=0.02, atol=0.02)
 
 
+def test_widths_that_are_none_are_told() -> None:
+    with pytest.raises(UserError, match=r"network\.torso\.widths: each must be at least 1, got \[32, -1\]"):
+        Conv3x3(image(3, 96, 96), widths=[32, -1])
+
+
 @pytest.mark.parametrize("layer", [(8, 4), (8, 4, 0), (8, 4, 2, 1)])
 def test_layers_that_are_none_are_told(layer: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"network\.torso\.layers: each must be \[filters, kernel size, stride\]"):

@@ -41,6 +41,11 @@ def test_runs_are_found_by_name_directory_and_pattern(tmp_path: Path, monkeypatc
         (FINISHED, {100: 1.0}, "finished"),  # solved early
         (INTERRUPTED, {100: 1.0}, "interrupted"),
         ("failed: device: no such thing\n", {}, "failed"),
+        (
+            "resumed from step 8\nnothing to do: r is finished after 8 steps: nothing is left to learn\n",
+            {8: 1.0},
+            "finished",
+        ),
         ("step 100/300\n", {100: 1.0}, "killed"),
         (f"{FINISHED}step 400/600\nstep 500/600\nstep 510/600\n", {200: 1.0}, "killed"),  # resumed after its end
         ("", {300: 1.0}, "finished"),
@@ -105,17 +110,6 @@ def test_evaluations_that_can_be_read(tmp_path: Path) -> None:
     an_evaluation(path, "step_000000300", 6.0, protocol=[])
     (path / "eval" / "broken.json").write_text("{")
     assert [(score["checkpoint"], score["mean"]) for score in runs.scores(path)] == [("step_000000300", 5)]
-
-
-def test_the_best_checkpoint_is_that_of_rlrun_eval_where_a_killed_save_left_two(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    assert runs.best_checkpoint(tmp_path) == ""
-    checkpoints.save_best(900, {"agent": {}}, {"return": {"mean": 3.0}})
-    assert runs.best_checkpoint(tmp_path) == "best_000000900"
-    save(checkpoints.directory / "best_000001000", {"agent": {}}, {"return": {"mean": 4.0}})  # killed before the link
-    assert runs.best_checkpoint(tmp_path) == "best_000001000" == checkpoints.find("best").name
-    save(checkpoints.directory / "best_000001100", {"agent": {}}, {"return": {"mean": float("nan")}})
-    assert runs.best_checkpoint(tmp_path) == "best_000001000" == checkpoints.find("best").name
 
 
 def test_the_disk_that_a_run_takes(tmp_path: Path) -> None:

@@ -149,6 +149,11 @@ def test_latest_is_the_newest_run_wherever_it_is(trained: Path) -> None:
     assert RunDirectory.find("latest", "best")[0].path == newer
     os.utime(trained / "config.yaml", (2.1e9, 2.1e9))
     assert RunDirectory.find("latest", "best")[0].path == trained
+    wandb = trained / "wandb/run-1/files/config.yaml"  # as Weights & Biases writes it
+    wandb.parent.mkdir(parents=True)
+    wandb.touch()
+    os.utime(wandb, (2.2e9, 2.2e9))
+    assert RunDirectory.find("latest", "best")[0].path == trained
 
 
 def test_what_is_no_run(trained: Path) -> None:
@@ -163,11 +168,7 @@ def test_what_is_no_run(trained: Path) -> None:
 
 
 def test_a_run_that_is_deleted_while_the_newest_is_looked_for(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Listed:
-        def glob(self, _: str) -> list[Path]:
-            return [Path("outputs/deleted/config.yaml"), trained / "config.yaml"]
-
-    monkeypatch.setattr(runs, "Path", lambda name: Listed() if name == runs.OUTPUTS else Path(name))
+    monkeypatch.setattr(runs, "runs_under", lambda _: [Path("outputs/deleted"), trained])
     assert RunDirectory.find("latest", "best")[0].path == trained
 
 

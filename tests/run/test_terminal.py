@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rl_runner import streams
-from rl_runner.run.terminal import Terminal, make_console
+from rl_runner.run.terminal import Terminal, make_console, size_in_words
 from rl_runner.types import Clock
 from tests.disk import full_beyond
 
@@ -187,3 +187,8 @@ def test_names_that_are_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with Terminal(10, tmp_path / "log") as terminal:
         terminal.say("outputs/\udcff")
     assert (tmp_path / "log").read_text(encoding="utf-8") == "outputs/\\udcff\n"
+
+
+def test_sizes_in_words() -> None:
+    sizes = [size_in_words(n) for n in (0, 999, 12_345, 7_100_000_000, 2e12)]
+    assert sizes == ["0 B", "999 B", "12 kB", "7.1 GB", "2.0 TB"]
