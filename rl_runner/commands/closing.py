@@ -63,7 +63,7 @@ def finished_line(run: RunDirectory, steps: int, total_steps: int | None, trust:
         trust: packages that the command must name.
     """
     if total_steps is None:
-        return f"nothing to do: {run.path} is finished after {steps:,} steps: nothing is left to learn"
+        return f"nothing to do: {run.path} is finished after {steps:,} steps, nothing is left to learn"
     words = [f"resume={_word(run.path)}", f"total_steps={2 * total_steps:_}", *_trust(trust)]
     command = shlex.join(["rlrun", "train", *words])
     return f"nothing to do: {run.path} is finished, {steps:,} of {total_steps:,} steps; to train it further:  {command}"

@@ -62,7 +62,7 @@ class Processes(Launcher):
                 config = self._configuration(number, overrides)
                 with _environment(share(place, self.n_jobs, str(config.get("device")), os.environ, gpus())):
                     running.append(Job(number, place, log, self.context, config, self.task))
-            if running:
+            if running:  # all that were waiting may have finished before
                 wait([thing for job in running for thing in (job.answer, job.process.sentinel)])
             for job in [job for job in running if job.ended()]:
                 running.remove(job)

@@ -42,7 +42,7 @@ def test_runs_are_found_by_name_directory_and_pattern(tmp_path: Path, monkeypatc
         (INTERRUPTED, {100: 1.0}, "interrupted"),
         ("failed: device: no such thing\n", {}, "failed"),
         (
-            "resumed from step 8\nnothing to do: r is finished after 8 steps: nothing is left to learn\n",
+            "resumed from step 8\nnothing to do: r is finished after 8 steps, nothing is left to learn\n",
             {8: 1.0},
             "finished",
         ),
