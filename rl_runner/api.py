@@ -54,6 +54,7 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
     typed = _names(overrides, "overrides")
     if options := [word for word in typed if word.startswith("-")]:
         raise UserError(f"{options[0]}: options of the command line are not taken here, only key=value")
+    here = Path.cwd()  # an environment may change it
     with program.alone(), program.finding_modules():
         cfg, directory, words = _composed(typed)
         chosen = any(word.startswith("hydra.run.dir=") for word in words)
@@ -64,7 +65,7 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
                 if e.code == 128 + signal.SIGINT:
                     raise KeyboardInterrupt from e
                 raise
-    return dataclasses.replace(result, run=result.run.absolute())
+    return dataclasses.replace(result, run=here / result.run)
 
 
 def _composed(typed: list[str]) -> tuple[Any, Path, list[str]]:

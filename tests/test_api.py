@@ -508,3 +508,41 @@ def test_what_cannot_be_loaded(trained: Path) -> None:
     for call in (rlrun.load, rlrun.evaluate):
         with pytest.raises(rlrun.UserError, match=r"^run: must be a directory's name or path, or latest, got None"):
             call(None)  # type: ignore[operator]
+
+
+WANDERS = """
+import os
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Wanders(CartPoleEnv):
+    def step(self, action):
+        os.chdir(os.environ["ELSEWHERE"])
+        if os.environ.get("FAIL"):
+            raise OSError("no simulator")
+        return super().step(action)
+
+gym.register("Wanders-v0", Wanders, max_episode_steps=20)
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_environment_that_changes_the_working_directory_divides_no_run(
+    fails: bool, workdir: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    Path("wanders.py").write_text(WANDERS)
+    monkeypatch.setenv("ELSEWHERE", str(elsewhere))
+    monkeypatch.setenv("FAIL", "yes" if fails else "")
+    monkeypatch.chdir(workdir)
+    words = ["env=gym", "env.id=Wanders-v0", "env.imports=[wanders]", *SHORT, "hydra.run.dir=outputs/mine"]
+    run = workdir / "outputs/mine"
+    if fails:
+        with pytest.raises(Exception, match="no simulator"):
+            rlrun.train(words, quiet=True)
+        assert "failed: " in (run / "train.log").read_text()
+    else:
+        assert rlrun.train(words, quiet=True).run == run
+        assert rlrun.load(run, trust="wanders").step == 40
+        assert os.readlink(run / "checkpoints/latest") == "step_000000040"
+    assert list(elsewhere.iterdir()) == []

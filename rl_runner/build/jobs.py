@@ -103,7 +103,8 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
         stop_eval_return=cfg["stop"]["eval_return"],
     )
     block = [*facts.built(cfg, loop), *begins, *no_exact, *facts.machine(agent, device), *run.facts()]
-    checkpoints = Checkpoints(run.checkpoints, cfg["checkpoint"]["keep"])
+    # Absolute, as an environment may change the working directory.
+    checkpoints = Checkpoints(run.checkpoints.absolute(), cfg["checkpoint"]["keep"])
     return TrainJob(run, loop, evaluation, exact, plan, checkpoints, block, cfg, trust.needed(cfg), _sender(cfg, run))
 
 

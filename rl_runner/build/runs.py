@@ -186,10 +186,11 @@ def _kept(job: TrainJob) -> Iterator[None]:
 
     Without it they could be neither resumed nor evaluated.
     """
+    name = job.run.path
+    run = RunDirectory(name.absolute())  # an environment may change the working directory
     try:
         yield
     finally:
-        run = job.run
         if run.checkpoints.is_dir() and not run.config.exists():
             saved.save_run_config(run, job.config)
-            print(f"{run.path} was moved or deleted meanwhile; it now holds what was written since, and config.yaml")
+            print(f"{name} was moved or deleted meanwhile; it now holds what was written since, and config.yaml")

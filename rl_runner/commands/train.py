@@ -241,6 +241,7 @@ def differences(before: State, after: State) -> list[tuple[str, Any, Any]]:
 @contextlib.contextmanager
 def _failure_logged(run: RunDirectory) -> Iterator[None]:
     """Add to the run's log why training failed. A sweep notes that of its jobs by itself."""
+    run = RunDirectory(run.path.absolute())  # an environment may change the working directory
     try:
         yield
     except Exception as e:

@@ -68,6 +68,7 @@ def noted(
         overrides: what it was told.
         explain: says in one line why it failed; that is noted, and added to the job's log.
     """
+    run = run.absolute()  # an environment may change the working directory
     _write(run, overrides, UNFINISHED)  # stays where the process is killed
     ending = Ending()
     try:
