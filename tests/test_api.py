@@ -544,5 +544,10 @@ def test_an_environment_that_changes_the_working_directory_divides_no_run(
     else:
         assert rlrun.train(words, quiet=True).run == run
         assert rlrun.load(run, trust="wanders").step == 40
+        monkeypatch.chdir(workdir)
+        score = rlrun.evaluate("outputs/mine", episodes=1, trust="wanders")
+        assert (Path.cwd(), score.checkpoint) == (workdir, run / "checkpoints/best_000000040")
+        assert command("eval", "outputs/mine", "episodes=2", "trust=[wanders]").code == 0
+        assert len(list((run / "eval").iterdir())) == 2
         assert os.readlink(run / "checkpoints/latest") == "step_000000040"
     assert list(elsewhere.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,9 +73,10 @@ class Score(NamedTuple):
 
 def score(job: EvalJob) -> Score:
     """Play the episodes and show a table of their returns and lengths."""
-    evaluation = evaluate(job.agent, job.envs, job.episodes, job.mode)
-    deterministic = job.envs.repeats(min(evaluation.episodes, key=lambda episode: episode.length))
-    job.envs.close()
+    with contextlib.chdir("."):  # back at the end, as an environment may change the working directory
+        evaluation = evaluate(job.agent, job.envs, job.episodes, job.mode)
+        deterministic = job.envs.repeats(min(evaluation.episodes, key=lambda episode: episode.length))
+        job.envs.close()
     result = {
         **evaluation.summary(),
         "seed": job.seed,
