@@ -1,4 +1,4 @@
-"""What a command made for nothing is removed, and nothing else."""
+"""Files of runs: what was made for nothing is removed and nothing else, runs and best agents are found."""
 
 import math
 from pathlib import Path
