@@ -24,6 +24,7 @@ from torch import nn
 from rl_runner import compute, program, rng
 from rl_runner.build import checks, jobs, runs, saved
 from rl_runner.build.environments import environments, raw_environment, trained_environment
+from rl_runner.build.theirs import naming_their_code
 from rl_runner.cli.composing import settle
 from rl_runner.cli.failures import explain
 from rl_runner.cli.table import VERBS
@@ -128,9 +129,11 @@ def evaluate(
         "video": False,
         "video_episodes": 1,
     }
+    settings = {key: _plain(value) for key, value in settings.items()}
     with program.alone(), program.finding_modules(), program.keeping_torch(), program.silent():
-        job = jobs.eval_job({key: _plain(value) for key, value in settings.items()})
-        score = evaluation.score(job)
+        with naming_their_code(lambda: saved.config_of(settings)):
+            job = jobs.eval_job(settings)
+            score = evaluation.score(job)
         try:
             evaluation.save(job, score)
         except OSError as e:
@@ -165,11 +168,11 @@ def load(
         checks.require({"seed": seed}, {"seed": checks.TRAINING["seed"]})
         config = saved.load_run_config(directory, _names(trust))
         name = str(directory.path) if name == "latest" else name
-        envs = environments(config["env"], 1, seed, "load")
-        try:
+        with (
+            naming_their_code(lambda: config),
+            contextlib.closing(environments(config["env"], 1, seed, "load")) as envs,
+        ):
             agent, checkpoint, step = jobs.saved_agent(copy.deepcopy(config), envs, name, which, device)
-        finally:
-            envs.close()
     return LoadedAgent(
         agent, config, checkpoint.absolute(), step, envs.observation_space, envs.action_space, device, seed
     )
@@ -279,7 +282,8 @@ class LoadedAgent:
             UserError: it cannot be made, or drawn.
         """
         make = raw_environment if raw else trained_environment
-        return make(self.config["env"], render_mode)
+        with naming_their_code(lambda: self.config):
+            return make(self.config["env"], render_mode)
 
     def _mask(self, action_mask: Any, count: int, single: bool) -> BoolArray:
         """Return a mask as a batch (count, A)."""

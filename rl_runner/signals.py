@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
+from pathlib import Path
 
+STATUS = Path("/proc/self/status")  # of Linux
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 STOPPING = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))  # not every platform has them all
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
@@ -14,8 +17,22 @@ of_command: set[signal.Signals] = set()  # those that the command handles in thi
 def unhandled() -> list[signal.Signals]:
     """Return the signals for a run to handle: those of `ALWAYS`, and the others where they would end the process.
 
-    Outside the main thread Python allows no signal handlers, so that there are none.
+    Outside the main thread Python allows no signal handlers, so that there are none. A handler written in C that Python
+    does not know stays, such as `faulthandler.register` sets.
     """
     if threading.current_thread() is not threading.main_thread():
         return []
-    return [s for s in STOPPING if s in ALWAYS or s in of_command or signal.getsignal(s) is signal.SIG_DFL]
+    handlers = {s: signal.getsignal(s) for s in STOPPING}
+    known = [s for s, handler in handlers.items() if handler is not None]  # None: could not be restored
+    caught = _caught()
+    ending = [s for s in known if handlers[s] is signal.SIG_DFL and not caught >> (s - 1) & 1]
+    return [s for s in known if s in ALWAYS or s in of_command or s in ending]
+
+
+def _caught() -> int:
+    """Return the signals that this process handles, also in C: bit s - 1 is set for the signal s; 0 where unknown."""
+    try:
+        found = re.search(r"^SigCgt:\s*([0-9a-f]+)$", STATUS.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1], 16) if found else 0

@@ -21,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.version import getbase
 
 import rl_runner as rlrun
+from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.loops.replay import ReplayLoop
 from tests.commandline import SHORT, SHORT_ATARI, files
 from tests.commandline import rlrun as command
@@ -182,23 +183,32 @@ def test_modules_of_the_current_directory_are_found(workdir: Path) -> None:
 
 
 MINE = """
+import multiprocessing
 import sys
-import threading
 import torch
 import rl_runner as rlrun
 
 def net(space):
     return torch.nn.Linear(space.shape[0], 8)
 
+def job(words):
+    rlrun.train([*words, "network/torso._target_=__main__.net", "hydra.run.dir=run"], quiet=True)
+    print(rlrun.load("run").step, flush=True)
+
 if __name__ == "__main__":
-    rlrun.train([*sys.argv[1:], "network/torso._target_=__main__.net", "hydra.run.dir=run"], quiet=True)
-    print(rlrun.load("run").step)
+    if sys.argv[1] == "spawn":
+        process = multiprocessing.get_context("spawn").Process(target=job, args=(sys.argv[2:],))
+        process.start()
+        process.join()
+    else:
+        job(sys.argv[1:])
 """
 
 
-def test_a_class_of_the_script_itself(workdir: Path) -> None:
+@pytest.mark.parametrize("how", [[], ["spawn"]], ids=str)
+def test_a_class_of_the_script_itself(how: list[str], workdir: Path) -> None:
     Path("script.py").write_text(MINE)
-    words = [sys.executable, "script.py", *SHORT, "num_threads=1"]
+    words = [sys.executable, "script.py", *how, *SHORT, "num_threads=1"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "40\n"), done
     with pytest.raises(rlrun.UserError, match=r"^trust: .*__main__.net"):  # another script
@@ -278,6 +288,22 @@ def test_what_cannot_be_evaluated(trained: Path) -> None:
             rlrun.evaluate(trained, **arguments)  # type: ignore[arg-type]
     with pytest.raises(rlrun.UserError, match=r"^nowhere: no such directory"):
         rlrun.evaluate("nowhere")
+
+
+def test_environments_are_closed_if_an_evaluation_fails(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(envs: EpisodicVectorEnv) -> None:
+        raise KeyboardInterrupt
+
+    closed: list[EpisodicVectorEnv] = []
+    monkeypatch.setattr(EpisodicVectorEnv, "recv", fail)
+    monkeypatch.setattr(EpisodicVectorEnv, "close", lambda envs: closed.append(envs))
+    with pytest.raises(KeyboardInterrupt):
+        rlrun.evaluate(trained, episodes=1)
+    assert len(closed) == 1
+    (trained / "checkpoints/best_000000040/agent.npz").unlink()
+    with pytest.raises(rlrun.UserError, match=r"agent.npz"):
+        rlrun.evaluate(trained, episodes=1)
+    assert len(closed) == 2
 
 
 def test_numbers_of_numpy_and_a_single_trusted_name(trained: Path) -> None:

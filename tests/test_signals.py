@@ -1,5 +1,6 @@
 """Which signals a run handles."""
 
+import faulthandler
 import signal
 import threading
 
@@ -24,6 +25,18 @@ def test_those_that_nobody_handles_and_those_of_a_sweep(monkeypatch):
     assert signals.unhandled() == [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2]
     monkeypatch.setattr(signals, "of_command", {signal.SIGUSR1})
     assert signals.unhandled() == [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
+
+
+@pytest.mark.skipif(not signals.STATUS.exists(), reason="only Linux tells which signals are handled in C")
+@pytest.mark.usefixtures("_defaults")
+def test_a_handler_in_c_stays():
+    faulthandler.register(signal.SIGUSR1)
+    try:
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL  # Python does not know of it
+        assert signal.SIGUSR1 not in signals.unhandled()
+    finally:
+        faulthandler.unregister(signal.SIGUSR1)
+    assert signals.unhandled() == list(signals.STOPPING)
 
 
 def test_outside_the_main_thread_there_are_none():

@@ -52,7 +52,7 @@ class DQN:
         exploration: how action values become actions while training.
         double: the online network chooses the next action, the target network values it.
         munchausen: reward the agent with its own log-probability of the action taken, and value the next state under
-            the softmax of its values, entropy included (equation 1 of the paper). With n-step windows this is done for
+            the softmax of its values, entropy included (section 2 of the paper). With n-step windows this is done for
             the window's first action and for its last state. With `double` the softmax of the next state is the online
             network's; that of the action taken is always the target network's.
         munchausen_alpha: share of the log-probability that is added.

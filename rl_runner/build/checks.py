@@ -19,8 +19,9 @@ CLASS = "a class or function (_target_) with its arguments"
 MISSING = object()  # stands for a key that the configuration does not have
 
 
-def _integer(least: int) -> Check:
-    return lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= least, f"a whole number, {least} or more"
+def _integer(least: int, most: float = math.inf) -> Check:
+    what = f"a whole number, {least} or more" if most == math.inf else f"a whole number from {least} to {most:,}"
+    return lambda x: isinstance(x, int) and not isinstance(x, bool) and least <= x <= most, what
 
 
 def _number(low: float, high: float, what: str) -> Check:
@@ -53,7 +54,8 @@ _labels: Check = (
     lambda x: isinstance(x, list) and all(map(_label[0], x)),
     f"a list [a,b] of words of {_letters}",
 )
-_threads: Check = (lambda x: x == "auto" or _integer(1)[0](x), "auto, or a whole number, 1 or more")
+_count = _integer(1, 1_024)
+_threads: Check = (lambda x: x == "auto" or _count[0](x), f"auto, or {_count[1]}")
 
 TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is checked by its recipe
     "seed": _integer(0),
@@ -71,7 +73,7 @@ TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is
     "checkpoint.keep": _integer(1),
     "checkpoint.replay": _switch,
     "stop.return": _or_null(_number(-math.inf, math.inf, "a number")),
-    "stop.window": _integer(1),
+    "stop.window": _integer(1, 1_000_000),
     "stop.eval_return": _or_null(_number(-math.inf, math.inf, "a number")),
     "trust": _names,
     "precision": (lambda x: x in ("fp32", "bf16", "auto"), "fp32, bf16 or auto"),

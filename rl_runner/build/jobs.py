@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -48,10 +48,11 @@ def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
         UserError: a value out of range, parts that do not fit each other, or a run that would learn nothing.
     """
     job = planned_job(cfg, run, resumed)
-    for finding in planned.findings(preflight.plan(cfg, job.loop, run.path, resumed)):
-        if finding.refused:
-            raise UserError(str(finding))
-        job.facts.append(("warning", str(finding)))
+    with _closed_at_errors(job.loop.envs):
+        for finding in planned.findings(preflight.plan(cfg, job.loop, run.path, resumed)):
+            if finding.refused:
+                raise UserError(str(finding))
+            job.facts.append(("warning", str(finding)))
     return job
 
 
@@ -75,13 +76,15 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
     compute.make_convolutions_repeatable()
     seed = cfg["seed"]
     envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
-    cfg["precision"] = compute.precision(cfg["precision"], device)
-    cfg["num_threads"] = compute.set_threads(cfg["num_threads"], looks_like_image(envs.observation_space))
-    torch.manual_seed(rng.integer(seed, "torch"))
-    learner = learner_of(cfg, envs, device)
-    begins = [] if resumed else init_from(learner.agent, cfg)
-    agent, loop = learner.agent, learner.loop()
-    exact, no_exact = _exact(cfg, loop, device)
+    with _closed_at_errors(envs):
+        cfg["precision"] = compute.precision(cfg["precision"], device)
+        cfg["num_threads"] = compute.set_threads(cfg["num_threads"], looks_like_image(envs.observation_space))
+        torch.manual_seed(rng.integer(seed, "torch"))
+        learner = learner_of(cfg, envs, device)
+        begins = [] if resumed else init_from(learner.agent, cfg)
+        agent, loop = learner.agent, learner.loop()
+        exact, no_exact = _exact(cfg, loop, device)
+        sender = _sender(cfg, run)
 
     def evaluation(step: int, stopped: Callable[[], bool]) -> Evaluation | None:
         num_envs = min(cfg["eval"]["num_envs"], cfg["eval"]["episodes"])
@@ -105,7 +108,7 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
     block = [*facts.built(cfg, loop), *begins, *no_exact, *facts.machine(agent, device), *run.facts()]
     # Absolute, as an environment may change the working directory.
     checkpoints = Checkpoints(run.checkpoints.absolute(), cfg["checkpoint"]["keep"])
-    return TrainJob(run, loop, evaluation, exact, plan, checkpoints, block, cfg, trust.needed(cfg), _sender(cfg, run))
+    return TrainJob(run, loop, evaluation, exact, plan, checkpoints, block, cfg, trust.needed(cfg), sender)
 
 
 def eval_job(cfg: State) -> EvalJob:
@@ -123,7 +126,8 @@ def eval_job(cfg: State) -> EvalJob:
     num_envs = min(cfg["num_envs"], cfg["episodes"])
     drawing = viewer(trained["env"]) if cfg["video"] else None
     envs = environments(trained["env"], num_envs, cfg["seed"], "test")
-    agent, checkpoint, step = saved_agent(trained, envs, *_named(cfg, run))
+    with _closed_at_errors(envs):
+        agent, checkpoint, step = saved_agent(trained, envs, *_named(cfg, run))
     return EvalJob(
         run=run,
         checkpoint=checkpoint,
@@ -166,7 +170,8 @@ def play_job(cfg: State) -> PlayJob:
     trained = saved.load_run_config(run, cfg["trust"])
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
     envs = EpisodicVectorEnv(viewer(trained["env"]), cfg["seed"], "play")
-    agent, checkpoint, _ = saved_agent(trained, envs, *_named(cfg, run))
+    with _closed_at_errors(envs):
+        agent, checkpoint, _ = saved_agent(trained, envs, *_named(cfg, run))
     mode = Evaluate(rng.generator(cfg["seed"], "test"), epsilon)
     return PlayJob(envs, agent, mode, *length, video, f"{envs.backend.name}, {checkpoint.name}")
 
@@ -185,11 +190,12 @@ def export_job(cfg: State) -> ExportJob:
     drawing = viewer(trained["env"]) if cfg["video"] else None
     envs = environments(trained["env"], 4, cfg["seed"], "export")
     fp32 = {**copy.deepcopy(trained), "precision": "fp32"}  # bf16 is for fast learning; few programs run it
-    agent, checkpoint, step = saved_agent(fp32, envs, *_named({**cfg, "device": "cpu"}, run))
-    if not isinstance(agent, HasOutputs):
-        kind, network = type(agent).__name__, hasattr(agent, "network") or hasattr(agent, "acting")
-        has = "method `outputs`, or no attribute `acting`" if network else "network"
-        raise UserError(f"export: {kind} has no {has}; what it learned is in {checkpoint}/agent.npz")
+    with _closed_at_errors(envs):
+        agent, checkpoint, step = saved_agent(fp32, envs, *_named({**cfg, "device": "cpu"}, run))
+        if not isinstance(agent, HasOutputs):
+            kind, network = type(agent).__name__, hasattr(agent, "network") or hasattr(agent, "acting")
+            has = "method `outputs`, or no attribute `acting`" if network else "network"
+            raise UserError(f"export: {kind} has no {has}; what it learned is in {checkpoint}/agent.npz")
     return ExportJob(
         run=run,
         checkpoint=checkpoint,
@@ -202,6 +208,16 @@ def export_job(cfg: State) -> ExportJob:
         viewer=drawing,
         out=Path(cfg["out"]) if cfg["out"] else run.path / "export",
     )
+
+
+@contextlib.contextmanager
+def _closed_at_errors(envs: EpisodicVectorEnv) -> Iterator[None]:
+    """Close environments if an exception is raised: a program may keep it, and their processes would stay with it."""
+    try:
+        yield
+    except BaseException:
+        envs.close()
+        raise
 
 
 def _require_a_run(cfg: State, verb: str) -> None:
@@ -285,7 +301,7 @@ def saved_agent(trained: State, envs: EpisodicVectorEnv, name: str, which: str, 
     agent = learner_of(trained, envs, place).agent
     checkpoint, facts, state = RunDirectory.read_agent(name, which)
     RunDirectory.load_agent(agent, checkpoint, facts, state)
-    return agent, checkpoint, int(facts["steps"])
+    return agent, checkpoint, facts["steps"]
 
 
 def _named(cfg: State, run: RunDirectory) -> tuple[str, str, str]:

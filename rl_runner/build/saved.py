@@ -58,6 +58,14 @@ def load_run_config(run: RunDirectory, trusted: list[str]) -> State:
     return cfg
 
 
+def config_of(settings: State) -> State:
+    """Return the configuration of the run that is evaluated, watched or exported, or that of a random agent."""
+    if settings["checkpoint"] is None:
+        return settings
+    run, _ = RunDirectory.find(settings["checkpoint"], str(settings["which"]))
+    return load_run_config(run, settings["trust"])
+
+
 def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
     """Return a run's own configuration with what may change when it is resumed.
 
@@ -90,14 +98,22 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
             and not (key == "learn_every_episodes" and "learn_every_steps" in trained)
         ):
             raise UserError(f"{key}: this run has no such key, so that it would change nothing")
-        value = OmegaConf.select(cfg, key)
-        if isinstance(value, DictConfig) and key != "logger":  # it holds defaults for the keys that were not named
+        value = _typed(cfg, key)
+        if isinstance(value, dict) and key != "logger":  # it holds defaults for the keys that were not named
             raise UserError(f"{key}: name single keys when a run is resumed, such as {key}.{next(iter(value))!s}=...")
         OmegaConf.update(trained, key, value, merge=False)
         copy = COPIES.get(key)
         if copy is not None and OmegaConf.select(trained, copy) is not None:
             OmegaConf.update(trained, copy, value)
     return plain(trained)
+
+
+def _typed(cfg: Any, key: str) -> Any:
+    """Return a value as it was typed: a reference such as ${total_steps} is to the run's key, not to the default's."""
+    node = OmegaConf.to_container(cfg, resolve=False)
+    for name in key.split("."):
+        node = cast(State, node)[name]
+    return node
 
 
 def differing(run: RunDirectory, cfg: Any) -> list[str]:

@@ -193,6 +193,7 @@ def _reached(target: str) -> list[str]:
     except Exception:  # of whatever kind, in somebody else's module: building the part will raise it again
         return []
     home = getattr(found, "__module__", None)  # some that are written in C have none
+    home = "__main__" if home == "__mp_main__" else home  # as a process that multiprocessing spawned names the script
     return [*names, f"{home}.{found.__qualname__}"] if home and _is_code(found) else names
 
 

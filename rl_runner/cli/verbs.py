@@ -24,7 +24,7 @@ from rl_runner.launch.task import in_sweep, overrides, shortest
 from rl_runner.report.curves import last_return
 from rl_runner.run import notes
 from rl_runner.run.directory import RunDirectory
-from rl_runner.types import State, UserError
+from rl_runner.types import UserError
 
 
 def _refuse_chdir() -> None:
@@ -105,7 +105,7 @@ def eval(cfg: Any) -> None:
 
 
 def _eval_one(settings: dict[str, Any]) -> None:
-    with naming_their_code(lambda: _config_of(settings)):
+    with naming_their_code(lambda: saved.config_of(settings)):
         job = build.eval_job(settings)
         score = evaluation.score(job)
     told = overrides() if in_sweep() else []
@@ -118,7 +118,7 @@ def play(cfg: Any) -> None:
     """Play a few episodes on the screen or into a file."""
     _refuse_chdir()
     settings = saved.plain(cfg)
-    with naming_their_code(lambda: _config_of(settings)):
+    with naming_their_code(lambda: saved.config_of(settings)):
         playing.run(build.play_job(settings))
 
 
@@ -126,13 +126,5 @@ def export(cfg: Any) -> None:
     """Write a saved agent as a directory for other programs and model hubs."""
     _refuse_chdir()
     settings = saved.plain(cfg)
-    with naming_their_code(lambda: _config_of(settings)):
+    with naming_their_code(lambda: saved.config_of(settings)):
         exporting.run(build.export_job(settings))
-
-
-def _config_of(settings: State) -> State:
-    """Return the configuration of the run that is evaluated, watched or exported, or that of a random agent."""
-    if settings["checkpoint"] is None:
-        return settings
-    run, _ = RunDirectory.find(settings["checkpoint"], str(settings["which"]))
-    return saved.load_run_config(run, settings["trust"])

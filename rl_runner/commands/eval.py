@@ -73,10 +73,10 @@ class Score(NamedTuple):
 
 def score(job: EvalJob) -> Score:
     """Play the episodes and show a table of their returns and lengths."""
-    with contextlib.chdir("."):  # back at the end, as an environment may change the working directory
+    # Back in this directory at the end, as an environment may change it.
+    with contextlib.chdir("."), contextlib.closing(job.envs):
         evaluation = evaluate(job.agent, job.envs, job.episodes, job.mode)
         deterministic = job.envs.repeats(min(evaluation.episodes, key=lambda episode: episode.length))
-        job.envs.close()
     result = {
         **evaluation.summary(),
         "seed": job.seed,

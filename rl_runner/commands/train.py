@@ -110,6 +110,8 @@ def train(
         resumed = _load(job, terminal, *saved) if saved else None
         saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
         if resumed and _is_finished(job):
+            for key, before, after in job.changes:
+                terminal.say(f"not changed, because nothing is left to do: {key}: {before} -> {after}")
             done, steps = job.loop.done, job.loop.clock.steps
             terminal.say(finished_line(job.run, steps, None if done else job.plan.total_steps, job.trust))
             return _finished_result(job, resumed)
@@ -244,7 +246,7 @@ def _failure_logged(run: RunDirectory) -> Iterator[None]:
     run = RunDirectory(run.path.absolute())  # an environment may change the working directory
     try:
         yield
-    except Exception as e:
+    except (Exception, SystemExit) as e:  # games call sys.exit() when their window is closed
         kind = "" if isinstance(e, UserError) else f"{type(e).__name__}: "
         with contextlib.suppress(OSError), open(run.log, "a", encoding="utf-8") as log:
             if notes.read(run.path) is None:

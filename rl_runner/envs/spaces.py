@@ -114,13 +114,15 @@ def refuse_actions(name: str, space: gym.Space[Any]) -> None:
     """Refuse a space whose actions are not one array of numbers.
 
     Raises:
-        UserError: it is another one than Discrete, Box, MultiDiscrete and MultiBinary.
+        UserError: it is another one than Discrete, Box, MultiDiscrete and MultiBinary, or an empty one.
     """
     if not isinstance(space, (Discrete, Box, MultiDiscrete, MultiBinary)):
         raise UserError(
             f"env: {name} has actions of type {type(space).__name__}; rlrun sends Discrete, Box, MultiDiscrete and "
             f"MultiBinary ones; a wrapper can convert them: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
         )
+    if 0 in (space.shape or ()):
+        raise UserError(f"env: {name} has actions {space}, which hold no number")
 
 
 def first_action(space: gym.Space[Any]) -> Any:

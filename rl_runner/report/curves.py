@@ -106,6 +106,8 @@ def read_table(directory: Path) -> Table:
                     step, rest = line.split(",", 1)
                     name, value = rest.rsplit(",", 1)
                     point = int(step), float(value)
+                    if not 0 <= point[0] < 2**63:
+                        raise ValueError
                 except ValueError:
                     damaged = damaged or (number if number > 1 else 0)
                 else:

@@ -97,7 +97,7 @@ def find(names: Sequence[str]) -> list[Path]:
     """
     found: dict[Path, Path] = {}  # by the real path: one directory may be named in two ways
     for name in names:
-        places = [Path(name)] if Path(name).exists() else [Path(place) for place in sorted(glob.glob(name))]
+        places = [Path(name)] if os.path.exists(name) else [Path(place) for place in sorted(glob.glob(name))]
         if not places:
             raise UserError(f"{name}: no such directory")
         inside = [run for place in places for run in runs_under(place)]
@@ -124,7 +124,12 @@ def read(path: Path) -> Run:
         raise Unreadable(f"{path}/{CONFIG} cannot be read: {one_line(e)[:200]}") from e
     if not isinstance(config, dict):
         raise Unreadable(f"{path}/{CONFIG} is no configuration: it has no keys")
-    flat = dict(flatten(config))
+    try:
+        flat = dict(flatten(config))
+    except RecursionError as e:  # a part that contains itself
+        raise Unreadable(f"{path}/{CONFIG} is no configuration: it has no end") from e
+    if not isinstance(config.get("env"), dict) or not isinstance(config.get("total_steps"), int):
+        raise Unreadable(f"{path}/{CONFIG} is damaged, or no configuration of a run: it needs env and total_steps")
     try:
         table = read_table(path)
     except Unreadable:

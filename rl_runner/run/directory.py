@@ -5,6 +5,7 @@ docs/metrics.md lists its files.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -128,7 +129,7 @@ class RunDirectory:
             UserError: there is no such thing, or a checkpoint is named and `which` as well.
         """
         path = Path(name)
-        if (path / MANIFEST).is_file():
+        if os.path.isfile(path / MANIFEST):  # False also for a name that is too long
             if which != "best":
                 raise UserError(f"which: must be left out, because {name} is a checkpoint, got {which}")
             path = path.resolve()
@@ -146,9 +147,9 @@ class RunDirectory:
         if not name.strip():
             raise UserError("run: must be a run's directory or latest, got an empty name")
         run = cls(Path(name))
-        above = next((path for path in run.path.parents if (path / CONFIG).is_file()), None)
-        if not run.path.is_dir():
-            what = " is a file" if run.path.exists() else ": no such directory"
+        above = next((path for path in run.path.parents if os.path.isfile(path / CONFIG)), None)
+        if not os.path.isdir(run.path):
+            what = " is a file" if os.path.exists(run.path) else ": no such directory"
             raise UserError(f"{name}{what}; name a run's directory, {f'such as {above}, ' if above else ''}or latest")
         if (run.path / MANIFEST).is_file():
             raise UserError(f"{name} is a checkpoint; name its run, which goes on from the newest one")
@@ -195,6 +196,8 @@ class RunDirectory:
                 facts, state = about(checkpoint), load(checkpoint, only=["agent"])
                 if "agent" not in state:
                     raise Damaged(f"checkpoint {checkpoint} holds no agent")
+                if not isinstance(facts.get("steps"), int):
+                    raise Damaged(f"checkpoint {checkpoint} does not say at which step it was saved")
                 return checkpoint, facts, state["agent"]
             except Damaged:
                 before = checkpoint

@@ -1,5 +1,6 @@
 """Values against ranges, types and memory."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,20 @@ def test_a_decay_of_an_optimizer_is_a_share(alpha: Any) -> None:
     checks.require(cfg | {"optimizer": {"lr": 1e-3, "alpha": 0.95}}, checks.GRADIENTS)
     with pytest.raises(UserError, match=r"^optimizer\.alpha: must be a number in \[0, 1\], got "):
         checks.require(cfg | {"optimizer": {"lr": 1e-3, "alpha": alpha}}, checks.GRADIENTS)
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "right"),
+    [
+        ("stop.window", 10**20, "a whole number from 1 to 1,000,000"),
+        ("num_threads", 10**12, "auto, or a whole number from 1 to 1,024"),
+    ],
+)
+def test_numbers_that_no_machine_can_hold(key: str, wrong: int, right: str) -> None:
+    group, _, name = key.rpartition(".")
+    cfg = {group: {name: wrong}} if group else {name: wrong}
+    with pytest.raises(UserError, match=rf"^{re.escape(key)}: must be {right}, got {wrong}$"):
+        checks.require(cfg, {key: checks.TRAINING[key]})
 
 
 # Keys.

@@ -13,6 +13,7 @@ from rl_runner import catalogue
 from rl_runner.build import jobs as build
 from rl_runner.build import saved
 from rl_runner.commands.train import TrainJob
+from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.launch import tuned
 from rl_runner.run.directory import RunDirectory
 from rl_runner.schedules import Every
@@ -40,6 +41,17 @@ def test_a_gpu(workdir: Path) -> None:
     for _ in range(40):
         made.loop.step()
     assert made.loop.clock.updates > 0
+
+
+@pytest.mark.parametrize("words", [["+network.torso.wrong=1"], ["total_steps=10", "learning_starts=10"]], ids=str)
+def test_environments_are_closed_if_a_run_is_refused(
+    words: list[str], workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    monkeypatch.setattr(EpisodicVectorEnv, "close", lambda envs: closed.append(envs))
+    with pytest.raises(UserError):
+        job(*words)
+    assert len(closed) == 1
 
 
 def test_the_same_seed_gives_the_same_run(workdir: Path) -> None:

@@ -78,6 +78,15 @@ def test_only_some_keys_may_change_on_resume(trained: Path) -> None:
             saved.resumed_config(run, other, [f"{key}=3"])
 
 
+def test_a_reference_is_to_the_runs_own_value(trained: Path) -> None:
+    words = ["exploration.steps=${total_steps}", "optimizer.lr_steps=${exploration.steps}"]
+    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+        cfg = compose("train", words)
+    assert cfg.exploration.steps != 40
+    changed = saved.resumed_config(RunDirectory(trained), cfg, words)
+    assert (changed["exploration"]["steps"], changed["optimizer"]["lr_steps"]) == (40, 40)
+
+
 def test_naming_a_value_that_the_run_has_is_no_change_on_resume(trained: Path) -> None:
     run = RunDirectory(trained)
     before = saved.load_run_config(run, [])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import rl_runner
 from tests.commandline import SHORT, rlrun
 
 CODE = """
@@ -102,6 +103,21 @@ def test_the_key_then_their_traceback(words: list[str], line: str, workdir: Path
     assert trace[1].startswith(f'  File "{workdir}/raising_pkg.py"')
     assert "rl_runner" not in done.err
     assert done.err.count("Traceback") == 1
+
+
+def test_the_python_api_says_the_same(trained: Path) -> None:
+    agent = rl_runner.load(trained)
+    (Path("raising_pkg.py")).write_text(CODE)
+    config = (trained / "config.yaml").read_text()
+    (trained / "config.yaml").write_text(config.replace("id: CartPole-v1", "id: raising_pkg:Raising-v0"))
+    agent.config["env"]["id"] = "raising_pkg:Raising-v0"
+    line = "^env.id: raising_pkg:Raising-v0 cannot be made: too narrow$"
+    for call in (rl_runner.evaluate, rl_runner.load):
+        with pytest.raises(rl_runner.UserError, match=line) as e:
+            call(trained, trust="raising_pkg")
+        assert isinstance(e.value.__cause__, rl_runner.UserError)
+    with pytest.raises(rl_runner.UserError, match=line):
+        agent.make_env()
 
 
 def test_a_saved_agent_whose_code_raises(workdir: Path) -> None:

@@ -220,6 +220,8 @@ def test_resume_of_a_finished_run(trained: Path) -> None:
     command = f"rlrun train resume={trained} total_steps=80"
     assert last == f"nothing to do: {trained} is finished, 40 of 40 steps; to train it further:  {command}"
     assert "steps/s" not in done.out
+    done = rlrun("train", "resume=latest", "tags=[late]")
+    assert done.out.splitlines()[-2] == "not changed, because nothing is left to do: tags: [] -> ['late']"
     assert {path: path.read_bytes() for path in before} == before
     done = rlrun(*command.split()[1:])
     assert "\n80 steps, " in done.out

@@ -17,7 +17,7 @@ from gymnasium.wrappers import (
     TransformReward,
 )
 
-from rl_runner.envs.spaces import about_wrappers, readable, state_outside, stored, without_normalization
+from rl_runner.envs.spaces import about_wrappers, readable, refuse_actions, state_outside, stored, without_normalization
 from rl_runner.types import UserError
 
 STORED = [  # space, type that is stored
@@ -225,3 +225,9 @@ def test_statistics_that_nobody_saves_are_named() -> None:
     (line,) = about_wrappers(TimeLimit(TransformReward(Shows(NUMBERS), np.sign), 5))
     assert line.startswith("its TransformReward changes rewards")
     assert about_wrappers(TimeLimit(Shows(NUMBERS), 5)) == []
+
+
+@pytest.mark.parametrize("space", [Box(-1, 1, (0,)), Box(-1, 1, (2, 0)), MultiBinary((0,))], ids=str)
+def test_actions_without_a_number_are_refused(space: gym.Space[Any]) -> None:
+    with pytest.raises(UserError, match=r"^env: Empty-v0 has actions .*, which hold no number$"):
+        refuse_actions("Empty-v0", space)

@@ -60,7 +60,16 @@ def test_a_table_is_read(tmp_path: Path) -> None:
     assert (steps.tolist(), values.tolist()) == ([], [])
 
 
-@pytest.mark.parametrize("damage", [b"\0" * 64, b"\xff\xfe,garbage\n", b"300,eval/ret"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\0" * 64,
+        b"\xff\xfe,garbage\n",
+        b"300,eval/ret",
+        b"9" * 20 + b",eval/return_mean,3\n",
+        b"-1,eval/return_mean,3\n",
+    ],
+)
 def test_damaged_lines_cost_no_others(damage: bytes, tmp_path: Path) -> None:
     run = a_run(tmp_path, "100,eval/return_mean,1.0", "200,eval/return_mean,2.0")
     whole = (run / "metrics.csv").read_bytes()

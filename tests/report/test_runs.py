@@ -83,12 +83,17 @@ def test_the_note_of_a_sweep_says_how_a_job_ended(tmp_path: Path) -> None:
     assert runs.read(path).state == "finished"
 
 
+def test_a_name_that_is_too_long_leads_to_no_run() -> None:
+    with pytest.raises(UserError, match="no such directory"):
+        runs.find(["a" * 300])
+
+
 def test_what_is_read(tmp_path: Path) -> None:
     path = a_run(tmp_path / "r", {100: 1.0, 200: float("nan"), 300: 3.0}, {"seed": 7})
     run = runs.read(path)
     assert (run.seed, run.step, run.config["env.id"], run.config["tags"]) == ("7", 300, "CartPole-v1", [])
     assert (list(run.evaluations.steps), list(run.evaluations.values)) == ([100, 300], [1, 3])
-    for text in ("[1, 2]", "a: [", "\0"):
+    for text in ("[1, 2]", "a: [", "\0", "a: &a\n  b: *a\n", "total_steps: 100\n", "env: {id: x}\ntotal_steps: x\n"):
         (path / "config.yaml").write_text(text)
         with pytest.raises(Unreadable):
             runs.read(path)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import re
 import runpy
@@ -14,8 +15,8 @@ from typing import IO, Any
 
 import pytest
 
+from rl_runner.run import checkpoint, lock
 from rl_runner.run import directory as runs
-from rl_runner.run import lock
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import UserError
 from tests.commandline import SHORT, files, refused, rlrun
@@ -142,6 +143,16 @@ def test_finding(trained: Path) -> None:
         RunDirectory.find(str(trained), "7")
 
 
+def test_a_checkpoint_that_does_not_say_its_step(trained: Path) -> None:
+    manifest = trained / "checkpoints/best_000000040/manifest.json"
+    said = json.loads(manifest.read_text())
+    said["about"].pop("steps")
+    said.pop("sha256")
+    manifest.write_text(json.dumps({**said, "sha256": checkpoint._sha256_of(said)}))
+    with pytest.raises(UserError, match=r"best_000000040 does not say at which step it was saved$"):
+        RunDirectory.read_agent(str(trained), "best")
+
+
 def test_latest_is_the_newest_run_wherever_it_is(trained: Path) -> None:
     newer = Path("outputs/sweeps/s/0_seed=1")
     shutil.copytree(trained, newer)
@@ -157,7 +168,12 @@ def test_latest_is_the_newest_run_wherever_it_is(trained: Path) -> None:
 
 
 def test_what_is_no_run(trained: Path) -> None:
-    for name, says in [("nowhere", "no such directory"), ("outputs", "is no run"), ("~", "no such directory")]:
+    for name, says in [
+        ("nowhere", "no such directory"),
+        ("outputs", "is no run"),
+        ("~", "no such directory"),
+        (f"outputs/{'a' * 300}/b", "no such directory"),  # longer than file systems allow
+    ]:
         with pytest.raises(UserError, match=says):
             RunDirectory.find(name, "best")
     (trained / "config.yaml").unlink()
