@@ -26,7 +26,7 @@ EXPENDABLE = ("steps", "best", "area")  # columns that a narrow terminal does wi
 CAPTION = """\
 raw returns; ±: 95 % confidence interval of the mean over 3 or more seeds (Student's t)
 last: the evaluation at a run's end, the number to trust, unless stop.eval_return ended the run
-best: a run's highest evaluation, picked afterwards, so it flatters
+best: a run's highest evaluation, chosen afterwards, so it is biased upwards
 area: mean return over a run's budget (area under its curve): how fast it learned"""
 
 
