@@ -32,12 +32,20 @@ def require_for_table(states: int, actions: int) -> None:
 
 
 def require_for_inputs(inputs: int, units: int) -> None:
-    """Check that the first layer of a network fits; raises UserError.
+    """Check that the first layer of a network fits; raises UserError."""
+    remedy = "use smaller observations, or a torso of your own that reads them"
+    _require_for_layer("network.torso: a first layer", inputs, units, remedy)
 
-    Five copies of it are counted: weights, target network, gradients, and the two moments of Adam.
-    """
-    what = f"network.torso: a first layer of {inputs:,} inputs × {units:,} units, with target, gradients and Adam,"
-    require(what, 5 * 4 * inputs * units, "use smaller observations, or a torso of your own that reads them")
+
+def require_for_layer(inputs: int, units: int) -> None:
+    """Check that a hidden layer of a network fits; raises UserError."""
+    _require_for_layer("network: a hidden layer", inputs, units, "use fewer units")
+
+
+def _require_for_layer(what: str, inputs: int, units: int, remedy: str) -> None:
+    """Five copies are counted: weights, target network, gradients, and the two moments of Adam."""
+    what = f"{what} of {inputs:,} inputs × {units:,} units, with target, gradients and Adam,"
+    require(what, 5 * 4 * inputs * units, remedy)
 
 
 def free_memory() -> int | None:

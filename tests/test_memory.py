@@ -3,6 +3,7 @@
 import pytest
 
 from rl_runner import memory
+from rl_runner.networks.layers import FullyConnected
 from rl_runner.types import UserError
 
 
@@ -35,6 +36,9 @@ def test_a_first_layer_takes_4_bytes_a_weight_five_times() -> None:
     memory.require_for_inputs(180_000, 256)  # 0.92 GB
     with pytest.raises(UserError, match=r"1,000,000 inputs × 256 units.* takes 5\.12 GB, but 1\.00 GB"):
         memory.require_for_inputs(1_000_000, 256)
+    line = r"^network: a hidden layer of 256 inputs × 1,000,000 units.* takes 5\.12 GB, .*; use fewer units$"
+    with pytest.raises(UserError, match=line):
+        FullyConnected((256, 1_000_000)).build(4)
 
 
 def test_free_memory_is_a_number_or_unknown() -> None:

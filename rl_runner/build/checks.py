@@ -63,7 +63,7 @@ TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is
     "num_threads": _threads,
     "total_steps": _integer(1),
     "agent.name": _label,
-    "env.num_envs": _integer(1),
+    "env.num_envs": _integer(1, 65_536),
     "log.every_steps": _integer(1),
     "eval.every_steps": _integer(0),
     "eval.episodes": _integer(1),
@@ -103,7 +103,7 @@ REPLAY_LEARNING: dict[str, Check] = {
     "learn_every_steps": _integer(1),
     "learn_every_episodes": _if_given(_or_null(_integer(1))),  # older runs do not have it
     "updates_per_learn": _integer(1),
-    "batch_size": _integer(1),
+    "batch_size": _integer(1, 1_000_000_000),
     "overlap": _switch,
     "replay.capacity": _integer(2),
     "replay.sampler": (lambda x: isinstance(x, dict) and "_target_" in x, CLASS),

@@ -44,6 +44,8 @@ def train(cfg: Any, directory: Path, words: Sequence[str], chosen: bool, there: 
         return _start_or_resume(cfg, directory, words, chosen)
     if cfg.resume is not None:
         with RunDirectory.resumed(cfg.resume) as run:
+            if chosen and directory.resolve() != run.path.resolve():
+                raise UserError(f"hydra.run.dir: must be left out with resume={cfg.resume}: the run stays where it is")
             return resume(cfg, run, words, words, notes.resumed(run.path))
     if cfg.name is not None and not chosen:
         checks.require({"name": cfg.name}, {"name": checks.TRAINING["name"]})  # before it is a directory's

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_runner import catalogue
 from rl_runner.cli import hints, keys
 from rl_runner.cli.table import Verb
 from rl_runner.cli.words import DIRECTORIES
@@ -93,7 +94,7 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
             option = option.replace("submitit_slurm", "slurm")  # which includes it
             return f"{group}={option} is not installed: pip install {package}"
         plugins = {name.removeprefix(f"{group}="): pip for name, pip in PLUGINS.items() if name.startswith(f"{group}=")}
-        return hints.unknown_choice(group, option, list(e.options or []), plugins)
+        return hints.unknown_choice(group, option, list(e.options or catalogue.options(group)), plugins)
     if isinstance(e, OverrideParseException):
         return _unreadable(e.override, text)
     if several := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
@@ -110,8 +111,10 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
         without = f"~{nowhere[1]}" in (word.partition("=")[0] for word in args)
         why = f"a value is needed; leave ~{nowhere[1]} out" if without else "there is no such key to refer to"
         return f"{nowhere[1]}: {why}"
-    if missing := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{missing[1]}: a value is needed{EXAMPLES.get(missing[1], '')}"
+    if missing := re.search(r"Missing mandatory value: (\S+)(?: full_key: (\S+))?", text):
+        whole = missing[2] or ""  # that of the key, or of another one that refers to it
+        name = whole if whole.endswith(f".{missing[1]}") else missing[1]
+        return f"{name}: a value is needed{EXAMPLES.get(name, '')}"
     if absent := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
         return _no_group(verb, args, absent[1])
     if key := re.search(r"Could not override '([^']+)'", text):

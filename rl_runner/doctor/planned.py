@@ -219,7 +219,7 @@ def batch_beyond_the_data(plan: Plan) -> Iterator[Finding]:
     batch, capacity = plan.number("batch_size"), plan.number("replay.capacity")
     if batch and capacity and batch > capacity:
         why = f"is more than replay.capacity={capacity:,}: each batch holds transitions several times"
-        yield Finding("batch_size", batch, why, f"use at most {capacity:,}", refused=not plan.resumed)
+        yield Finding("batch_size", batch, why, f"use at most {capacity:,}", refused=True)
     steps, batch = plan.number("rollout_steps"), plan.number("agent.batch_size")
     rollout = (steps or 0) * plan.number("env.num_envs")
     if rollout and batch and batch > rollout:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from rl_runner import memory
 from rl_runner.types import UserError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -37,7 +38,7 @@ class FullyConnected:
     dueling head builds them once per stream.
 
     Raises:
-        UserError: a value out of range.
+        UserError: a value out of range, or layers that do not fit into memory.
     """
 
     sizes: tuple[int, ...] = ()
@@ -54,6 +55,7 @@ class FullyConnected:
         """Return the layers, (B, in_features) -> (B, F), and F."""
         layers: list[nn.Module] = []
         for size in self.sizes:
+            memory.require_for_layer(in_features, size)
             layers.append(linear(in_features, size))
             if self.layer_norm:
                 layers.append(nn.LayerNorm(size))

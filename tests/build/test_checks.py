@@ -79,6 +79,7 @@ def test_a_decay_of_an_optimizer_is_a_share(alpha: Any) -> None:
     [
         ("stop.window", 10**20, "a whole number from 1 to 1,000,000"),
         ("num_threads", 10**12, "auto, or a whole number from 1 to 1,024"),
+        ("env.num_envs", 10**9, "a whole number from 1 to 65,536"),
     ],
 )
 def test_numbers_that_no_machine_can_hold(key: str, wrong: int, right: str) -> None:

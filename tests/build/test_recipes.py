@@ -91,7 +91,7 @@ def test_an_agent_is_asked_only_for_what_its_recipe_uses() -> None:
     del cfg["batch_size"]
     with pytest.raises(UserError, match=r"^replay.sampler: must be a class or function \(_target_\).*, it is missing$"):
         jobs.learner_of(cfg | {"batch_size": 8, "replay": {"capacity": 500}}, environments(cfg), CPU)
-    with pytest.raises(UserError, match=r"^batch_size: must be a whole number, 1 or more, it is missing$"):
+    with pytest.raises(UserError, match=r"^batch_size: must be a whole number from 1 to 1,000,000,000, it is missing$"):
         jobs.learner_of(cfg, environments(cfg), CPU)
 
 

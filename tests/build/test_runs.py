@@ -101,6 +101,19 @@ def test_a_resume_that_is_refused_or_has_nothing_to_do_changes_nothing(workdir: 
     assert contents(Path("mine")) == before
 
 
+def test_a_resume_with_batches_that_are_too_large_changes_nothing(trained: Path) -> None:
+    before = contents(trained)
+    line = refused("train", f"resume={trained}", "batch_size=600", "total_steps=60")
+    assert line.startswith("rlrun: batch_size: 600 is more than replay.capacity=500: ")
+    assert contents(trained) == before
+
+
+def test_a_resumed_run_does_not_move(trained: Path) -> None:
+    line = refused("train", f"resume={trained}", "hydra.run.dir=other", "total_steps=60")
+    assert line == f"rlrun: hydra.run.dir: must be left out with resume={trained}: the run stays where it is"
+    assert rlrun("train", "resume=latest", f"hydra.run.dir={trained}", "total_steps=60").code == 0
+
+
 @pytest.mark.parametrize("steps", ["null", "abc", "1.5"])
 def test_a_resume_without_a_number_of_steps_is_refused(trained: Path, steps: str) -> None:
     line = refused("train", f"resume={trained}", f"total_steps={steps}")
