@@ -32,20 +32,18 @@ def require_for_table(states: int, actions: int) -> None:
 
 
 def require_for_inputs(inputs: int, units: int) -> None:
-    """Check that the first layer of a network fits; raises UserError."""
-    remedy = "use smaller observations, or a torso of your own that reads them"
-    _require_for_layer("network.torso: a first layer", inputs, units, remedy)
+    """Check that the first layer of a network fits; raises UserError.
+
+    Five copies of it are counted: weights, target network, gradients, and the two moments of Adam.
+    """
+    what = f"network.torso: a first layer of {inputs:,} inputs × {units:,} units, with target, gradients and Adam,"
+    require(what, 5 * 4 * inputs * units, "use smaller observations, or a torso of your own that reads them")
 
 
 def require_for_layer(inputs: int, units: int) -> None:
-    """Check that a hidden layer of a network fits; raises UserError."""
-    _require_for_layer("network: a hidden layer", inputs, units, "use fewer units")
-
-
-def _require_for_layer(what: str, inputs: int, units: int, remedy: str) -> None:
-    """Five copies are counted: weights, target network, gradients, and the two moments of Adam."""
-    what = f"{what} of {inputs:,} inputs × {units:,} units, with target, gradients and Adam,"
-    require(what, 5 * 4 * inputs * units, remedy)
+    """Check that the weights of a layer fit, so that it can be built; raises UserError."""
+    what = f"network: a layer of {inputs:,} inputs × {units:,} units"
+    require(what, 4 * inputs * units, "use fewer units, or smaller observations")
 
 
 def free_memory() -> int | None:

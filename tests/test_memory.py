@@ -36,7 +36,12 @@ def test_a_first_layer_takes_4_bytes_a_weight_five_times() -> None:
     memory.require_for_inputs(180_000, 256)  # 0.92 GB
     with pytest.raises(UserError, match=r"1,000,000 inputs × 256 units.* takes 5\.12 GB, but 1\.00 GB"):
         memory.require_for_inputs(1_000_000, 256)
-    line = r"^network: a hidden layer of 256 inputs × 1,000,000 units.* takes 5\.12 GB, .*; use fewer units$"
+
+
+@pytest.mark.usefixtures("one_gigabyte")
+def test_a_hidden_layer_takes_4_bytes_a_weight_once() -> None:
+    memory.require_for_layer(100_000, 2_000)  # 0.8 GB
+    line = r"^network: a layer of 256 inputs × 1,000,000 units takes 1\.02 GB, .*; use fewer units, or smaller obs"
     with pytest.raises(UserError, match=line):
         FullyConnected((256, 1_000_000)).build(4)
 

@@ -39,6 +39,12 @@ def test_a_handler_in_c_stays():
     assert signals.unhandled() == list(signals.STOPPING)
 
 
+@pytest.mark.usefixtures("_defaults")
+def test_a_handler_that_python_could_not_restore_stays(monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGINT else signal.SIG_DFL)
+    assert signals.unhandled() == [number for number in signals.STOPPING if number != signal.SIGINT]
+
+
 def test_outside_the_main_thread_there_are_none():
     found = []
     thread = threading.Thread(target=lambda: found.append(signals.unhandled()))

@@ -54,7 +54,7 @@ _labels: Check = (
     lambda x: isinstance(x, list) and all(map(_label[0], x)),
     f"a list [a,b] of words of {_letters}",
 )
-_count = _integer(1, 1_024)
+_count = _integer(1, 65_536)
 _threads: Check = (lambda x: x == "auto" or _count[0](x), f"auto, or {_count[1]}")
 
 TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is checked by its recipe
@@ -67,13 +67,13 @@ TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is
     "log.every_steps": _integer(1),
     "eval.every_steps": _integer(0),
     "eval.episodes": _integer(1),
-    "eval.num_envs": _integer(1),
+    "eval.num_envs": _integer(1, 65_536),
     "eval.epsilon": _unit,
     "checkpoint.every_steps": _integer(0),
     "checkpoint.keep": _integer(1),
     "checkpoint.replay": _switch,
     "stop.return": _or_null(_number(-math.inf, math.inf, "a number")),
-    "stop.window": _integer(1, 1_000_000),
+    "stop.window": _integer(1, 1_000_000_000),
     "stop.eval_return": _or_null(_number(-math.inf, math.inf, "a number")),
     "trust": _names,
     "precision": (lambda x: x in ("fp32", "bf16", "auto"), "fp32, bf16 or auto"),

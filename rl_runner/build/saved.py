@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner.build import checks, trust
 from rl_runner.report.runs import flatten
@@ -15,7 +16,7 @@ from rl_runner.types import State, UserError, one_line
 MISSING = object()  # in place of a key's value; null is a value
 AUTO = "auto"  # resume=auto: the run that was started with the same words, if there is one
 LEARNING = ("batch_size", "learn_every_steps", "learn_every_episodes", "updates_per_learn", "reward_clip")
-RESUMABLE = (  # keys, and groups of keys, that a resume may change: no content of a checkpoint depends on them
+RESUMABLE = (  # keys, and groups of keys, that a resume may change: all that is in a checkpoint keeps its meaning
     *("total_steps", "stop", "log", "eval", "checkpoint", "device", "num_threads", "replay.frames", "agent.compiled"),
     *("optimizer.lr", "optimizer.lr_end", "optimizer.lr_steps", "optimizer.eps", "optimizer.weight_decay"),
     *LEARNING,
@@ -105,14 +106,20 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         copy = COPIES.get(key)
         if copy is not None and OmegaConf.select(trained, copy) is not None:
             OmegaConf.update(trained, copy, value)
-    return plain(trained)
+    try:
+        return plain(trained)
+    except OmegaConfBaseException as e:
+        raise UserError(f"resume: {run.path} has no such value to refer to: {one_line(e)}") from e
 
 
 def _typed(cfg: Any, key: str) -> Any:
     """Return a value as it was typed: a reference such as ${total_steps} is to the run's key, not to the default's."""
     node = OmegaConf.to_container(cfg, resolve=False)
-    for name in key.split("."):
-        node = cast(State, node)[name]
+    try:
+        for name in key.split("."):
+            node = cast(State, node)[name]
+    except (KeyError, TypeError):  # an element of a list, or a key that another word removes
+        return OmegaConf.select(cfg, key)
     return node
 
 

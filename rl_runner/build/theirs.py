@@ -48,7 +48,7 @@ def naming_their_code(config: Callable[[], State]) -> Iterator[None]:
             raise
         for cause in _causes(e):
             traceback.clear_frames(cause.__traceback__)  # or they would keep all that the job held in memory
-        raise found from e
+        raise found from e  # a program sees what was raised
 
 
 def _blame(e: BaseException, config: Callable[[], State]) -> TheirError | None:

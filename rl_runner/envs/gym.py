@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 
 from rl_runner.envs import dynamics, ids
 from rl_runner.envs.making import ENDLESS, make_env, why, wrapper_name
@@ -152,7 +153,12 @@ class GymBackend:
 
     def close(self) -> None:
         """See `Backend`."""
-        self._envs.close()
+        if isinstance(self._envs, AsyncVectorEnv) and self._envs._state is not AsyncState.DEFAULT:
+            # An exception came while the processes were stepping. Gymnasium would wait for answers that were read.
+            kill(self._envs.processes)
+            self._envs.closed = True
+        else:
+            self._envs.close()
 
     def _begin(self, mask: BoolArray, obs: Array) -> Array:
         """Return the observations (N, *O) after a reset of the environments in `mask`, from their frames."""

@@ -122,7 +122,7 @@ def refuse_actions(name: str, space: gym.Space[Any]) -> None:
             f"MultiBinary ones; a wrapper can convert them: env.wrappers=[{{_target_: my_pkg.MyWrapper}}]"
         )
     if 0 in (space.shape or ()):
-        raise UserError(f"env: {name} has actions {space}, which hold no number")
+        raise UserError(f"env: {name} has an empty action space, {space}")
 
 
 def first_action(space: gym.Space[Any]) -> Any:

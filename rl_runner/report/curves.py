@@ -106,7 +106,7 @@ def read_table(directory: Path) -> Table:
                     step, rest = line.split(",", 1)
                     name, value = rest.rsplit(",", 1)
                     point = int(step), float(value)
-                    if not 0 <= point[0] < 2**63:
+                    if not 0 <= point[0] < 2**63:  # NumPy keeps steps as int64
                         raise ValueError
                 except ValueError:
                     damaged = damaged or (number if number > 1 else 0)

@@ -129,7 +129,9 @@ def read(path: Path) -> Run:
     except RecursionError as e:  # a part that contains itself
         raise Unreadable(f"{path}/{CONFIG} is no configuration: it has no end") from e
     if not isinstance(config.get("env"), dict) or not isinstance(config.get("total_steps"), int):
-        raise Unreadable(f"{path}/{CONFIG} is damaged, or no configuration of a run: it needs env and total_steps")
+        raise Unreadable(
+            f"{path}/{CONFIG} is damaged, or no configuration of a run: env must be a group, total_steps a number"
+        )
     try:
         table = read_table(path)
     except Unreadable:

@@ -77,8 +77,8 @@ def test_a_decay_of_an_optimizer_is_a_share(alpha: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "wrong", "right"),
     [
-        ("stop.window", 10**20, "a whole number from 1 to 1,000,000"),
-        ("num_threads", 10**12, "auto, or a whole number from 1 to 1,024"),
+        ("stop.window", 10**20, "a whole number from 1 to 1,000,000,000"),
+        ("num_threads", 10**12, "auto, or a whole number from 1 to 65,536"),
         ("env.num_envs", 10**9, "a whole number from 1 to 65,536"),
     ],
 )
@@ -87,6 +87,8 @@ def test_numbers_that_no_machine_can_hold(key: str, wrong: int, right: str) -> N
     cfg = {group: {name: wrong}} if group else {name: wrong}
     with pytest.raises(UserError, match=rf"^{re.escape(key)}: must be {right}, got {wrong}$"):
         checks.require(cfg, {key: checks.TRAINING[key]})
+    most = int(re.findall(r"[\d,]+", right)[-1].replace(",", ""))
+    checks.require({group: {name: most}} if group else {name: most}, {key: checks.TRAINING[key]})
 
 
 # Keys.

@@ -109,7 +109,9 @@ def test_a_resume_with_batches_that_are_too_large_changes_nothing(trained: Path)
 
 
 def test_a_resumed_run_does_not_move(trained: Path) -> None:
+    before = contents(trained)
     line = refused("train", f"resume={trained}", "hydra.run.dir=other", "total_steps=60")
+    assert contents(trained) == before
     assert line == f"rlrun: hydra.run.dir: must be left out with resume={trained}: the run stays where it is"
     assert rlrun("train", "resume=latest", f"hydra.run.dir={trained}", "total_steps=60").code == 0
 

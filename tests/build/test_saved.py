@@ -87,6 +87,22 @@ def test_a_reference_is_to_the_runs_own_value(trained: Path) -> None:
     assert (changed["exploration"]["steps"], changed["optimizer"]["lr_steps"]) == (40, 40)
 
 
+def test_what_a_resume_cannot_refer_to_and_parts_of_values(trained: Path) -> None:
+    run = RunDirectory(trained)
+    for words, says in (
+        (["log.every_steps=${rollout_steps}", "+rollout_steps=3"], "has no such value to refer to: .*rollout_steps"),
+        (["eval.every_steps=100", "~eval.every_steps"], "~eval.every_steps: cannot change"),
+    ):
+        with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+            cfg = compose("train", words)
+        with pytest.raises(UserError, match=says):
+            saved.resumed_config(run, cfg, [word for word in words if not word.startswith("+")])
+    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+        cfg = compose("train", ["tags=[a,b]", "tags.0=c", "+logger.project=${env.name}"])
+    changed = saved.resumed_config(run, cfg, ["tags=[a,b]", "tags.0=c", "+logger.project=${env.name}"])
+    assert (changed["tags"], changed["logger"]["project"]) == (["c", "b"], "cartpole")
+
+
 def test_naming_a_value_that_the_run_has_is_no_change_on_resume(trained: Path) -> None:
     run = RunDirectory(trained)
     before = saved.load_run_config(run, [])

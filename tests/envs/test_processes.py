@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,18 @@ def test_processes_end_when_the_run_is_killed_and_say_nothing() -> None:
     assert done.returncode == -signal.SIGKILL
     assert len(done.stdout.split()) == 3
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("read", [0, 1])
+def test_processes_that_are_stepping_end_when_they_are_closed(read: int) -> None:
+    """An exception, such as Ctrl-C, may come after some of the answers were read."""
+    backend = GymBackend("CartPole-v1", 2, processes=True)
+    backend.reset(np.ones(2, np.bool_), [0, 1])
+    backend.send(np.zeros(2, np.int64))
+    for pipe in backend._envs.parent_pipes[:read]:
+        pipe.recv()
+    closing = threading.Thread(target=backend.close, daemon=True)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive()
+    assert not any(process.is_alive() for process in backend._envs.processes)

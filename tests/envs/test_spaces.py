@@ -227,7 +227,7 @@ def test_statistics_that_nobody_saves_are_named() -> None:
     assert about_wrappers(TimeLimit(Shows(NUMBERS), 5)) == []
 
 
-@pytest.mark.parametrize("space", [Box(-1, 1, (0,)), Box(-1, 1, (2, 0)), MultiBinary((0,))], ids=str)
+@pytest.mark.parametrize("space", [Box(-1, 1, (0,)), Box(-1, 1, (2, 0))], ids=str)
 def test_actions_without_a_number_are_refused(space: gym.Space[Any]) -> None:
-    with pytest.raises(UserError, match=r"^env: Empty-v0 has actions .*, which hold no number$"):
+    with pytest.raises(UserError, match=r"^env: Empty-v0 has an empty action space, .*0.*$"):
         refuse_actions("Empty-v0", space)
