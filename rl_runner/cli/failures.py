@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 import sys
@@ -88,6 +89,8 @@ def explain(verb: Verb, args: list[str], e: Exception) -> str:
     text = re.sub(r" See https://hydra\.cc.*", "", one_line(e))
     if isinstance(e, OSError) and e.filename:
         return _no_file(args, str(e.filename), e)
+    if isinstance(e, OSError) and e.errno == errno.ENOSPC:  # met while writing, which does not name the file
+        return f"{e.strerror}: free some, or choose another hydra.run.dir or hydra.sweep.dir"
     if isinstance(e, MissingConfigException) and e.missing_cfg_file:
         group, _, option = e.missing_cfg_file.rpartition("/")
         if package := PLUGINS.get(f"{group}={option}"):

@@ -1,5 +1,7 @@
 """Errors as one line."""
 
+import errno
+
 import pytest
 import torch
 
@@ -18,6 +20,11 @@ def test_the_full_memory_of_a_gpu_is_told_in_one_line() -> None:
         "device: the GPU's memory is full: Tried to allocate 105.15 GiB. GPU 0 has a total capacity of 79.19 GiB of "
         "which 30.00 GiB is free; use a smaller batch_size or network, or replay.frames=host"
     )
+
+
+def test_a_full_disk_is_answered_with_the_keys_of_directories() -> None:
+    line = "No space left on device: free some, or choose another hydra.run.dir or hydra.sweep.dir"
+    assert failures.explain(VERBS["train"], ["-m"], OSError(errno.ENOSPC, "No space left on device")) == line
 
 
 @pytest.mark.parametrize(
