@@ -23,9 +23,7 @@ def unhandled() -> list[signal.Signals]:
     if threading.current_thread() is not threading.main_thread():
         return []
     handlers = {s: signal.getsignal(s) for s in STOPPING}
-    known = [
-        s for s, handler in handlers.items() if handler is not None
-    ]  # None: not set by Python, which could not restore it
+    known = [s for s in STOPPING if handlers[s] is not None]  # None: not set by Python, which could not restore it
     caught = _caught()
     ending = [s for s in known if handlers[s] is signal.SIG_DFL and not caught >> (s - 1) & 1]
     return [s for s in known if s in ALWAYS or s in of_command or s in ending]

@@ -242,6 +242,12 @@ def test_errors_are_one_line(workdir: Path, words: list[str], line: str) -> None
     assert files() == set()
 
 
+def test_a_resume_that_refers_to_a_key_that_the_run_lacks(workdir: Path) -> None:
+    run = rlrun.train([*TABLE, "num_threads=1"], quiet=True).run
+    with pytest.raises(rlrun.UserError, match=r"^replay\.capacity: there is no such key to refer to$"):
+        rlrun.train([f"resume={run}", "log.every_steps=${replay.capacity}"], quiet=True)
+
+
 def test_ctrl_c_saves_and_is_a_keyboard_interrupt(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = ReplayLoop.step
 

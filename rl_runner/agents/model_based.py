@@ -114,7 +114,7 @@ class ModelBased:
 
     def q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of states (N,)."""
-        return self.table[obs.cpu().long() - self.first_state]
+        return self.table[obs.cpu() - self.first_state]
 
     def state_dict(self) -> State:
         """Return table and counts."""

@@ -54,7 +54,7 @@ class ValueIteration:
 
     def q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of states (N,)."""
-        return self.table[obs.cpu().long() - self.first_state]
+        return self.table[obs.cpu() - self.first_state]
 
     def state_dict(self) -> State:
         """Return the table."""
@@ -120,14 +120,14 @@ class PolicyIteration:
 
     def q_values(self, obs: Tensor) -> Tensor:
         """Return action values (N, A) of states (N,)."""
-        return self.table[obs.cpu().long() - self.first_state]
+        return self.table[obs.cpu() - self.first_state]
 
     def preferences(self, obs: Tensor) -> Tensor:
         """Return the same, with the policy's actions above all others. Equally good ones may not lead to the goal.
 
         Without discount, for example, a step into the wall is worth as much as one towards the goal.
         """
-        values, chosen = self.q_values(obs), torch.from_numpy(self._pi)[obs.cpu().long() - self.first_state] == 1.0
+        values, chosen = self.q_values(obs), torch.from_numpy(self._pi)[obs.cpu() - self.first_state] == 1.0
         return torch.where(chosen, 2.0 * self.table.abs().max() + 1.0, values)
 
     def state_dict(self) -> State:

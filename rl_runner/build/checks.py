@@ -54,8 +54,8 @@ _labels: Check = (
     lambda x: isinstance(x, list) and all(map(_label[0], x)),
     f"a list [a,b] of words of {_letters}",
 )
-_count = _integer(1, 65_536)
-_threads: Check = (lambda x: x == "auto" or _count[0](x), f"auto, or {_count[1]}")
+_several = _integer(1, 65_536)  # more cannot be started
+_threads: Check = (lambda x: x == "auto" or _several[0](x), f"auto, or {_several[1]}")
 
 TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is checked by its recipe
     "seed": _integer(0),
@@ -63,11 +63,11 @@ TRAINING: dict[str, Check] = {  # of every run; what an agent needs beyond it is
     "num_threads": _threads,
     "total_steps": _integer(1),
     "agent.name": _label,
-    "env.num_envs": _integer(1, 65_536),
+    "env.num_envs": _several,
     "log.every_steps": _integer(1),
     "eval.every_steps": _integer(0),
     "eval.episodes": _integer(1),
-    "eval.num_envs": _integer(1, 65_536),
+    "eval.num_envs": _several,
     "eval.epsilon": _unit,
     "checkpoint.every_steps": _integer(0),
     "checkpoint.keep": _integer(1),

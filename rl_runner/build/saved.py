@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner.build import checks, trust
 from rl_runner.report.runs import flatten
@@ -106,10 +105,7 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         copy = COPIES.get(key)
         if copy is not None and OmegaConf.select(trained, copy) is not None:
             OmegaConf.update(trained, copy, value)
-    try:
-        return plain(trained)
-    except OmegaConfBaseException as e:
-        raise UserError(f"resume: {run.path} has no such value to refer to: {one_line(e)}") from e
+    return plain(trained)
 
 
 def _typed(cfg: Any, key: str) -> Any:

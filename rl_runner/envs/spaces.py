@@ -85,9 +85,13 @@ def _one_array(env: Env, name: str) -> tuple[Env, str]:
 def stored(name: str, space: gym.Space[Any]) -> gym.Space[Any]:
     """Return the space of stored observations: float32 for floats, bytes if possible, native byte order, same bounds.
 
+    A single state is int64.
+
     Raises:
         UserError: no network of rlrun reads this space.
     """
+    if isinstance(space, Discrete) and space.dtype != np.int64:  # tables are indexed by it; differences fit
+        return Discrete(int(space.n), start=int(space.start))
     if isinstance(space, (Discrete, MultiBinary, MultiDiscrete)):
         return space
     if not isinstance(space, Box) or space.dtype.kind not in "biuf":

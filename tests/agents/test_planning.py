@@ -202,16 +202,3 @@ def test_the_tolerance_is_relative_to_the_largest_value() -> None:
         agent = PolicyIteration(mdp, 0.9, tolerance=1e-3)
         agent.learn()
         assert agent.converged == converged
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.int32, np.uint32, np.int64])
-@pytest.mark.parametrize("make", AGENTS)
-def test_states_of_any_type_of_integer(make, dtype):
-    table = random_table(1)
-    agent = make(from_table(table), 0.9)
-    plan(agent)
-    states = np.array([4, 0, 0, 2, 1], dtype)
-    expected = agent.table[[4, 0, 0, 2, 1]]
-    assert torch.equal(agent.q_values(torch.from_numpy(states)), expected)
-    chosen, _ = agent.act(states, None, Evaluate(np.random.default_rng(0)))
-    assert chosen.tolist() == expected.argmax(dim=1).tolist()

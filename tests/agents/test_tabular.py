@@ -125,12 +125,3 @@ def test_a_table_that_cannot_fit_is_refused_before_it_is_allocated(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 20 * 10**9)
     with pytest.raises(UserError, match=r"1,000,000,000 states × 2 actions.* 32\.00 GB, but 20\.00 GB"):
         QLearning(10**9, 2, 0.9, Greedy())
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.int32, np.uint32, np.int64])
-@pytest.mark.parametrize("make", [QLearning, Sarsa])
-def test_states_of_any_type_of_integer(make, dtype):
-    agent = agent_with_table(make, first_state=1)
-    obs = np.array([3, 1, 2, 1], dtype)
-    assert agent.q_values(torch.from_numpy(obs)).tolist() == [TABLE[i] for i in (2, 0, 1, 0)]
-    assert agent.act(obs, None, Train(0, np.random.default_rng(0)))[0].tolist() == [1, 1, 0, 1]

@@ -87,16 +87,13 @@ def test_a_reference_is_to_the_runs_own_value(trained: Path) -> None:
     assert (changed["exploration"]["steps"], changed["optimizer"]["lr_steps"]) == (40, 40)
 
 
-def test_what_a_resume_cannot_refer_to_and_parts_of_values(trained: Path) -> None:
+def test_parts_of_values_and_keys_that_another_word_removes(trained: Path) -> None:
     run = RunDirectory(trained)
-    for words, says in (
-        (["log.every_steps=${rollout_steps}", "+rollout_steps=3"], "has no such value to refer to: .*rollout_steps"),
-        (["eval.every_steps=100", "~eval.every_steps"], "~eval.every_steps: cannot change"),
-    ):
-        with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
-            cfg = compose("train", words)
-        with pytest.raises(UserError, match=says):
-            saved.resumed_config(run, cfg, [word for word in words if not word.startswith("+")])
+    words = ["eval.every_steps=100", "~eval.every_steps"]
+    with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
+        cfg = compose("train", words)
+    with pytest.raises(UserError, match=r"~eval\.every_steps: cannot change"):
+        saved.resumed_config(run, cfg, words)
     with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
         cfg = compose("train", ["tags=[a,b]", "tags.0=c", "+logger.project=${env.name}"])
     changed = saved.resumed_config(run, cfg, ["tags=[a,b]", "tags.0=c", "+logger.project=${env.name}"])

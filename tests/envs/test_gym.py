@@ -11,12 +11,15 @@ from typing import ClassVar
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 from gymnasium.wrappers import NormalizeObservation
 
 from rl_runner.agents.random import Random
+from rl_runner.agents.tabular import QLearning
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
+from rl_runner.exploration import Greedy
 from rl_runner.replay.storage import RowStorage
 from rl_runner.types import UserError
 
@@ -450,6 +453,14 @@ def test_an_observation_space_that_no_network_reads_is_refused():
     with pytest.raises(UserError, match="which hold no number") as e:
         GymBackend("RlrunScripted-v0", kwargs={"observation_space": Box(-1, 1, (2, 0))})
     one_line(e)
+
+
+def test_a_state_of_one_byte_finds_its_row_of_a_table():
+    backend = GymBackend("RlrunScripted-v0", 2, kwargs={"observation_space": Discrete(5, dtype=np.uint8)})
+    obs = backend.reset(np.ones(2, np.bool_), [0, 1])
+    agent = QLearning(5, 3, 0.9, Greedy(), lr=0.1)
+    agent.table.copy_(torch.arange(15).reshape(5, 3))
+    assert agent.q_values(torch.from_numpy(obs)).tolist() == [[3.0 * s, 3.0 * s + 1, 3.0 * s + 2] for s in obs]
 
 
 @pytest.mark.parametrize("module", ["no_such_module_here", "json.no_such_part"])

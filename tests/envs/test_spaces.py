@@ -47,6 +47,12 @@ def test_discrete_spaces_are_stored_as_they_are(space: gym.Space[Any]) -> None:
     assert stored("Mine-v0", space) is space
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.int32])
+def test_a_single_state_is_stored_in_a_type_that_indexes_tables(dtype: Any) -> None:
+    kept = stored("Mine-v0", Discrete(100, start=20, dtype=dtype))
+    assert (kept, kept.dtype) == (Discrete(100, start=20), np.int64)
+
+
 def test_a_space_that_nothing_reads_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"^env: Mine-v0 has observations of type Text.*env.wrappers"):
         stored("Mine-v0", Text(5))
