@@ -19,7 +19,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from rl_runner import compute, program, rng
@@ -67,8 +66,6 @@ def train(overrides: Sequence[str] = (), quiet: bool = False) -> TrainResult:
                 if e.code == 128 + signal.SIGINT:
                     raise KeyboardInterrupt from e
                 raise
-            except OmegaConfBaseException as e:  # a value refers to nothing
-                raise UserError(explain(VERBS["train"], words, e)) from e
     return dataclasses.replace(result, run=here / result.run)
 
 

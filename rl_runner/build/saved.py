@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner.build import checks, trust
 from rl_runner.report.runs import flatten
@@ -105,7 +106,11 @@ def resumed_config(run: RunDirectory, cfg: Any, overrides: list[str]) -> State:
         copy = COPIES.get(key)
         if copy is not None and OmegaConf.select(trained, copy) is not None:
             OmegaConf.update(trained, copy, value)
-    return plain(trained)
+    try:
+        return plain(trained)
+    except OmegaConfBaseException as e:  # a reference to a key that this run does not have
+        why = str(e).partition("\n")[0]
+        raise UserError(f"{e.full_key}: has no value in the run's own configuration: {why}") from e
 
 
 def _typed(cfg: Any, key: str) -> Any:
