@@ -23,11 +23,12 @@ class Evaluation(NamedTuple):
 
         "info" holds the mean of each number that the environment reported at an episode's end, if there are any.
         """
+        info = means([e.info for e in self.episodes])
         return {
             "return": _statistics([e.total_reward for e in self.episodes]),
             "length": _statistics([e.length for e in self.episodes]),
             "episodes": len(self.episodes),
-            **({"info": info} if (info := means([e.info for e in self.episodes])) else {}),
+            **({"info": info} if info else {}),
         }
 
     def rows(self) -> list[State]:

@@ -46,7 +46,7 @@ def choose(
     if action_mask is not None:
         values = np.where(action_mask, values, -np.inf)
     if not isinstance(mode, Train):
-        return EpsilonGreedy(mode.epsilon, mode.epsilon, 0)(values, 0, mode.rng), carry
+        return epsilon_greedy(values, mode.epsilon, mode.rng), carry
     explore: Explore | None = getattr(exploration, "explore", None)  # isinstance of a protocol takes 7 µs a step
     if explore is not None:
         result = explore(values, carry, mode.step, mode.rng)
@@ -88,23 +88,29 @@ def draw(
     return drawn, carry
 
 
-def _with_carry(result: object, must: str, n: int) -> tuple[Any, Carry | None]:
-    """Return both parts of what a rule with a memory has returned. `must` begins the message of an error."""
+def _with_carry(result: object, wanted: str, n: int) -> tuple[Any, Carry | None]:
+    """Return both parts of what a rule with a memory has returned. `wanted` begins the message of an error."""
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Carry | None)):
-        raise UserError(f"exploration: {must} and a Carry (rl_runner/types.py) or None, got {_described(result)}")
+        raise UserError(f"exploration: {wanted} and a Carry (rl_runner/types.py) or None, got {_described(result)}")
     chosen, carry = result
     if carry is not None and not (
         isinstance(carry.state, dict) and isinstance(carry.reset, np.ndarray) and carry.reset.shape == (n,)
     ):
         raise UserError(
-            f"exploration: {must} and a Carry with a dict of arrays (N, ...) and an array of flags (N,), here ({n},), "
-            f"got {_described(carry.state)} and {_described(carry.reset)}"
+            f"exploration: {wanted} and a Carry with a dict of arrays (N, ...) and an array of flags (N,), here "
+            f"({n},), got {_described(carry.state)} and {_described(carry.reset)}"
         )
     return chosen, carry
 
 
 def _described(value: object) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+
+
+def epsilon_greedy(q: Array, epsilon: float, rng: np.random.Generator) -> IntArray:
+    """Return actions (N,): the best by values (N, A), or with probability epsilon a random one."""
+    random = rng.random(len(q)) < epsilon
+    return np.where(random, _any_allowed(q, rng), q.argmax(axis=1))
 
 
 class EpsilonGreedy:
@@ -126,9 +132,7 @@ class EpsilonGreedy:
 
     def __call__(self, q: Array, step: int, rng: np.random.Generator) -> IntArray:
         """Choose actions (N,) by values (N, A) at environment step `step`."""
-        action = q.argmax(axis=1)
-        random = rng.random(len(q)) < self.epsilon(step)
-        return np.where(random, _any_allowed(q, rng), action)
+        return epsilon_greedy(q, self.epsilon(step), rng)
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return epsilon."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import inspect
-import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -121,7 +120,7 @@ def step_part(
     loss: Tensor,
     parameters: list[nn.Parameter],
     clip_grad_norm: float | None = None,
-    unclipped: Collection[nn.Parameter] = (),
+    clipped: list[nn.Parameter] | None = None,
 ) -> None:
     """Do a gradient step on some of an optimizer's parameters. The others have no gradients, and stay as they are.
 
@@ -129,20 +128,20 @@ def step_part(
         optimizer: has them.
         loss: of the step.
         parameters: those that change.
-        clip_grad_norm: clip the norm of their whole gradient; None: no clipping.
-        unclipped: those of them that the norm leaves out.
+        clip_grad_norm: clip the norm of the gradient; None: no clipping.
+        clipped: the norm is that of these of them; None: of all.
     """
     loss.backward(inputs=parameters)
     if clip_grad_norm is not None:
-        clip_norm([p for p in parameters if not any(p is other for other in unclipped)], clip_grad_norm)
+        clip_norm(parameters if clipped is None else clipped, clip_grad_norm)
     optimizer.step()
     for parameter in parameters:
         parameter.grad = None
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float, ratios: Iterable[float] = itertools.repeat(1.0)) -> None:
-    """Set the learning rate of each group of parameters to `lr` times its ratio."""
-    for group, ratio in zip(optimizer.param_groups, ratios, strict=False):
+def set_lr(optimizer: torch.optim.Optimizer, lr: float, ratios: Sequence[float] | None = None) -> None:
+    """Set the learning rate of each group of parameters to `lr` times its ratio; None: all ratios are 1."""
+    for group, ratio in zip(optimizer.param_groups, ratios or [1.0] * len(optimizer.param_groups), strict=True):
         group["lr"] = lr * ratio
 
 

@@ -108,8 +108,7 @@ class SoftLearner:
         """
         if self._temperature:
             loss = loss + self.log_alpha * excess_entropy
-        parameters = self._actor + self._temperature
-        step_part(self.optimizer, loss, parameters, self.clip_grad_norm, unclipped=self._temperature)
+        step_part(self.optimizer, loss, self._actor + self._temperature, self.clip_grad_norm, clipped=self._actor)
 
     def sync(self, before: Clock, now: Clock) -> None:
         """Update target critics, average and learning rates after the clock went from `before` to `now`."""

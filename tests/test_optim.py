@@ -156,7 +156,7 @@ def test_a_step_on_a_part_clips_the_norm_of_its_gradient() -> None:
     x, apart, other = (nn.Parameter(torch.zeros(n)) for n in (2, 1, 1))
     optimizer = torch.optim.SGD([x, apart, other], lr=1.0)
     loss = (x * torch.tensor([3.0, 4.0])).sum() + 7 * apart.sum() + other.sum()
-    step_part(optimizer, loss, [x, apart], 0.5, unclipped=[apart])
+    step_part(optimizer, loss, [x, apart], 0.5, clipped=[x])
     torch.testing.assert_close(x.detach(), torch.tensor([-0.3, -0.4]))
     assert (apart.item(), other.item()) == (-7, 0)
     assert x.grad is None

@@ -209,7 +209,7 @@ def control_network(
         actions=actions,
         outputs_per_action=value.outputs_per_action,
         precision=cfg["precision"],
-        **({"discrete": True} if discrete else {}),
+        **({"discrete": True} if discrete else {}),  # a user's network for continuous actions need not take it
     )
     return network.to(device)
 

@@ -23,8 +23,7 @@ from rl_runner.agents.reinforce import REINFORCE
 from rl_runner.agents.sac import SAC
 from rl_runner.agents.sac_discrete import SACDiscrete
 from rl_runner.agents.tabular import QLearning, Sarsa
-from rl_runner.build import checks
-from rl_runner.build import components as build
+from rl_runner.build import checks, components
 from rl_runner.build.signatures import factory, part
 from rl_runner.distributions import of_actions
 from rl_runner.envs.vector import EpisodicVectorEnv
@@ -169,15 +168,15 @@ if TYPE_CHECKING:
 def replay_learning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
     """Deep Q-learning and its relatives: act, store, sample, learn, sync."""
     checks.require(cfg, checks.REPLAY_LEARNING)
-    value = build.value(cfg)
-    network = build.q_network(cfg, envs, value, device)
-    agent = factory("agent", build.agent_node(cfg), MakesReplayAgent)(
+    value = components.value(cfg)
+    network = components.q_network(cfg, envs, value, device)
+    agent = factory("agent", components.agent_node(cfg), MakesReplayAgent)(
         network=network,
         value=value,
-        optimizer=build.optimizer_factory(cfg),
-        sync=part("sync", build.group(cfg, "sync"), Sync),
-        exploration=build.exploration(cfg, Exploration, "exploration=epsilon_greedy"),
-        lr_schedule=build.lr_schedule(cfg),
+        optimizer=components.optimizer_factory(cfg),
+        sync=part("sync", components.group(cfg, "sync"), Sync),
+        exploration=components.exploration(cfg, Exploration, "exploration=epsilon_greedy"),
+        lr_schedule=components.lr_schedule(cfg),
     )
 
     return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, network))
@@ -187,9 +186,9 @@ def noisy_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     """Actor and critics from a replay memory, with noise on the actions: DDPG, TD3, D4PG."""
     actions = ActionRange(envs.action_space)
     parts = _control(cfg, envs, device, actions.size)
-    agent = factory("agent", build.agent_node(cfg), MakesNoisyControl)(
+    agent = factory("agent", components.agent_node(cfg), MakesNoisyControl)(
         actions=actions,
-        exploration=build.exploration(cfg, ActionNoise, "exploration=gaussian"),
+        exploration=components.exploration(cfg, ActionNoise, "exploration=gaussian"),
         **parts,
     )
     return Learner(agent, lambda: _replay_loop(cfg, envs, device, agent, parts["network"]))
@@ -199,7 +198,7 @@ def stochastic_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device
     """Actor and critics from a replay memory, with a policy that explores by itself: SAC."""
     actions = ActionRange(envs.action_space)
     parts = _control(cfg, envs, device, actions.size)
-    agent = factory("agent", build.agent_node(cfg), MakesStochasticControl)(actions=actions, **parts)
+    agent = factory("agent", components.agent_node(cfg), MakesStochasticControl)(actions=actions, **parts)
 
     def loop() -> ReplayLoop:
         checks.soft_values(cfg)
@@ -210,9 +209,9 @@ def stochastic_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device
 
 def discrete_control(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
     """The same for discrete actions: discrete SAC."""
-    actions = build.number_of_actions(envs)
+    actions = components.number_of_actions(envs)
     parts = _control(cfg, envs, device, actions, discrete=True)
-    agent = factory("agent", build.agent_node(cfg), MakesDiscreteControl)(actions=actions, **parts)
+    agent = factory("agent", components.agent_node(cfg), MakesDiscreteControl)(actions=actions, **parts)
 
     def loop() -> ReplayLoop:
         checks.soft_values(cfg)
@@ -230,13 +229,13 @@ def _control(
 ) -> dict[str, Any]:
     """Return the parts that agents with actor and critics have in common."""
     checks.require(cfg, {**checks.REPLAY_LEARNING, **checks.CONTROL})
-    value = build.value(cfg)
+    value = components.value(cfg)
     return {
-        "network": build.control_network(cfg, envs, actions, value, device, discrete),
+        "network": components.control_network(cfg, envs, actions, value, device, discrete),
         "value": value,
-        "optimizer": build.optimizer_factory(cfg),
-        "sync": part("sync", build.group(cfg, "sync"), Sync),
-        "lr_schedule": build.lr_schedule(cfg),
+        "optimizer": components.optimizer_factory(cfg),
+        "sync": part("sync", components.group(cfg, "sync"), Sync),
+        "lr_schedule": components.lr_schedule(cfg),
     }
 
 
@@ -249,8 +248,8 @@ def _replay_loop(
     return ReplayLoop(
         envs,
         agent,
-        replay=build.replay_memory(cfg, envs, device),
-        rng=build.exploration_stream(cfg),
+        replay=components.replay_memory(cfg, envs, device),
+        rng=components.exploration_stream(cfg),
         batch_size=cfg["batch_size"],
         learning_starts=cfg["learning_starts"],
         learn_every=Every(episodes, "episodes") if episodes else Every(cfg["learn_every_steps"]),
@@ -264,13 +263,13 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
     checks.require(cfg, checks.ROLLOUT_LEARNING)
     scaled = cfg.get("scale_actions", False)  # older runs do not have it
     distribution = of_actions(envs.action_space, envs.backend.name, scaled)
-    network = build.actor_critic(cfg, envs, distribution, device)
-    agent = factory("agent", build.agent_node(cfg), MakesRolloutAgent)(
+    network = components.actor_critic(cfg, envs, distribution, device)
+    agent = factory("agent", components.agent_node(cfg), MakesRolloutAgent)(
         network=network,
         distribution=distribution,
-        optimizer=build.optimizer_factory(cfg),
+        optimizer=components.optimizer_factory(cfg),
         gamma=cfg["agent"]["gamma"],
-        lr_schedule=build.lr_schedule(cfg),
+        lr_schedule=components.lr_schedule(cfg),
     )
 
     def loop() -> RolloutLoop:
@@ -279,7 +278,7 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
         return RolloutLoop(
             envs,
             agent,
-            rng=build.exploration_stream(cfg),
+            rng=components.exploration_stream(cfg),
             steps=cfg["rollout_steps"],
             episodes=cfg["rollout_episodes"],
             reward_clip=cfg["reward_clip"],
@@ -291,29 +290,29 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
 def online(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
     """Learning with a table, from each step as it happens: temporal differences, or a model of the dynamics."""
     checks.require(cfg, checks.DISCOUNT)
-    states = build.states(envs)
-    exploration = build.exploration(cfg, Exploration, "exploration=epsilon_greedy")
+    states = components.states(envs)
+    exploration = components.exploration(cfg, Exploration, "exploration=epsilon_greedy")
     if isinstance(exploration, RemembersActions):
         raise UserError(
             f"exploration: {type(exploration).__name__} has a memory, which this agent does not keep; "
             "use exploration=epsilon_greedy"
         )
-    agent = factory("agent", build.agent_node(cfg), MakesTable)(
+    agent = factory("agent", components.agent_node(cfg), MakesTable)(
         states=int(states.n),
-        actions=build.number_of_actions(envs),
+        actions=components.number_of_actions(envs),
         gamma=cfg["agent"]["gamma"],
         exploration=exploration,
         first_state=int(states.start),
     )
-    return Learner(agent, lambda: OnlineLoop(envs, agent, build.exploration_stream(cfg)))
+    return Learner(agent, lambda: OnlineLoop(envs, agent, components.exploration_stream(cfg)))
 
 
 def planning(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
     """Dynamic programming: sweep over the states of known dynamics until nothing changes."""
     checks.require(cfg, checks.DISCOUNT)
-    mdp = build.dynamics(envs)
-    first_state = int(build.states(envs).start)
-    agent = factory("agent", build.agent_node(cfg), MakesPlanner)(
+    mdp = components.dynamics(envs)
+    first_state = int(components.states(envs).start)
+    agent = factory("agent", components.agent_node(cfg), MakesPlanner)(
         mdp=mdp, gamma=cfg["agent"]["gamma"], first_state=first_state
     )
     return Learner(agent, lambda: PlanningLoop(envs, agent))

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner.build import checks, saved, trust
-from rl_runner.build.jobs import train_job
+from rl_runner.build.jobs import closed_at_errors, train_job
 from rl_runner.build.theirs import naming_their_code
 from rl_runner.commands import train as training
 from rl_runner.commands.train import TrainJob
@@ -118,9 +118,10 @@ def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = ne
     try:
         with naming_their_code(lambda: cfg):
             job = train_job(cfg, run)
-        _start_logger(job, resumed=False)
-        _save_config(job, mine=True)
-        provenance.record(run.path, words)
+        with closed_at_errors(job.loop.envs):
+            _save_config(job, mine=True)
+            provenance.record(run.path, words)
+            _start_logger(job, resumed=False)
     except BaseException:
         for file in written:  # a signal may come after they were
             (run.path / file).unlink(missing_ok=True)
@@ -158,7 +159,8 @@ def resume(
     with naming_their_code(lambda: config):
         job = train_job(config, run, resumed=True)
     job.changes = training.differences(dict(flatten(before)), dict(flatten(job.config)))
-    _start_logger(job, resumed=True)
+    with closed_at_errors(job.loop.envs):
+        _start_logger(job, resumed=True)
 
     def record() -> None:
         _save_config(job, mine=set(job.trust) <= set(mine))

@@ -76,7 +76,7 @@ def candidates(line: str) -> list[str]:
 def _of_plain(verb: PlainVerb, word: str) -> Iterator[str]:
     """Yield options, or directories of runs."""
     if word.startswith("-"):
-        yield from ("--help", *(name for name, *_ in verb.options))
+        yield from ("--help", *(option.name for option in verb.options))
     else:
         yield from (_directories(word) if word else ["outputs/"] if Path("outputs").is_dir() else ())
 

@@ -12,7 +12,7 @@ from rl_runner.cli import keys
 from rl_runner.cli.table import VERBS, Verb
 
 SHOWN = 6  # options in one line
-GYM_ID = re.compile(r"(?P<namespace>[\w:.-]+/)?(?P<name>[\w.-]+?)(?P<mode>NoFrameskip|Deterministic)?-v\d+")
+GYM_ID = re.compile(r"[\w:.-]+(/[\w.-]+)?-v\d+")
 VERB_ALIASES = {
     "eval": ("evaluate", "test", "score", "benchmark"),
     "export": ("onnx", "convert", "publish", "push", "upload", "deploy"),
@@ -301,16 +301,16 @@ def _option(verb: Verb, word: str) -> str | None:
 
 def _environment(word: str) -> str | None:
     """Return how an environment is chosen that was named by its id in Gymnasium, such as CartPole-v1 or ALE/Pong-v5."""
-    parts = GYM_ID.fullmatch(word)
-    if not parts:
+    if not GYM_ID.fullmatch(word):
         return None
-    options = catalogue.options("env")
-    if parts["namespace"] == "ALE/" or parts["mode"]:
-        game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", parts["name"]).lower()
-        return f"env={game}" if game in options else f"env=atari env.game={game}"
-    for option in options:
+    from gymnasium import registry
+
+    known = registry.get(word)  # Blackjack-v1, for example, has the name of an Atari game
+    if (known is None or str(known.entry_point).startswith("ale_py")) and (game := catalogue.atari_option(word)):
+        return game
+    for option in catalogue.options("env"):
         ids = [key.value for key in keys.of_option("env", option) if key.name == "env.id"]
-        if ids and ids[0].rpartition("-v")[0] == parts["name"] and not parts["namespace"]:
+        if ids and catalogue.without_version(ids[0]) == catalogue.without_version(word):
             return f"env={option}"
     return f"env=gym env.id={word}"
 

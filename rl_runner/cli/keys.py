@@ -130,5 +130,5 @@ def _written(value: yaml.Node, lines: list[str]) -> str:
     between = lines[start.line : end.line + 1] if end.line < len(lines) else lines[start.line :]
     if end.line < len(lines):
         between[-1] = between[-1][: end.column]
-    between[:1] = [between[0][start.column :]]
+    between[0] = between[0][start.column :]
     return " ".join(" ".join(between).split())

@@ -7,7 +7,7 @@ import json
 import sys
 
 from rl_runner.report import listing
-from rl_runner.report import runs as found
+from rl_runner.report.runs import disk, find
 from rl_runner.run import bin as bins
 from rl_runner.run.files import OUTPUTS
 from rl_runner.run.terminal import counted, make_console, size_in_words
@@ -34,9 +34,9 @@ def runs(options: argparse.Namespace) -> None:
 def _remove(names: list[str], yes: bool) -> None:
     if not names:
         raise UserError("runs rm: name the runs")
-    paths = found.find(names)
+    paths = find(names)
     for path in paths:
-        print(f"{path}  {size_in_words(found.disk(path))}")
+        print(f"{path}  {size_in_words(disk(path))}")
     if not yes:
         if not sys.stdin.isatty():
             raise UserError("runs rm: nobody can be asked here; add --yes")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -15,14 +16,33 @@ from rl_runner.cli import hints
 from rl_runner.types import UserError
 
 
-class Option(tuple[str, str, dict[str, Any]]):
-    """The name of an option, what it means, and what else argparse takes."""
+@dataclass(frozen=True)
+class Option:
+    """One option of a verb.
 
-    __slots__ = ()
+    Attributes:
+        name: as typed, such as "--csv".
+        meaning: what it is for, in one line.
+        metavar: what its value is called in the help; None: it is a switch.
+        type: makes the value of the word.
+        default: the value if it is not given.
+        repeatable: it may be given several times; its value is a list.
+    """
 
-    def __new__(cls, name: str, meaning: str, **more: Any) -> Option:
-        """Return the option; one without a metavar is a switch."""
-        return super().__new__(cls, (name, meaning, more if "metavar" in more else {"action": "store_true", **more}))
+    name: str
+    meaning: str
+    metavar: str | None = None
+    type: Callable[[str], Any] = str
+    default: Any = None
+    repeatable: bool = False
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Let a parser take it."""
+        if self.metavar is None:
+            parser.add_argument(self.name, action="store_true")
+        else:
+            action = "append" if self.repeatable else "store"
+            parser.add_argument(self.name, action=action, type=self.type, default=self.default)
 
 
 @dataclass(frozen=True)
@@ -47,7 +67,7 @@ class PlainVerb:
 
     def help(self) -> str:
         """Return what `rlrun VERB --help` shows."""
-        rows = [(f"{name} {more.get('metavar', '')}".rstrip(), meaning) for name, meaning, more in self.options]
+        rows = [(f"{option.name} {option.metavar or ''}".rstrip(), option.meaning) for option in self.options]
         width = max((len(text) for text, _ in rows), default=0)
         listed = ["options", *(f"  {text:{width}}  {meaning}" for text, meaning in rows), ""] if rows else []
         lines = [f"rlrun {self.name}: {self.summary}", "", f"usage: rlrun {self.name} {self.usage}", ""]
@@ -61,8 +81,8 @@ class PlainVerb:
         """
         parser = _Parser(self)
         parser.add_argument("names", nargs="*")
-        for name, _, more in self.options:
-            parser.add_argument(name, **more)
+        for option in self.options:
+            option.add_to(parser)
         self.work(parser.parse_intermixed_args(list(words)))
 
 
@@ -70,23 +90,26 @@ class _Parser(argparse.ArgumentParser):
     """Raises what is wrong as one line."""
 
     def __init__(self, verb: PlainVerb) -> None:
-        super().__init__(f"rlrun {verb.name}", add_help=False, allow_abbrev=False, exit_on_error=True)
+        super().__init__(f"rlrun {verb.name}", add_help=False, allow_abbrev=False)
         self.verb = verb
 
     def error(self, message: str) -> NoReturn:
         wrong = message.removeprefix("unrecognized arguments: ")
         if wrong != message:
             name = wrong.split()[0].partition("=")[0]
-            message = f"there is no option {name!r}; {hints.did_you_mean(name, [o[0] for o in self.verb.options])}"
+            near = hints.did_you_mean(name, [option.name for option in self.verb.options])
+            message = f"there is no option {name!r}; {near}"
         raise UserError(f"{self.verb.name}: {message.removeprefix('argument ')}")
 
 
 def number(text: str) -> float:
-    """Return a number, with `_` and `,` between thousands if there are any.
+    """Return a number, with `_` or `,` between thousands if there are any.
 
     Raises:
         argparse.ArgumentTypeError: it is none, or not finite.
     """
+    if "," in text and not re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", text):
+        raise argparse.ArgumentTypeError(f"must be a number, such as 1,500 or 1.5, got {text!r}")
     try:
         value = float(text.replace(",", ""))
     except ValueError as e:
@@ -155,7 +178,7 @@ PLAIN = {
                     "--where",
                     "only runs with this value of a key, steps, last or best; also <, <=, >, >=; repeatable",
                     metavar="KEY=VALUE",
-                    action="append",
+                    repeatable=True,
                 ),
                 Option(
                     "--state",

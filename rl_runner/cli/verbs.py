@@ -10,8 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from rl_runner.build import jobs as build
-from rl_runner.build import runs, saved, trust
+from rl_runner.build import jobs, runs, saved, trust
 from rl_runner.build.theirs import naming_their_code
 from rl_runner.cli import evaluations
 from rl_runner.cli.failures import failure
@@ -106,7 +105,7 @@ def eval(cfg: Any) -> None:
 
 def _eval_one(settings: dict[str, Any]) -> None:
     with naming_their_code(lambda: saved.config_of(settings)):
-        job = build.eval_job(settings)
+        job = jobs.eval_job(settings)
         score = evaluation.score(job)
     told = overrides() if in_sweep() else []
     words = [word for word in told if not word.startswith("checkpoint=")]
@@ -119,7 +118,7 @@ def play(cfg: Any) -> None:
     _refuse_chdir()
     settings = saved.plain(cfg)
     with naming_their_code(lambda: saved.config_of(settings)):
-        playing.run(build.play_job(settings))
+        playing.run(jobs.play_job(settings))
 
 
 def export(cfg: Any) -> None:
@@ -127,4 +126,4 @@ def export(cfg: Any) -> None:
     _refuse_chdir()
     settings = saved.plain(cfg)
     with naming_their_code(lambda: saved.config_of(settings)):
-        exporting.run(build.export_job(settings))
+        exporting.run(jobs.export_job(settings))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from gymnasium.spaces import Box
 
-from rl_runner.commands import network_files as files
+from rl_runner.commands import network_files
 from rl_runner.envs.spaces import first_action
 from rl_runner.envs.vector import Backend, EpisodicVectorEnv
 from rl_runner.evaluation import evaluate
@@ -71,19 +71,19 @@ def run(job: ExportJob) -> None:
     Raises:
         UserError: a file cannot be written, or the written network computes something else than the agent.
     """
-    require_own(job.out)
-    obs = observed(job.agent, job.envs, job.observations, job.rng)
-    job.envs.close()
+    with contextlib.closing(job.envs):
+        require_own(job.out)
+        obs = observed(job.agent, job.envs, job.observations, job.rng)
     with _replacing(job.out) as directory:
-        files.write_onnx(job.agent, obs, directory / ONNX)
-        files.write_weights(job.agent.acting, directory / WEIGHTS)
+        network_files.write_onnx(job.agent, obs, directory / ONNX)
+        network_files.write_weights(job.agent.acting, directory / WEIGHTS)
         _write_json(directory / CONFIG, {k: v for k, v in job.config.items() if k not in NOT_WRITTEN})
         results = results_of(job)
         _write_json(directory / RESULTS, results)
         said = [*_draw(job, directory / CURVE), *_film(job, directory / VIDEO)]
         card = _card(job, obs, results, directory)
         (directory / CARD).write_text(card.text(), encoding="utf-8")
-        checked = files.check_onnx(directory / ONNX, job.agent, obs)
+        checked = network_files.check_onnx(directory / ONNX, job.agent, obs)
         there = [directory / name for name in NAMES if (directory / name).exists()]
         written = [f"{path.name} ({path.stat().st_size:,} bytes)" for path in there]
     print(f"{job.envs.backend.name}, {job.checkpoint} (step {job.step:,})")
@@ -162,12 +162,12 @@ def agent_name(config: State) -> str:
 
 
 def _card(job: ExportJob, obs: Array, results: State, directory: Path) -> Card:
-    outputs = files.outputs(job.agent, obs[:2])
+    outputs = network_files.outputs(job.agent, obs[:2])
     return Card(
         agent=results["agent"],
         environment=results["environment"],
         results=results,
-        inputs=Tensor(files.INPUT, str(obs.dtype), obs.shape[1:]),
+        inputs=Tensor(network_files.INPUT, str(obs.dtype), obs.shape[1:]),
         outputs=[Tensor(name, str(x.dtype), x.shape[1:]) for name, x in outputs.items()],
         notes=_notes(job),
         files=[path.name for path in directory.iterdir()],

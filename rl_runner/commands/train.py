@@ -99,16 +99,16 @@ def train(
         Interrupted: asked to stop by a signal; the state is saved.
         NotSaved: trained to the end, but the last checkpoint could not be written.
     """
-    saved = job.run.load_newest() if resume else None
     with (
         _signals() as received,
         contextlib.closing(job.loop.envs),
         Terminal(job.plan.total_steps, job.run.log, job.loop.agent.metrics) as terminal,
         _sending(job.sender, terminal, received),
     ):
+        newest = job.run.load_newest() if resume else None
         terminal.block(job.facts)
-        resumed = _load(job, terminal, *saved) if saved else None
-        saved = None  # or its files, mapped into memory, would stay on the disk after they were deleted
+        resumed = _load(job, terminal, *newest) if newest else None
+        del newest  # its files, mapped into memory, would stay on the disk after they were deleted
         if resumed and _is_finished(job):
             for key, before, after in job.changes:
                 terminal.say(f"not changed, because nothing is left to do: {key}: {before} -> {after}")

@@ -240,9 +240,9 @@ def _in_words(outcome: Outcome) -> str:
     return f"state {state} (reward {reward:g}{', terminated' if ends else ''})"
 
 
-def _best_actions(mdp: MDP, gamma: float = 0.99) -> IntArray:
+def _best_actions(mdp: MDP) -> IntArray:
     """Return the approximately best action of each state (S,), to sample with."""
-    q = np.zeros_like(mdp.reward)
+    q, gamma = np.zeros_like(mdp.reward), 0.99
     for _ in range(1_000):
         before, q = q, action_values(mdp, q.max(axis=1), gamma)
         if has_converged(before, q, gamma, tolerance=1e-3):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import re
 import sys
-from pathlib import Path
 
 import gymnasium as gym
 
-from rl_runner import catalogue
+from rl_runner.catalogue import atari_option, without_version
 
 PACKAGES = {  # well-known packages, by how their ids begin; importing the module or calling its function registers them
     r"(MiniGrid|BabyAI)-": "minigrid",
@@ -28,12 +26,11 @@ PACKAGES = {  # well-known packages, by how their ids begin; importing the modul
 def hint(id: str) -> str:
     """Return a hint for an id that is not registered: another version of it, an Atari game, a package, a near name."""
     registered = _newest_versions()
-    name = _without_version(id)
+    name = without_version(id)
     if name in registered:
         return f"the newest version is {registered[name]}"
-    if game := _atari_game(name):
-        own = game in catalogue.options("env")
-        return f"for this Atari game: {f'env={game}' if own else f'env=atari env.game={game}'}"
+    if option := atari_option(id):
+        return f"for this Atari game: {option}"
     module = next((module for prefix, module in PACKAGES.items() if re.match(prefix, id)), None)
     if module and module.partition(":")[0] not in sys.modules:
         return f"import the package that registers it: env.imports=[{module}]"
@@ -43,20 +40,7 @@ def hint(id: str) -> str:
     return "import the module that registers it: env.imports=[my_module]"
 
 
-def _without_version(id: str) -> str:
-    return re.sub(r"-v\d+$", "", id)
-
-
 def _newest_versions() -> dict[str, str]:
     """Return the registered ids by their names, the highest version of each."""
     specs = sorted(gym.registry.values(), key=lambda spec: spec.version or 0)
-    return {_without_version(spec.id): spec.id for spec in specs}
-
-
-def _atari_game(name: str) -> str | None:
-    """Return ale-py's name of the game in an id without its version, such as "ALE/MsPacman" or "PongNoFrameskip"."""
-    found = importlib.util.find_spec("ale_py")  # not imported: that would register its ids, for the next jobs too
-    if found is None or found.origin is None:
-        return None
-    games = {rom.stem.replace("_", ""): rom.stem for rom in (Path(found.origin).parent / "roms").glob("*.bin")}
-    return games.get(re.sub(r"^ALE/|(-ram)?(NoFrameskip|Deterministic)?$", "", name).lower())
+    return {without_version(spec.id): spec.id for spec in specs}

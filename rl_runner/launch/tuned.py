@@ -356,7 +356,7 @@ def _refuse_another_environment(cfg: DictConfig, env: str, words: list[str], loa
             continue
         own = load([f"env={env}", "tuned=none", *_searched(words)]).env
         before, after = (None if OmegaConf.is_missing(node, key) else node.get(key) for node in (own, cfg.env))
-        if before and after and str(before).partition("-v")[0] != str(after).partition("-v")[0]:
+        if before and after and catalogue.without_version(str(before)) != catalogue.without_version(str(after)):
             raise ConfigCompositionException(
                 f"env.{key}: env={env} is {before}; for another environment use env={general} env.{key}={after}"
             )

@@ -198,6 +198,7 @@ class AllValues(Stream):
     def forward(self, obs: Tensor) -> Tensor:
         """(B, *O) -> (K, B, A, M)."""
         features = self.features(obs)
-        values: Tensor = self.head(features, features[:, :0])
+        no_action = features[:, :0]  # (B, 0): these critics are told none
+        values: Tensor = self.head(features, no_action)
         every: Tensor = values.unflatten(2, (self.actions, -1))
         return every

@@ -1,4 +1,4 @@
-"""Layers."""
+"""Layers of networks, how they are initialised, and contexts in which a network acts or is evaluated."""
 
 from __future__ import annotations
 

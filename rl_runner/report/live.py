@@ -24,7 +24,7 @@ from rl_runner.run.terminal import duration, make_console
 STATES = {notes.UNFINISHED: "running", notes.INTERRUPTED: "interrupted", notes.PRUNED: "pruned"}  # of one job, in short
 FIRST = ("running", "silent", notes.FAILED, "interrupted")  # of the states in the table; the others follow
 SILENT = 600  # seconds without a sign of a running job, after which its process may be dead
-EXPENDABLE = ("evaluation", "left")  # columns that a narrow terminal does without, the last one first
+EXPENDABLE = ("left", "evaluation")  # columns that a narrow terminal does without, the first one first
 
 
 class Standing(NamedTuple):

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rl_runner.catalogue import without_version
 from rl_runner.report import groups
 
 DIRECTORY = Path(__file__).with_name("reference")
@@ -40,7 +41,7 @@ def _all() -> list[Published]:
 
 def published(environment: str) -> list[Published]:
     """Return what was published of an environment, other versions of it included."""
-    return [score for score in _all() if _unversioned(score.game) == _unversioned(environment)]
+    return [score for score in _all() if without_version(score.game) == without_version(environment)]
 
 
 def differences(score: Published, config: dict[str, Any]) -> list[str]:
@@ -89,7 +90,3 @@ def _sticky(protocol: str) -> float | None:
         return 0.0
     found = re.search(r"sticky ([\d.]+)", protocol)
     return float(found[1]) if found else None
-
-
-def _unversioned(name: str) -> str:
-    return re.sub(r"-v\d+$", "", name)

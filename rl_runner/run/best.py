@@ -42,7 +42,7 @@ class BestAgent:
         return goal is not None and score is not None and score >= goal and step <= steps
 
     def offer(self, step: int, evaluation: State, save: Callable[[], bool]) -> bool:
-        """Return whether the agent as it is is the best so far.
+        """Return whether the current agent is the best so far.
 
         Args:
             step: of training.
@@ -114,7 +114,7 @@ class BestAgent:
             load(path, only=["agent"])  # raises Damaged if it is not whole
             found = about(path)
             return found if all(map(math.isfinite, [found["steps"], *evaluation_scalars(found).values()])) else None
-        except (Damaged, KeyError, TypeError):
+        except (Damaged, KeyError, TypeError, AttributeError):
             return None
 
 

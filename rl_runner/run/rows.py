@@ -30,7 +30,8 @@ def cut_rows(file: Path, header: bytes, row: bytes, size: int, step: int, say: C
         return
     lines = io.BytesIO(file.read_bytes()[:size]).readlines()  # ended by "\n" alone
     is_row = [bool(re.fullmatch(row, line)) for line in lines]
-    is_row[:1] = [lines[0] == header] if lines and header else is_row[:1]
+    if lines and header:
+        is_row[0] = lines[0] == header
     whole = max((number for number, good in enumerate(is_row, 1) if good), default=0)  # lines up to the last row
     kept = sum(map(len, lines[:whole]))
     os.truncate(file, kept)

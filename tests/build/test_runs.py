@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import rl_runner
 from rl_runner.build import runs
+from rl_runner.envs.vector import EpisodicVectorEnv
 from rl_runner.run import provenance
 from rl_runner.run.directory import RunDirectory
+from rl_runner.types import UserError
 from tests.commandline import SHORT, only_run, refused, rlrun
 from tests.traps import curves, set_trap
 
@@ -99,6 +102,24 @@ def test_a_resume_that_is_refused_or_has_nothing_to_do_changes_nothing(workdir: 
     assert damaged.code == 2
     assert "holds no whole checkpoint" in damaged.err
     assert contents(Path("mine")) == before
+
+
+def test_environments_are_closed_if_a_run_does_not_start(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[EpisodicVectorEnv] = []
+    monkeypatch.setattr(EpisodicVectorEnv, "close", lambda envs: closed.append(envs))
+    for checkpoint in (trained / "checkpoints").glob("step_*"):
+        (checkpoint / "agent.npz").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="holds no whole checkpoint"):
+        rl_runner.train([f"resume={trained}", "total_steps=60"])
+    assert len(closed) == 1
+
+    def fail(run: Path, words: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(provenance, "record", fail)
+    with pytest.raises((OSError, UserError), match="no space"):
+        rl_runner.train(SHORT)
+    assert len(closed) == 2
 
 
 def test_a_resume_with_batches_that_are_too_large_changes_nothing(trained: Path) -> None:

@@ -87,6 +87,12 @@ from tests.commandline import files, refused
             "train env=ALE/DoubleDunk-v5",
             "env: there is no 'ALE/DoubleDunk-v5'; did you mean env=atari env.game=double_dunk?",
         ),
+        ("train env=ALE/UpNDown-v5", "env: there is no 'ALE/UpNDown-v5'; did you mean env=atari env.game=up_n_down?"),
+        ("train env=Pong-v4", "env: there is no 'Pong-v4'; did you mean env=pong?"),
+        (
+            "train env=Blackjack-v1",
+            "env: there is no 'Blackjack-v1'; did you mean env=gym env.id=Blackjack-v1?",
+        ),
         ("train experiment=pong_fast", "experiment: there is no 'pong_fast'; did you mean env=pong?"),
         ("train agent=double_dqn", "agent: there is no 'double_dqn'; did you mean agent=dqn agent.double=true?"),
         ("train replay=PER", "replay: there is no 'PER'; did you mean replay=prioritized?"),

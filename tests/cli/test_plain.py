@@ -25,7 +25,7 @@ def outputs(workdir: Path) -> Path:
 @pytest.mark.parametrize("name", list(PLAIN))
 def test_help_names_every_option(name: str) -> None:
     out = rlrun(name, "--help").out
-    assert all(f"\n  {option[0]}" in out for option in PLAIN[name].options)
+    assert all(f"\n  {option.name}" in out for option in PLAIN[name].options)
     assert out == rlrun("help", name).out
     assert f"  rlrun {name}" in rlrun("--help").out
     assert max(map(len, out.splitlines())) <= 110
@@ -42,6 +42,10 @@ def test_help_names_every_option(name: str) -> None:
         (["compare", "outputs", "--threshold", "high"], "compare: --threshold: must be a number, got 'high'"),
         (["compare", "outputs", "--resamples", "0"], f"--resamples: {BETWEEN}, got '0'"),
         (["compare", "outputs", "--resamples", "100.5"], f"--resamples: {BETWEEN}, got '100.5'"),
+        (
+            ["compare", "outputs", "--threshold", "1,5"],
+            "must be a number, such as 1,500 or 1.5, got '1,5'",
+        ),
         (["compare", "outputs", "--threshold", "nan"], "--threshold: must be a finite number, got 'nan'"),
         (["compare", "outputs", "--plot", "a.jpg"], "--plot: must end in .png, .svg, .pdf, got 'a.jpg'"),
         (["compare", "outputs", "--csv", "outputs"], "--csv: outputs: Is a directory"),

@@ -224,6 +224,10 @@ def test_an_environment_of_the_users_takes_the_values_of_the_one_it_is_built_on(
             ["env=pong", "env.game=breakout"],
             "env.game: env=pong is pong; for another environment use env=atari env.game=breakout",
         ),
+        (
+            ["env=cartpole", "env.id=CartPole-vision-v0"],
+            "env.id: env=cartpole is CartPole-v1; for another environment use env=gym env.id=CartPole-vision-v0",
+        ),
         (["env=cartpole", "env.id=CartPole-v0"], None),
         (["env=gym", "env.id=Acrobot-v1"], None),
         (["env=atari", "env.game=breakout"], None),

@@ -53,6 +53,10 @@ def test_all_states_those_that_need_a_look_first(tmp_path: Path) -> None:
     assert lines[0] == "sw: 1 failed, 1 interrupted, 1 running, 1 pruned, 1 finished, 2 to come"
     assert [line.split()[3] for line in lines if line.startswith("│")] == ["running", "failed", "interrupted", "pruned"]
     assert lines[-1] == "and 1 more"
+    with console.capture() as shown:
+        console.print(live.table(jobs, Path("sw"), 7, 54, 11))
+    assert "evaluation" in shown.get()  # the returns are the last column to go
+    assert "left" not in shown.get()
 
 
 def test_a_job_without_metrics(tmp_path: Path) -> None:
