@@ -21,7 +21,8 @@ VERB_ALIASES = {
     "doctor": ("check", "lint", "diagnose", "validate", "dry-run", "dryrun", "estimate"),
     "train resume=RUN": ("resume", "continue"),
     "train -m": ("sweep", "multirun", "tune"),
-    "compare": ("plot", "report", "table", "curves", "aggregate"),
+    "compare": ("report", "table", "aggregate"),
+    "plot": ("curves", "curve", "draw", "figure"),
     "runs": ("list", "ls", "status"),
     "runs rm": ("rm", "remove", "delete"),
 }

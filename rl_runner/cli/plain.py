@@ -119,6 +119,18 @@ def number(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """Return a whole number, 1 or more.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    value = number(text)
+    if not (value >= 1 and value.is_integer()):
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
+    return int(value)
+
+
 def resamples(text: str) -> int:
     """Return a number of resamples. Fewer give no interval that could be trusted; more take too much memory.
 
@@ -135,6 +147,12 @@ def _compare(options: argparse.Namespace) -> None:
     from rl_runner.cli import comparing
 
     comparing.compare(options)
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from rl_runner.cli import plotting
+
+    plotting.plot(options)
 
 
 def _runs(options: argparse.Namespace) -> None:
@@ -155,19 +173,41 @@ PLAIN = {
         PlainVerb(
             name="compare",
             summary="compare runs over their seeds: scores, curves, intervals",
-            usage="RUN [RUN ...] [options]   RUN: a run, a sweep, a directory above them, or a pattern",
+            usage="RUN [RUN ...] [options]   RUN: a run, a sweep, one above them, a pattern or latest",
             options=(
-                Option("--by", "keys or groups that tell the runs apart; default: all that differ", metavar="KEY,KEY"),
-                Option("--threshold", "when did evaluations reach this return?", metavar="RETURN", type=number),
+                Option("--by", "keys or groups that tell the runs apart; default: all that differ", "KEY,KEY"),
+                Option("--threshold", "when did evaluations reach this return?", "RETURN", type=number),
                 Option("--reference", "add published scores, with source and protocol"),
-                Option("--csv", "write the numbers", metavar="FILE"),
-                Option("--plot", "draw curves and scores (.png, .svg, .pdf)", metavar="FILE"),
-                Option("--html", "write one page with tables, curves and profiles", metavar="FILE"),
-                Option("--resamples", "number of resamples; default: 2000", metavar="N", type=resamples, default=2000),
+                Option("--csv", "write the numbers", "FILE"),
+                Option("--plot", "draw curves and scores (.png, .svg, .pdf)", "FILE"),
+                Option("--html", "write one page with tables, curves and profiles", "FILE"),
+                Option("--resamples", "number of resamples; default: 2000", "N", type=resamples, default=2000),
             ),
             examples="examples\n  rlrun compare outputs/sweeps/mine --threshold 200 --html compare.html\n"
             "  rlrun compare outputs/pong/* --by agent.name --reference --plot pong.png",
             work=_compare,
+        ),
+        PlainVerb(
+            name="plot",
+            summary="draw learning curves of runs and sweeps; runs with one label become one curve, their mean",
+            usage="RUN [RUN ...] [options]   RUN: as for compare; or FILE.csv of an earlier picture",
+            options=(
+                Option("--out", "the picture (.png, .svg, .pdf); default: curves.png", "FILE", default="curves.png"),
+                Option("--x", "horizontal axis: steps, frames or minutes; default: steps", "UNIT", default="steps"),
+                Option("--metric", "a curve of metrics.csv to draw in place of returns", "NAME"),
+                Option("--labels", "one for each run, or one for all", "LABEL,LABEL"),
+                Option("--smooth", "training: mean of the last N points; default: 1", "N", type=count, default=1),
+                Option("--goal", "draw a dashed line at this return", "RETURN", type=number),
+                Option("--goal-label", "what the dashed line is", "TEXT"),
+                Option("--title", "title of the picture", "TEXT"),
+                Option("--ylabel", "label of the vertical axis; default: Return, or the metric", "TEXT"),
+            ),
+            examples="The numbers drawn are written beside the picture as a CSV file, which can be drawn again.\n"
+            "Training and evaluation are drawn. Of two to four runs each is drawn, as a thin line; of five or more a\n"
+            "shade is the 95 % bootstrap interval of the mean; of one it is the standard deviation over episodes.\n\n"
+            "examples\n  rlrun plot latest\n  rlrun plot outputs/pong/dqn outputs/pong/rainbow --x frames --goal 18\n"
+            "  rlrun plot RUN --metric learn/loss --out loss.png",
+            work=_plot,
         ),
         PlainVerb(
             name="runs",
@@ -177,15 +217,11 @@ PLAIN = {
                 Option(
                     "--where",
                     "only runs with this value of a key, steps, last or best; also <, <=, >, >=; repeatable",
-                    metavar="KEY=VALUE",
+                    "KEY=VALUE",
                     repeatable=True,
                 ),
-                Option(
-                    "--state",
-                    "only those in these states, such as finished or pruned",
-                    metavar="STATE,STATE",
-                ),
-                Option("--sort", "age, run, state, steps, last, best, disk or a key; -KEY: descending", metavar="KEY"),
+                Option("--state", "only those in these states, such as finished or pruned", "STATE,STATE"),
+                Option("--sort", "age, run, state, steps, last, best, disk or a key; -KEY: descending", "KEY"),
                 Option("--json", "print JSON"),
                 Option("--yes", "rm: do not ask"),
             ),

@@ -78,7 +78,7 @@ def draw(
         title: of the picture.
         ylabel: of the vertical axis.
     """
-    with picture(path, 7.2, 3.6) as (axes,):
+    with picture(path, 7.2, 4.0) as (axes,):
         labels = list(dict.fromkeys(c.label for c in curves))
         for curve in curves:
             draw_curve(axes, curve, COLOURS[labels.index(curve.label) % len(COLOURS)], main_kind(curves, curve.label))
@@ -89,7 +89,8 @@ def draw(
             handles.append(aim)
         axes.set(ylabel=ylabel, title=title)
         draw_axis(axes, unit, max(c.x[-1] for c in curves))
-        axes.legend(handles=handles, loc="best", **LEGEND)
+        if handles:
+            axes.figure.legend(handles=handles, loc="outside lower center", ncols=2, **LEGEND)  # it covers no curve
 
 
 def compare(

@@ -22,6 +22,7 @@ from rl_runner.run.files import (
     LOG,
     TABLE,
     best_saved,
+    latest_run,
     modified,
     runs_under,
     saved_step,
@@ -90,7 +91,7 @@ class Run(NamedTuple):
 
 
 def find(names: Sequence[str]) -> list[Path]:
-    """Return the directories of the runs that are named: by themselves, by what they are in, or by a pattern.
+    """Return the directories of the runs that are named: by themselves, by what they are in, by a pattern, or "latest".
 
     Raises:
         UserError: one of the names leads to no run.
@@ -98,6 +99,8 @@ def find(names: Sequence[str]) -> list[Path]:
     found: dict[Path, Path] = {}  # by the real path: one directory may be named in two ways
     for name in names:
         places = [Path(name)] if os.path.exists(name) else [Path(place) for place in sorted(glob.glob(name))]
+        if name == "latest" and not places:
+            places = [latest_run()]
         if not places:
             raise UserError(f"{name}: no such directory")
         inside = [run for place in places for run in runs_under(place)]

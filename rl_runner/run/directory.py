@@ -20,9 +20,8 @@ from rl_runner.run.files import (
     MANIFEST,
     OUTPUTS,
     TABLE,
-    modified,
+    latest_run,
     remove_unused,
-    runs_under,
 )
 from rl_runner.run.lock import BUSY, close_in_forks, flock_patiently, is_at
 from rl_runner.run.weights import load_agent_state
@@ -143,7 +142,7 @@ class RunDirectory:
     @classmethod
     def existing(cls, name: str) -> RunDirectory:
         if name == "latest":
-            return cls(_latest())
+            return cls(latest_run())
         if not name.strip():
             raise UserError("run: must be a run's directory or latest, got an empty name")
         run = cls(Path(name))
@@ -276,13 +275,6 @@ class RunDirectory:
         close_in_forks(lock)
         self._lock = lock
         return True
-
-
-def _latest() -> Path:
-    newest = max(runs_under(Path(OUTPUTS)), key=lambda run: modified(run / CONFIG), default=None)
-    if newest is None:
-        raise UserError(f"latest: no runs under {OUTPUTS}/ in this directory yet")
-    return newest
 
 
 def _not_written(path: Path, e: OSError) -> str:

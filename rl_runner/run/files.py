@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rl_runner.types import UserError
+
 OUTPUTS = "outputs"  # the directory for runs, in the current one
 CONFIG = "config.yaml"
 LOG = "train.log"
@@ -49,6 +51,18 @@ def runs_under(place: Path) -> Iterator[Path]:
             inner.clear()
             yield Path(directory)
         inner[:] = sorted((name for name in inner if not name.startswith(".")), key=_in_order)
+
+
+def latest_run() -> Path:
+    """Return the newest run under `outputs`.
+
+    Raises:
+        UserError: there is none.
+    """
+    newest = max(runs_under(Path(OUTPUTS)), key=lambda run: modified(run / CONFIG), default=None)
+    if newest is None:
+        raise UserError(f"latest: no runs under {OUTPUTS}/ in this directory yet")
+    return newest
 
 
 def _in_order(name: str) -> list[tuple[bool, float, str]]:

@@ -23,7 +23,7 @@ def runs(workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "all_of_them"),
     [
-        ("rlrun ", ["compare", "doctor", "eval", "export", "play", "runs", "sweep", "train"]),
+        ("rlrun ", ["compare", "doctor", "eval", "export", "play", "plot", "runs", "sweep", "train"]),
         ("rlrun tra", ["train"]),
         ("rlrun --", ["--help", "--version"]),
         ("rlrun train env=car", ["env=carracing", "env=cartpole"]),

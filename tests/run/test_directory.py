@@ -184,7 +184,7 @@ def test_what_is_no_run(trained: Path) -> None:
 
 
 def test_a_run_that_is_deleted_while_the_newest_is_looked_for(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "runs_under", lambda _: [Path("outputs/deleted"), trained])
+    monkeypatch.setattr("rl_runner.run.files.runs_under", lambda _: [Path("outputs/deleted"), trained])
     assert RunDirectory.find("latest", "best")[0].path == trained
 
 

@@ -1,12 +1,9 @@
-"""scripts/plot: the numbers that it draws, checked by hand, and that it draws them."""
+"""`rlrun plot`: the numbers that it draws, checked by hand, and that it draws them."""
 
 import contextlib
 import csv
-import io
 import itertools
 import os
-import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,28 +12,13 @@ import pytest
 from PIL import Image
 
 from rl_runner.run import notes
-
-PLOT = Path(__file__).parents[1] / "scripts" / "plot.py"
-
-
-def run_script(*args: object) -> tuple[int, str, str]:
-    """Run the script in this process, and return its exit code, its output and its errors."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(PLOT), *map(str, args)])
-        try:
-            runpy.run_path(str(PLOT), run_name="__main__")
-            code: object = 0
-        except SystemExit as e:
-            code = e.code
-    assert isinstance(code, int)
-    return code, out.getvalue(), err.getvalue()
+from tests.commandline import refused, rlrun
 
 
-def plot(*args: object, fails: bool = False) -> str:
-    code, out, err = run_script(*args)
-    assert code == (2 if fails else 0), out + err
-    return err if fails else out
+def plot(*args: object) -> str:
+    done = rlrun("plot", *map(str, args))
+    assert (done.code, done.err) == (0, ""), done
+    return done.out
 
 
 def a_run(
@@ -78,7 +60,7 @@ def test_one_run(tmp_path: Path) -> None:
     with Image.open(out) as image:
         image.verify()
     pixels = np.asarray(Image.open(out).convert("RGB"))
-    assert pixels.shape == (720, 1440, 3)
+    assert pixels.shape == (800, 1440, 3)
     assert tuple(pixels[0, 0]) == (255, 255, 255)
     blue = np.abs(pixels.astype(int) - (0, 114, 178)).sum(axis=2) < 30
     assert blue.sum() > 2000  # the curve
@@ -133,11 +115,11 @@ def test_names_minutes_and_steps_logged_by_one_run_only(tmp_path: Path) -> None:
     one = a_run(tmp_path / "one", {100: 0.0, 300: 4.0})
     two = a_run(tmp_path / "two", {100: 2.0, 200: 6.0, 300: 6.0, 400: 0.0})
     out = tmp_path / "curve.png"
-    plot(one, two, "--out", out, "--x", "minutes", "--names", "ours")
+    plot(one, two, "--out", out, "--x", "minutes", "--labels", "ours")
     table = numbers(out)
     # At step 200 the first run stands half way between 0 and 4.
     np.testing.assert_allclose(np.array(table["ours", "train"])[:, :2], [(1, 1), (2, 4), (3, 5)])
-    plot(one, two, "--out", out, "--names", "a", "b")
+    plot(one, two, "--out", out, "--labels", "a,b")
     assert set(numbers(out)) == {("a", "train"), ("b", "train")}
 
 
@@ -145,8 +127,8 @@ def test_evaluations_at_different_steps_are_left_out(tmp_path: Path) -> None:
     one = a_run(tmp_path / "dqn" / "s0", {100: 0.0, 200: 1.0}, {100: (1.0, 0.0)})
     two = a_run(tmp_path / "dqn" / "s1", {100: 0.0, 200: 1.0}, {150: (1.0, 0.0)})
     out = tmp_path / "curve.png"
-    _, _, err = run_script(one, two, "--out", out)
-    assert err == "plot: dqn: its runs were evaluated at different steps; evaluations are left out\n"
+    done = rlrun("plot", str(one), str(two), "--out", str(out))
+    assert done.err == "rlrun: dqn: its runs were evaluated at different steps; evaluations are left out\n"
     assert set(numbers(out)) == {("dqn", "train")}
 
 
@@ -159,15 +141,16 @@ def test_long_training_curves_are_thinned(tmp_path: Path) -> None:
     assert (tmp_path / "curve.csv").stat().st_size < 20_000
 
 
-def test_any_curve_of_the_table(tmp_path: Path) -> None:
+def test_any_curve_of_the_table(tmp_path: Path, workdir: Path) -> None:
     run = a_run(tmp_path / "dqn" / "s0", {100: 1.0, 200: 3.0}, {200: (5.0, 1.5)})
     out = tmp_path / "length.png"
     plot(run, "--metric", "train/length", "--out", out)
     assert numbers(out) == {("dqn", "train"): [(100, 7, 7, 7, 1), (200, 7, 7, 7, 1)]}
-    said = plot(run, "--metric", "learn/loss", "--out", out, fails=True)
-    assert said.count("\n") == 1
-    assert said.endswith("has no learn/loss; it has eval/return_max, eval/return_mean, eval/return_std, "
-                         "time/seconds, train/length, train/return\n")  # fmt: skip
+    said = refused("plot", str(run), "--metric", "learn/loss", "--out", str(out))
+    assert said.endswith(
+        "has no learn/loss; it has eval/return_max, eval/return_mean, eval/return_std, time/seconds, train/length, "
+        "train/return"
+    )
 
 
 @pytest.fixture
@@ -185,7 +168,8 @@ def sweep(tmp_path: Path) -> Path:
 
 def test_a_sweep(sweep: Path, tmp_path: Path) -> None:
     out = tmp_path / "curve.png"
-    plot(sweep, "--out", out)
+    done = rlrun("plot", str(sweep), "--out", str(out))
+    assert (done.code, done.err) == (0, f"rlrun: {sweep}: left out 1 jobs that have not finished\n")
     assert numbers(out)["1", "eval"] == [(200, 0.5, 0, 1, 2)]
     assert numbers(out)["2", "eval"] == [(200, 2, 2, 2, 1)]  # not the job that failed
 
@@ -202,42 +186,49 @@ def test_all_that_is_in_a_sweep(sweep: Path, tmp_path: Path) -> None:
     }
 
 
-def test_help_says_what_it_does() -> None:
-    said = plot("--help")
-    assert "Draw learning curves of runs and sweeps" in said
-    assert max(map(len, said.splitlines())) <= 80
+def test_the_newest_run_and_all_runs_of_a_directory(workdir: Path) -> None:
+    for agent, values in {"dqn": {100: 1.0}, "rainbow": {100: 7.0}}.items():
+        for seed in range(2):
+            a_run(workdir / f"outputs/pong/{agent}/s{seed}", values)
+            os.utime(workdir / f"outputs/pong/{agent}/s{seed}/config.yaml", (1e9, 1e9))
+    assert plot("outputs/pong") == "written to curves.png and curves.csv\n"
+    assert {label: rows[0][1::3] for (label, _), rows in numbers(Path("curves.png")).items()} == {
+        "dqn": (1, 2),
+        "rainbow": (7, 2),
+    }
+    os.utime(workdir / "outputs/pong/rainbow/s1/config.yaml")
+    plot("latest", "--out", "latest.png")
+    assert numbers(Path("latest.png")) == {("rainbow", "train"): [(100, 7, 7, 7, 1)]}
+    assert plot("latest.csv", "--out", "again.png") == "written to again.png\n"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["RUN/none", "--out", "a.png"], "is no run"),
-        (["RUN/good", "--colour", "a.png"], "unrecognized arguments: --colour"),
-        (["RUN/good/config.yaml", "--out", "a.png"], "is no run"),
+        ([], "plot: name runs, such as rlrun plot latest"),
+        (["RUN/none", "--out", "a.png"], "no such directory"),
+        (["RUN/good", "--colour", "a.png"], "plot: there is no option '--colour'"),
+        (["RUN/good/config.yaml", "--out", "a.png"], "holds no run"),
         (["RUN/empty", "--out", "a.png"], "neither train/return nor eval/return_mean"),
         (["RUN/broken", "--out", "a.png"], "not step,name,value"),
         (["RUN/good", "--out", "a.txt"], "--out: "),
-        (["RUN/good", "--out", "a.png", "--smooth", "0"], "--smooth: "),
-        (["RUN/good", "RUN/good", "RUN/good", "--out", "a.png", "--names", "a", "b"], "--names: 2 names for 3 runs"),
+        (["RUN/good", "--out", "a.png", "--smooth", "0"], "--smooth: must be a whole number, 1 or more"),
+        (["RUN/good", "--out", "a.png", "--x", "hours"], "--x: must be one of steps, frames, minutes, got 'hours'"),
+        (["RUN/good", "RUN/other", "RUN/third", "--out", "a.png", "--labels", "a,b"], "--labels: 2 for 3 runs"),
         (["RUN/good/metrics.csv", "--out", "a.png"], "no CSV file that plot has written"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, options: list[str], message: str) -> None:
-    a_run(tmp_path / "good", {1: 1.0})
+def test_mistakes_are_named(tmp_path: Path, workdir: Path, options: list[str], message: str) -> None:
+    for name in ("good", "other", "third"):
+        a_run(tmp_path / name, {1: 1.0})
     a_run(tmp_path / "empty", {})
     a_run(tmp_path / "broken", {1: 1.0}).joinpath("metrics.csv").write_text("step,name,value\n1,train/return,\n")
-    said = plot(*(o.replace("RUN", str(tmp_path)).replace("a.", f"{tmp_path}/a.") for o in options), fails=True)
-    assert message in said
-    assert said.count("\n") == 1
-    assert said.startswith("plot: ")
-    assert not list(tmp_path.glob("a.*"))
+    assert message in refused("plot", *(o.replace("RUN", str(tmp_path)) for o in options))
+    assert not list(workdir.glob("a.*"))
 
 
-def test_without_matplotlib_the_cure_is_named_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "matplotlib.py").write_text("raise ImportError('not here')\n")
-    command = [sys.executable, PLOT, "run", "--out", "a.png"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "pip install 'rlrun[plot]'" in done.stderr
+def test_without_matplotlib_the_cure_is_named_in_one_line(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rl_runner.report.pictures", raising=False)
+    monkeypatch.delattr("rl_runner.report.pictures", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert refused("plot", "run") == "rlrun: plot: needs matplotlib: pip install 'rlrun[plot]'"
