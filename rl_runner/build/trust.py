@@ -20,6 +20,7 @@ from typing import Any
 
 import gymnasium
 
+from rl_runner.run.files import read_json
 from rl_runner.types import State, UserError
 
 OURS = "rl_runner"
@@ -102,7 +103,7 @@ def remembered(config: Path) -> list[str]:
     its name still means the same file, so that one in a stranger's directory does not take its place.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
-        note = json.loads(_note(config).read_text(encoding="utf-8"))
+        note = read_json(_note(config))
         if (note["config"], note["sha256"]) == (str(config.resolve()), _hash(config)):
             return [package for package, origin in note["packages"].items() if origin and origin == _origin(package)]
     return []

@@ -25,6 +25,7 @@ from rl_runner.report.card import Card, Tensor
 from rl_runner.run import provenance
 from rl_runner.run.checkpoint import about
 from rl_runner.run.directory import RunDirectory
+from rl_runner.run.files import read_json
 from rl_runner.screen.playback import playback
 from rl_runner.screen.video import VideoFile
 from rl_runner.types import Array, Carry, Evaluate, HasOutputs, Policy, State, UserError
@@ -108,7 +109,7 @@ def require_own(out: Path) -> None:
         there = sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.exists() else []
         if not there:
             return
-        found = json.loads((out / RESULTS).read_text(encoding="utf-8")) if RESULTS in there else None
+        found = read_json(out / RESULTS) if RESULTS in there else None
         if isinstance(found, dict) and found.get("format") == FORMAT:
             return
     except ValueError:

@@ -30,6 +30,7 @@ NO_CLUSTER = (
     "hydra/launcher=processes uses this machine"
 )
 PLUGINS = str(Path(__file__).parent / "plugins")  # where Hydra finds the launcher and the sweeper of this package
+LOGS = "logs"  # the directory in that of a sweep for what jobs in processes of their own print
 NO_VALUE = math.nan  # of a job that failed, as sweepers take it
 received: list[int] = []  # signals that stop this command: no further job starts
 

@@ -43,7 +43,7 @@ class Processes(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs; return their results, and a failed one for each job that died or never started."""
         setup_globals()
-        logs = Path(self.config.hydra.sweep.dir) / "logs"
+        logs = Path(self.config.hydra.sweep.dir) / launchers.LOGS
         logs.mkdir(parents=True, exist_ok=True)
         waiting = collections.deque(enumerate(job_overrides, initial_job_idx))
         failed = launchers.returned(launchers.NO_VALUE)

@@ -154,8 +154,11 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
                 _remove_unused(_sweeps[0].directory)
     if launchers.received:
         status = 128 + launchers.received[0]
-        if not multirun:
+        begun = _sweeps and any(notes.of_sweep(_sweeps[0].directory))
+        if not begun:
             print("rlrun: stopped outside of training; there was nothing to save", file=sys.stderr)
+        if _sweeps and not begun:
+            _remove_unused(_sweeps[0].directory)
     stopped = refused is not None or status != 0
     failures = _failures(task, _sweeps[0] if _sweeps else None, stopped)
     if failures and refused:
@@ -166,6 +169,8 @@ def run(start: Callable[[], object], task: Task, multirun: bool) -> int:
 
 def _remove_unused(sweep: Path) -> None:
     """Remove the directory of a sweep that was refused before a job began, if only Hydra's file is in it."""
+    with contextlib.suppress(OSError):
+        (sweep / launchers.LOGS).rmdir()  # of jobs in processes of their own
     with contextlib.suppress(OSError):
         if [path.name for path in sweep.iterdir()] == [MULTIRUN]:
             (sweep / MULTIRUN).unlink()

@@ -72,8 +72,7 @@ class Task:
             self.failed.append((overrides(), self.explain(e)))
             return launchers.NO_VALUE
         except SystemExit:
-            if not in_sweep():
-                remove_unused(shortest(Path(HydraConfig.get().runtime.output_dir)))  # Hydra has made it
+            remove_unused(shortest(Path(HydraConfig.get().runtime.output_dir)))  # Hydra has made it
             raise
 
     def _elsewhere(self, cfg: Any) -> float | None:
@@ -81,8 +80,7 @@ class Task:
         streams.protect()
         with _obeying_signals() as stopped:
             if stopped:
-                with contextlib.suppress(OSError):
-                    os.rmdir(HydraConfig.get().runtime.output_dir)  # Hydra has made it
+                _remove_unused()
                 return launchers.NO_VALUE
             _announce()
             try:
@@ -97,7 +95,14 @@ class Task:
                 raise UserError(failure.line) from None  # the launcher brings the first one back
             except (SystemExit, KeyboardInterrupt):
                 stopped.append(signal.SIGTERM)
+                _remove_unused()
                 return launchers.NO_VALUE
+
+
+def _remove_unused() -> None:
+    """Remove the directory that Hydra has made for the running job if nothing was written into it."""
+    with contextlib.suppress(OSError):
+        os.rmdir(HydraConfig.get().runtime.output_dir)
 
 
 def _announce() -> None:

@@ -5,7 +5,6 @@ Needs no torch, so that it loads at once.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_runner.run.files import EVALUATIONS
+from rl_runner.run.files import EVALUATIONS, parse_json, read_json
 from rl_runner.types import State
 
 
@@ -40,10 +39,10 @@ def fresh(directory: Path) -> Iterator[State]:
     """
     for path in sorted(directory.glob("*.json")):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = read_json(path)
             if _is_score(result):
                 yield {"file": path.name, **result, "checkpoint": Path(result["checkpoint"]).name}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             continue
 
 
@@ -68,9 +67,9 @@ def _rows(file: Path) -> Iterator[State]:
         return
     for line in lines:
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             yield {"step": int(row["step"]), "seed": int(row["seed"]), "return": float(row["return"])}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             continue
 
 

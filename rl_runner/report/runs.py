@@ -121,9 +121,8 @@ def read(path: Path) -> Run:
         Unreadable: its configuration cannot be read.
     """
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        config = yaml.load((path / CONFIG).read_text(encoding="utf-8"), loader)
-    except (OSError, ValueError, yaml.YAMLError) as e:
+        config = _yaml((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as e:
         raise Unreadable(f"{path}/{CONFIG} cannot be read: {one_line(e)[:200]}") from e
     if not isinstance(config, dict):
         raise Unreadable(f"{path}/{CONFIG} is no configuration: it has no keys")
@@ -140,6 +139,15 @@ def read(path: Path) -> Run:
     except Unreadable:
         table = {}
     return Run(path, flat, _state(path, flat, table), table)
+
+
+def _yaml(text: str) -> Any:
+    """Return what a text of YAML holds, read by the fast loader unless it may be nested too deeply for that.
+
+    That loader would end the process; the slow one raises RecursionError.
+    """
+    deep = sum(map(text.count, "[{-?")) > 5_000  # block mappings are nested by spaces, which would take many megabytes
+    return yaml.load(text, yaml.SafeLoader if deep else getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, Any]]:

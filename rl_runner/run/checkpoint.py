@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from rl_runner.run.encoding import decode, encode
-from rl_runner.run.files import MANIFEST, best_checkpoint
+from rl_runner.run.files import MANIFEST, best_checkpoint, read_json
 from rl_runner.types import Array, State, UserError
 from rl_runner.version import __version__
 
@@ -118,7 +118,7 @@ def check(path: Path) -> None:
 
 def _manifest(path: Path) -> Any:
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST)
         version, _, expected = manifest["format"], dict(manifest["about"]), manifest.pop("sha256", None)
         changed = (expected is not None or version == FORMAT) and _sha256_of(manifest) != expected
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:

@@ -91,17 +91,13 @@ class RunDirectory:
             UserError: no run is there, it cannot be written, or another process is at it.
         """
         run = cls.to_resume(name)
+        run.refuse_links()  # before the lock's file, which may be one, is opened
         try:
             claimed = run._try_lock()
         except OSError as e:
             raise UserError(f"resume: {_not_written(run.path, e)}") from e
         if not claimed:
             raise UserError(f"resume: {run.path} is in use by another process")
-        try:
-            run.refuse_links()
-        except UserError:
-            run.release()
-            raise
         return run
 
     def refuse_links(self) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rl_runner.types import UserError
 
@@ -90,6 +91,28 @@ def write_whole(file: Path, text: str) -> None:
         raise
 
 
+def read_json(file: Path) -> Any:
+    """Return what a file of JSON holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, or nested too deeply.
+    """
+    return parse_json(file.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Return what a text of JSON holds.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as e:
+        raise ValueError("nested too deeply") from e
+
+
 def modified(file: Path) -> float:
     """Return when a file was last written, in seconds since 1970; 0 if there is none, or none any more."""
     try:
@@ -123,7 +146,7 @@ def best_saved(run: Path) -> float:
 def _best_score(checkpoint: Path) -> float:
     """Return the mean return that the best agent was kept for; minus infinity if that is not a finite number."""
     try:
-        score = float(json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["about"]["return"]["mean"])
-    except (OSError, ValueError, KeyError, TypeError):
+        score = float(read_json(checkpoint / MANIFEST)["about"]["return"]["mean"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return -math.inf
     return score if math.isfinite(score) else -math.inf

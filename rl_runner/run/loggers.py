@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rl_runner.extras import package
-from rl_runner.run.files import write_whole
+from rl_runner.run.files import read_json, write_whole
 from rl_runner.types import UserError, one_line
 
 FILE = "logger.json"  # in the run's directory: which run of the service it is, and what was sent
@@ -196,7 +196,7 @@ class Sender:
 
     def _known(self) -> dict[str, Any]:
         try:
-            known = json.loads(self._file.read_text(encoding="utf-8"))
+            known = read_json(self._file)
         except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) and known.get("service") == self._name else {}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rl_runner.run.files import BIN, CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE, modified, write_whole
+from rl_runner.run.files import BIN, CURVES, EPISODES, EVALUATIONS, LOG, NOTE, TABLE, modified, read_json, write_whole
 from rl_runner.types import UserError, one_line
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _write(run: Path, overrides: Sequence[str], state: str, error: str = "") -> 
 def read(run: Path) -> Note | None:
     """Return the note in a directory; None if there is none that can be read."""
     try:
-        note = json.loads((run / NOTE).read_text(encoding="utf-8"))
+        note = read_json(run / NOTE)
         overrides, state, error = note["overrides"], note["state"], note.get("error", "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from rl_runner.run.files import PROVENANCE, write_whole
+from rl_runner.run.files import PROVENANCE, read_json, write_whole
 from rl_runner.types import State
 from rl_runner.version import __version__
 
@@ -40,7 +40,7 @@ def record(run: Path, overrides: Sequence[str]) -> None:
 def first_words(run: Path) -> list[str]:
     """Return the words that a run was started with; none if that cannot be read."""
     try:
-        return list(map(str, json.loads((run / PROVENANCE).read_text(encoding="utf-8"))[0]["overrides"]))
+        return list(map(str, read_json(run / PROVENANCE)[0]["overrides"]))
     except (OSError, ValueError, LookupError, TypeError):
         return []
 
@@ -76,7 +76,7 @@ def published(run: Path) -> list[State]:
     Command lines, directories and the machine are left out. A file that cannot be read counts as empty.
     """
     try:
-        found = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
+        found = read_json(run / PROVENANCE)
         return [{key: one.get(key) for key in ("started", "versions", "git")} for one in found]
     except (OSError, ValueError, TypeError, AttributeError):
         return []
@@ -108,7 +108,7 @@ def processor() -> str:
 def _entries(file: Path) -> list[Any]:
     """Return the entries in a file. One that cannot be read is kept under another name."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         if isinstance(found, list):
             return found
     except FileNotFoundError:

@@ -414,6 +414,16 @@ def test_a_signal_before_the_first_step_leaves_no_directory(
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 
 
+def test_a_signal_before_the_first_job_of_a_sweep_leaves_no_directory(
+    workdir: Path, handlers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rl_runner.cli.verbs.train", lambda *_: signal.raise_signal(signal.SIGTERM))
+    done = rlrun("train", "-m", *SHORT, "seed=1,2")
+    said = "rlrun: stopped outside of training; there was nothing to save\n"
+    assert (done.code, done.err) == (128 + signal.SIGTERM, said)
+    assert list(workdir.iterdir()) == []
+
+
 def test_a_signal_before_the_first_step_of_a_resumed_run_leaves_it_alone(
     trained: Path, handlers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,8 @@ from rl_runner.run import notes
 @pytest.fixture(autouse=True)
 def _signals_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(task, "_stopped", [])
-    monkeypatch.setattr(task, "_announce", lambda: None)
+    for name in ("_announce", "_remove_unused"):
+        monkeypatch.setattr(task, name, lambda: None)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     before = {number: signal.getsignal(number) for number in numbers}
     yield

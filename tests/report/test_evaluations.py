@@ -23,7 +23,15 @@ def test_those_of_one_checkpoint(tmp_path: Path) -> None:
     write(tmp_path, "best_80_seed0", 0, 100, checkpoint="a/b/best_80")
     (tmp_path / "best_40_seed2.json").write_text("{")
     (tmp_path / "best_40_seed3.json").write_text("[1]")
+    (tmp_path / "best_40_seed7.json").write_text("[" * 100_000)
     write(tmp_path, "best_40_seed4", 4, 9, **{"return": {"mean": "<script>"}})
+    write(
+        tmp_path,
+        "best_40_seed8",
+        8,
+        9,
+        **{"return": dict.fromkeys(("mean", "std", "min", "max"), 10**400) | {"ci95": [0, 1]}},
+    )
     write(tmp_path, "best_40_seed5", 5, 9, step=None)
     write(tmp_path, "best_40_seed6", 6, 9, protocol=None)
     found = evaluations.of_checkpoint(tmp_path, "best_40")
@@ -36,6 +44,7 @@ def test_those_of_one_checkpoint(tmp_path: Path) -> None:
 def test_those_of_training(tmp_path: Path) -> None:
     rows = [(20, 5, 1.0), (20, 6, 4.0), (40, 7, 2.0)]
     lines = [json.dumps({"step": step, "seed": seed, "return": total, "length": 1}) for step, seed, total in rows]
+    lines.append('{"step": Infinity, "seed": 0, "return": 1}')
     (tmp_path / "evaluations.jsonl").write_text("\n".join([*lines, '{"step": 40, "se']))
     first, second = evaluations.of_training(tmp_path)
     assert (first["step"], first["episodes"]) == (20, 2)

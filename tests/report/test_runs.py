@@ -99,6 +99,14 @@ def test_what_is_read(tmp_path: Path) -> None:
             runs.read(path)
 
 
+def test_a_configuration_that_is_nested_too_deeply(tmp_path: Path) -> None:
+    """Read by libyaml, it would end the process."""
+    path = a_run(tmp_path / "r", {})
+    (path / "config.yaml").write_text("[" * 100_000)
+    with pytest.raises(Unreadable, match=r"config.yaml cannot be read"):
+        runs.read(path)
+
+
 def test_a_configuration_cannot_run_code(tmp_path: Path) -> None:
     path = a_run(tmp_path / "r", {})
     (path / "config.yaml").write_text(f"a: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n")

@@ -103,6 +103,12 @@ def test_a_failed_resume_leaves_the_run_free(trained: Path) -> None:
     RunDirectory.resumed(str(trained)).release()
 
 
+def test_no_file_is_made_through_a_link(trained: Path) -> None:
+    (trained / ".lock").unlink()
+    (trained / ".lock").symlink_to(Path("made").absolute())
+    assert refused("train", f"resume={trained}", "total_steps=60").startswith(f"rlrun: {trained}/.lock: is a symbolic")
+
+
 @pytest.mark.parametrize("name", ["metrics.csv", "config.tmp", "train.log", "tensorboard", "eval", "eval/x.json"])
 def test_nothing_is_written_through_links(name: str, trained: Path) -> None:
     """A run may be a stranger's, whose links lead to files of this user."""

@@ -57,3 +57,6 @@ def test_of_two_best_checkpoints_that_a_kill_left_the_higher_score_counts(tmp_pa
         best_checkpoint(checkpoints.directory) == checkpoints.directory / "best_000001000" == checkpoints.find("best")
     )
     assert best_saved(tmp_path) == 4.0
+    for text in ("[" * 100_000, '{"about": {"return": {"mean": 1%s}}}' % ("0" * 400)):
+        (checkpoints.directory / "best_000001000/manifest.json").write_text(text)
+        assert best_saved(tmp_path) == 3.0

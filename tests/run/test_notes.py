@@ -41,10 +41,11 @@ def test_directories_that_vanish_are_passed_over(tmp_path: Path, monkeypatch: py
     assert list(notes.of_sweep(tmp_path)) == [(job, (["seed=1"], "finished", ""))]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "3", '{"overrides": ["seed=1"]}', '{"overrides": 3, "state": "finished"}', "\0\0", "\udcff"],
-)
+BROKEN = ["", "{", "[]", "3", '{"overrides": ["seed=1"]}', '{"overrides": 3, "state": "finished"}', "\0\0", "\udcff"]
+BROKEN += ["[" * 100_000]
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
 def test_a_broken_note_is_no_note(text: str, tmp_path: Path) -> None:
     (tmp_path / "job.json").write_bytes(text.encode(errors="surrogateescape"))
     assert notes.read(tmp_path) is None

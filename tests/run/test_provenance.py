@@ -69,9 +69,10 @@ def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert provenance.processor()
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "{}", "\udcff", "[" * 100_000], ids=range(5))
 def test_a_file_that_cannot_be_read_is_kept_beside_the_new_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "provenance.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert provenance.first_words(tmp_path) == provenance.published(tmp_path) == []
     provenance.record(tmp_path, ["seed=1"])
     (entry,) = entries(tmp_path)
     assert entry["overrides"] == ["seed=1"]
