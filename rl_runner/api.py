@@ -208,6 +208,11 @@ class LoadedAgent:
         self._carry: Carry | None = None
         self._rows = 0  # of the batch that the carry is of
 
+    def __repr__(self) -> str:
+        """Return the agent's class, its environment, its step and its checkpoint."""
+        name = self.config["env"].get("name")
+        return f"LoadedAgent({type(self._agent).__name__} on {name}, step {self.step:,}, {self.checkpoint})"
+
     def act(self, obs: Any, *, epsilon: float | None = 0.0, action_mask: Any = None) -> Any:
         """Return the action for one observation, or an array of actions (N, *D) for a batch of them (N, *O).
 

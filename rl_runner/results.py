@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rl_runner.types import State
@@ -34,9 +34,9 @@ class EvalResult:
     min: float
     max: float
     ci95: tuple[float, float]
-    returns: list[float]
-    lengths: list[int]
-    seeds: list[int]
+    returns: list[float] = field(repr=False)
+    lengths: list[int] = field(repr=False)
+    seeds: list[int] = field(repr=False)
     checkpoint: Path | None = None
 
     @classmethod

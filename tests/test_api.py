@@ -62,6 +62,7 @@ def test_training_is_that_of_the_command(workdir: Path) -> None:
     for name in ("episodes.csv", "evaluations.jsonl"):
         assert (result.run / name).read_bytes() == Path("outputs/command", name).read_bytes()
     agent, other = rlrun.load(result.run, "last"), rlrun.load("outputs/command", "last")
+    assert repr(agent) == f"LoadedAgent(DQN on cartpole, step {agent.step}, {agent.checkpoint})"
     for ours, theirs in zip(agent.network.parameters(), other.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 

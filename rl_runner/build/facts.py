@@ -31,6 +31,7 @@ def built(cfg: State, loop: Loop) -> Facts:
         ("observations", _observations(agent, envs)),
         ("actions", f"{envs.action_space}{', some of them masked' if envs.action_mask is not None else ''}"),
         ("agent", f"{_agent(cfg, agent)}, learning in {type(loop).__name__}"),
+        *_exploration(cfg, agent),
         *_tuned(cfg, envs),
         *_network_and_replay(agent, loop, cfg),
         *_optimizer(agent),
@@ -54,6 +55,13 @@ def _agent(cfg: State, agent: Agent) -> str:
     """Return the agent's class, after the chosen agent's name if that is another, as td3 is a DDPG."""
     name, kind = str(cfg["agent"]["name"]), type(agent).__name__
     return kind if name.replace("_", "").lower() == kind.lower() else f"{name} (class {kind})"
+
+
+def _exploration(cfg: State, agent: Agent) -> Facts:
+    """Say of an agent that acts at random throughout why its training returns do not rise."""
+    if any(agent.metrics(step).get("epsilon") != 1.0 for step in (0, cfg["total_steps"])):
+        return []
+    return [("exploration", "epsilon 1 throughout: training acts at random, evaluations show the greedy policy")]
 
 
 def _tuned(cfg: State, envs: EpisodicVectorEnv) -> Facts:

@@ -70,7 +70,7 @@ ALIASES = {  # what other libraries call a key
     "optimizer": ("optim",),
     "optimizer.lr": ("lr", "learning_rate", "learningrate", "q_lr"),
     "replay": ("buffer",),
-    "replay.capacity": ("buffer_size", "memory", "memory_size", "replay_size"),
+    "replay.capacity": ("buffer_size", "memory", "memory_size", "replay_size", "size"),
     "reward_clip": ("clip_reward", "clip_rewards"),
     "rollout_steps": ("n_steps", "num_steps"),
     "seed": ("random_seed",),
@@ -81,6 +81,7 @@ ALIASES = {  # what other libraries call a key
     "tuned": ("preset",),
     "updates_per_learn": ("gradient_steps",),
 }
+GROUPS = ("agent", "network", "network/torso", "value", "exploration", "replay", "sync", "optimizer", "env")
 UNLIKE = {  # keys of other libraries whose values have another unit
     "epsilon_decay": "the number of steps in which epsilon falls, not a factor",
     "exploration_fraction": "a number of steps, not a fraction of total_steps",
@@ -178,6 +179,8 @@ def unknown_key(verb: Verb, key: str, value: str, known: Sequence[str]) -> str:
             name for name in keys.names(verb) if group and name.startswith(f"{group}.") and name.endswith(f".{leaf}")
         ]
         also = "".join(f"; {name}: {_options_with(verb, name)}" for name in deeper if name != key)
+        if alias := next((name for name, words in ALIASES.items() if leaf in words and name in known), None):
+            return f"there is no key {key!r} with these options; did you mean {alias}={value}?"
         return f"there is no key {key!r} with these options; {_options_with(verb, key)}{also}"
     if key in known:  # with the first options of a sweep
         return f"there is no key {key!r} with all of these options; {_options_with(verb, key)}"
@@ -213,7 +216,7 @@ def meant_key(key: str, known: Sequence[str], fuzzy: bool = True) -> str | None:
     if key in there:
         return key
     alias = next((name for name, words in ALIASES.items() if leaf in words and name in there), None)
-    if alias and group in ("", alias.rpartition(".")[0]):
+    if alias and group in ("", "agent", alias.rpartition(".")[0]):  # other libraries give all to the agent
         return alias
     inside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == group]
     if fuzzy and group and (near := _near(leaf, inside)):
@@ -250,8 +253,8 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
         return f"{wrong}; did you mean {meant}?"
     if lower in options:
         return f"{wrong}; did you mean {lower}?"
-    if group == "network" and lower in catalogue.options("network/torso"):
-        return f"{wrong}; did you mean network/torso={lower}?"
+    if other := next((one for one in GROUPS if one != group and lower in catalogue.options(one)), None):
+        return f"{wrong}; did you mean {other}={lower}?"
     if group == "optimizer" and (name := _in_torch(lower)):
         return f"{wrong}; did you mean optimizer._target_=torch.optim.{name}?"
     listed = [f"{name} (pip install {further[name]})" if name in further else name for name in options]

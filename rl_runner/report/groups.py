@@ -170,6 +170,8 @@ def _check_by(runs: Sequence[Run], by: Sequence[str]) -> None:
 def unknown_key(name: str, known: Sequence[str]) -> str:
     """Return what is wrong with a key that no run has."""
     same = [key for key in known if key.rpartition(".")[2] == name]
+    if inside := [key for key in known if _covers(name, key)]:
+        return f"no run has a key {name!r}; the keys in it are {', '.join(inside)}"
     near = same or difflib.get_close_matches(name, known, n=1)
     return f"no run has a key {name!r}" + (f"; did you mean {near[0]}?" if near else "")
 

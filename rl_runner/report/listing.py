@@ -25,7 +25,7 @@ from rl_runner.run.files import CHECKPOINTS, best_checkpoint
 from rl_runner.run.terminal import counted, size_in_words
 from rl_runner.types import State, UserError
 
-EXPENDABLE = ("disk", "differs", "age", "best")
+EXPENDABLE = ("disk", "age", "best", "differs")  # columns that a narrow terminal does without, the first one first
 
 
 class Entry(NamedTuple):
@@ -105,10 +105,14 @@ def _holds(run: Run, condition: str, known: Sequence[str]) -> bool:
     if not (found := CONDITION.fullmatch(condition)):
         raise UserError(f"--where: must be KEY=VALUE, or <, <=, > or >= in place of =, got {condition!r}")
     key, sign, value = found.groups()
+    if key not in known and f"{key}.name" in known:  # as on the command line: env=cartpole, agent=dqn
+        key = f"{key}.name"
     if key not in NUMBERS and key not in known:
         raise UserError(f"--where: {groups.unknown_key(key, [*NUMBERS, *known])}")
     own = NUMBERS[key](run) if key in NUMBERS else run.config.get(key)
     if sign == "=":
+        if key.endswith("_target_"):  # a list of runs shows classes without their modules
+            value = value if "." in value else f"*.{value}"
         return any(_same(one, value) for one in (own if isinstance(own, list) else [own]))
     try:
         bound = float(value.replace("_", ""))

@@ -61,14 +61,16 @@ def _show(console: Console, directory: Path, rows: Sequence[Row]) -> None:
     finished = sum(len(row.evaluations) for row in rows)
     console.print(f"\n{directory}: {finished} of {planned} runs finished", markup=False)
     print_words(console, f"all with {_common(rows)}")
-    _show_table(console, rows)
+    if finished:
+        _show_table(console, rows)
     for row in rows:
         for line in _missing(row):
             console.print(Text(f"{row.label}: {line}" if len(rows) > 1 else line, style="red"))
     for run, note in notes.of_sweep(directory):
         if note is None:
             console.print(Text(f"{run} left no readable note ({NOTE}), not in the numbers", style="red"))
-    print_words(console, CAPTION, style="dim")
+    if finished:
+        print_words(console, CAPTION, style="dim")
 
 
 def _common(rows: Sequence[Row]) -> str:
@@ -120,8 +122,9 @@ def _missing(row: Row) -> Iterator[str]:
     """Name the runs that are not in the numbers."""
     states = dict.fromkeys(job.state for job in row.jobs.values() if job.evaluations is None)
     for state in states:
-        seeds = [seed or "default" for seed, job in row.jobs.items() if job.state == state]
-        yield f"{len(seeds)} of {len(row.jobs)} seeds {state}, not in the numbers: {', '.join(seeds)}"
+        seeds = [seed for seed, job in row.jobs.items() if job.state == state]
+        which = f": {', '.join(seeds)}" if all(seeds) else ""  # a job that was told no seed has none to name
+        yield f"{len(seeds)} of {len(row.jobs)} seeds {state}, not in the numbers{which}"
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

@@ -139,7 +139,9 @@ class Terminal:
         line = "  ".join(
             _status(self._returns, _named("explore/", scalars), scalars.get("time/steps_per_s"), self._loss)
         )
-        line = f"step {clock.steps:,}/{self._total:,}  {line}"
+        _, left = self._measured()
+        left_in_words = f"  {duration(left)} left" if left else ""
+        line = f"step {clock.steps:,}/{self._total:,}{left_in_words}  {line}"
         if not self._live:
             print(line, flush=True)
         self._write(line)
@@ -158,11 +160,7 @@ class Terminal:
     def _progress(self) -> Table:
         """Return the two lines, in as many parts as the width has room for: no part is cut."""
         steps, width = self._clock.steps, self._console.width
-        rate = left = None
-        if self._speed:
-            rate, left = self._speed.measure(steps, self._total - steps)
-        if not self._clock.updates:  # steps that only fill the replay memory are much faster than those to come
-            left = None
+        rate, left = self._measured()
         share = steps / self._total if self._total else 1.0
         parts = [f"{steps:,}/{self._total:,} steps", f"{duration(left)} left", f"{share:.0%}"]
         counts = _fitted(parts, width)
@@ -177,6 +175,13 @@ class Terminal:
         table.add_row(line)
         table.add_row(plain(status, self._console.encoding))
         return table
+
+    def _measured(self) -> tuple[float | None, float | None]:
+        """Return steps per second, and how many seconds are left; None: not known yet."""
+        steps = self._clock.steps
+        rate, left = self._speed.measure(steps, self._total - steps) if self._speed else (None, None)
+        # Steps that only fill the replay memory are much faster than those to come.
+        return rate, left if self._clock.updates else None
 
     def _show(self, line: str) -> None:
         self._console.print(line, markup=False)

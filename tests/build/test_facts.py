@@ -1,6 +1,7 @@
 """The block at the start of a run says what was built, each fact in one line."""
 
 import re
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -65,6 +66,8 @@ def test_a_table_has_no_network_and_no_replay() -> None:
     said = block("env=frozenlake", "agent=q_learning")
     assert said["observations"] == "16 states"
     assert said["actions"] == "Discrete(4)"
+    assert said["exploration"].startswith("epsilon 1 throughout: training acts at random")
+    assert "exploration" not in block("env=frozenlake", "agent=q_learning", "exploration.end=0.1")
     assert not {"network", "optimizer", "replay", "name", "tags"} & said.keys()
     assert "computing" not in said["device"]
 
@@ -87,6 +90,8 @@ def test_a_space_is_shown_in_one_line() -> None:
     del cfg["env"]["name"]  # which a file of the user's own may lack
     envs = jobs.environments(cfg["env"], 1, 0, "test")
     envs.observation_space = gym.spaces.MultiDiscrete([3] * 60)  # NumPy breaks its text
-    said = dict(facts.built(cfg, PlanningLoop(envs, Random(envs.action_space, 0))))  # type: ignore[arg-type]
+    agent: Any = Random(envs.action_space, 0)
+    agent.metrics = lambda step: {}
+    said = dict(facts.built(cfg, PlanningLoop(envs, agent)))
     assert "\n" not in said["observations"]
     assert said["observations"].startswith("MultiDiscrete([3 3 3")

@@ -61,6 +61,14 @@ from tests.commandline import files, refused
         ("train network.width=3", "there is no key 'network.width'; rlrun train --help network lists the keys"),
         ("train wandb=true", "there is no key 'wandb'; rlrun train --help lists the keys"),
         ("train render=1", "there is no key 'render'; training is not shown, a trained agent is: rlrun play RUN"),
+        ("train agent.lr=0.1", "there is no key 'agent.lr' with these options; did you mean optimizer.lr=0.1?"),
+        ("train replay.size=9", "there is no key 'replay.size'; did you mean replay.capacity=9?"),
+        (
+            "train agent.target_update_interval=500",
+            "there is no key 'agent.target_update_interval'; did you mean sync.every_steps=500?",
+        ),
+        ("train network=c51", "network: there is no 'c51'; did you mean value=c51?"),
+        ("train exploration=noisy", "exploration: there is no 'noisy'; did you mean network=noisy?"),
         (
             "train optimizer.momentum=0.9",
             "there is no key 'optimizer.momentum' with these options; optimizer=rmsprop has it",

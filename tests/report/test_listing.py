@@ -11,12 +11,18 @@ from rl_runner.report import listing
 from rl_runner.types import UserError
 from tests.runs import INTERRUPTED, a_run
 
+HEAD = "rl_runner.networks.heads.Dueling"
+
 
 @pytest.fixture
 def outputs(tmp_path: Path) -> str:
-    a_run(tmp_path / "a", {100: 5.0, 300: 3.0}, {"tags": ["baseline", "x"]})
-    a_run(tmp_path / "b", {100: 9.0}, {"optimizer.lr": 1e-4, "seed": 1}, log=INTERRUPTED)
-    a_run(tmp_path / "c", {}, {"agent.name": "ppo", "env.name": "lunarlander", "env.id": "LunarLander-v3"})
+    a_run(tmp_path / "a", {100: 5.0, 300: 3.0}, {"tags": ["baseline", "x"], "network.head._target_": HEAD})
+    a_run(tmp_path / "b", {100: 9.0}, {"optimizer.lr": 1e-4, "seed": 1, "network.head._target_": HEAD}, log=INTERRUPTED)
+    a_run(
+        tmp_path / "c",
+        {},
+        {"agent.name": "ppo", "env.name": "lunarlander", "env.id": "LunarLander-v3", "network.head._target_": HEAD},
+    )
     for age, name in enumerate("cba"):
         for file in ("metrics.csv", "train.log", "config.yaml"):
             os.utime(tmp_path / name / file, (1000 + age, 1000 + age))
@@ -31,6 +37,11 @@ def names(outputs: str, where: tuple[str, ...] = (), states: tuple[str, ...] = (
     ("where", "found"),
     [
         (["agent.name=dqn"], "ab"),
+        (["agent=dqn"], "ab"),
+        (["env=lunarlander"], "c"),
+        (["network.head._target_=Dueling"], "abc"),
+        ([f"network.head._target_={HEAD}"], "abc"),
+        (["network.head._target_=ling"], ""),
         (["optimizer.lr=1e-4"], "b"),
         (["optimizer.lr=0.001"], "ac"),
         (["tags=baseline"], "a"),
@@ -78,6 +89,10 @@ def test_states(outputs: str) -> None:
     ("words", "says"),
     [
         ({"where": ("lr=1",)}, "--where: no run has a key 'lr'; did you mean optimizer.lr?"),
+        (
+            {"where": ("stop=1",)},
+            "--where: no run has a key 'stop'; the keys in it are stop.return, stop.window, stop.eval_return",
+        ),
         ({"where": ("seed",)}, "--where: must be KEY=VALUE, or <, <=, > or >= in place of =, got 'seed'"),
         ({"where": ("last>high",)}, "--where: last>high: 'high' is no number"),
         (

@@ -135,6 +135,20 @@ def test_what_is_known_is_shown_before_any_scalar_is_written(tmp_path: Path, mon
         assert drawn(terminal, 80)[1] == "return 7.00 (last episode)  ε 0.800  100 steps/s"
 
 
+def test_lines_tell_the_time_left_without_a_terminal_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("rl_runner.run.terminal.monotonic", lambda: now)
+    with Terminal(1_000, tmp_path / "log") as terminal:
+        terminal.advance(Clock(steps=0), [])
+        for steps in (100, 1_000):
+            now = steps / 10
+            terminal.advance(Clock(steps=steps, updates=1), [])
+            terminal.update(Clock(steps=steps, updates=1), {"time/steps_per_s": 10.0})
+    assert capsys.readouterr().out == "step 100/1,000  0:01:30 left  10 steps/s\nstep 1,000/1,000  10 steps/s\n"
+
+
 def test_a_resumed_run_is_not_credited_with_earlier_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a_terminal(monkeypatch)
     now = 0.0
