@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rl_runner.types import UserError
 
+USABLE = 0.95  # share of the free memory; what takes more is refused
+
 
 def require(what: str, wanted: int, remedy: str) -> None:
     """Check that the host's memory holds `wanted` bytes.
@@ -21,7 +23,7 @@ def require(what: str, wanted: int, remedy: str) -> None:
         UserError: less is free; the message gives both numbers.
     """
     free = free_memory()
-    if free is not None and wanted > 0.95 * free:
+    if free is not None and wanted > USABLE * free:
         raise UserError(f"{what} takes {wanted / 1e9:,.2f} GB, but {free / 1e9:.2f} GB of memory are free; {remedy}")
 
 

@@ -30,6 +30,11 @@ def one_line(e: BaseException) -> str:
     return " ".join(str(e).split())
 
 
+def described(e: BaseException) -> str:
+    """Return an exception's class and the first of its own words in one line."""
+    return f"{type(e).__name__}: {one_line(e)[:300]}".removesuffix(": ")
+
+
 class UserError(Exception):
     """Something the user can put right. Shown as one line, without a traceback."""
 

@@ -288,7 +288,7 @@ def memory_for_replay(cfg: State, per_row: int) -> None:
         UserError: with both numbers.
     """
     rows, free = rows_written(cfg), memory.free_memory()
-    if free is None or rows * per_row <= 0.95 * free:
+    if free is None or rows * per_row <= memory.USABLE * free:
         return
     which = "" if rows == cfg["replay"]["capacity"] else f" that total_steps={cfg['total_steps']:,} writes"
     raise UserError(

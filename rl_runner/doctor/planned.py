@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rl_runner import memory
 from rl_runner.doctor.finding import Finding, shown
 from rl_runner.run.terminal import size_in_words
 from rl_runner.types import State
@@ -119,7 +120,7 @@ def memory_of_all_parts(plan: Plan) -> Iterator[Finding]:
     why = f"needs {parts}, and {size_in_words(free)} of memory are free"
     key, right = ("replay.capacity", "use fewer rows") if plan.get("replay") else ("network", "use a smaller one")
     value = plan.number("replay.capacity") or size_in_words(wanted)
-    yield Finding(key, value, why, right, refused=wanted > 0.95 * free)
+    yield Finding(key, value, why, right, refused=wanted > memory.USABLE * free)
 
 
 # What is probably a mistake.

@@ -20,7 +20,7 @@ from gymnasium.spaces import Discrete
 from rl_runner import rng
 from rl_runner.envs.spaces import MASK
 from rl_runner.exact.mdp import MDP, Table, action_values, has_converged, masked
-from rl_runner.types import BoolArray, IntArray, UserError
+from rl_runner.types import BoolArray, IntArray, UserError, described
 
 STEPS = 1_500  # sampled for the comparison
 EPISODE = 200  # largest number of steps of one of its episodes
@@ -57,8 +57,7 @@ def known(make: Make, name: str, observation_space: gym.Space[Any], action_space
     except UserError:
         raise
     except Exception as e:
-        why = " ".join(f"{type(e).__name__}: {e}".split())
-        raise UserError(f"{name} cannot be compared with its table P: it raised {why}") from e
+        raise UserError(f"{name} cannot be compared with its table P: it raised {described(e)}") from e
     finally:
         env.close()
 

@@ -13,7 +13,7 @@ from gymnasium.error import DependencyNotInstalled
 
 from rl_runner.envs.checked import Checked, FiveValues
 from rl_runner.envs.spaces import about_wrappers, readable, without_normalization
-from rl_runner.types import UserError, one_line
+from rl_runner.types import UserError, described, one_line
 
 Env = gym.Env[Any, Any]
 
@@ -46,8 +46,8 @@ def make_env(id: str, name: str, extra: Mapping[str, Any], wrappers: Sequence[Ca
         try:
             env = _with_tuples(wrapper)(env)
         except Exception as e:  # someone else's code may raise anything
-            said = f"{type(e).__name__}: {one_line(e)}".removesuffix(": ")
-            raise UserError(f"env.wrappers[{i}]: {wrapper_name(wrapper)} cannot wrap {name}: {said}") from e
+            said = f"{wrapper_name(wrapper)} cannot wrap {name}: {described(e)}"
+            raise UserError(f"env.wrappers[{i}]: {said}") from e
     env, normalized = without_normalization(env, name)
     notes = about_wrappers(env)
     env, made = readable(env, name)

@@ -17,7 +17,7 @@ from gymnasium.spaces import Box
 from rl_runner import rng
 from rl_runner.envs.spaces import state_outside
 from rl_runner.exact.mdp import MDP
-from rl_runner.types import Array, BoolArray, DoubleArray, Episode, State, Transition, UserError, one_line
+from rl_runner.types import Array, BoolArray, DoubleArray, Episode, State, Transition, UserError, described
 
 LARGEST = float(np.finfo(np.float32).max)  # networks learn in single precision
 Answer = TypeVar("Answer")
@@ -164,7 +164,7 @@ class EpisodicVectorEnv:
         try:
             self.backend.close()
         except Exception as e:
-            print(f"env: {self.backend.name} cannot be closed: {type(e).__name__}: {one_line(e)[:200]}")
+            print(f"env: {self.backend.name} cannot be closed: {described(e)}")
 
     def state_dict(self) -> State:
         """Return, for each environment, its episode, the actions since its start, and a digest of its observation."""

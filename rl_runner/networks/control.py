@@ -99,8 +99,8 @@ class ControlNetwork(nn.Module):
         self.normalizer = Normalizer(observation_space) if normalize else None
         space = self.normalizer.space if self.normalizer else observation_space
         fc = FullyConnected(tuple(hidden), activation, layer_norm)
-        self.critic: Values | AllValues
-        self.actor: Policy | SharedPolicy
+        self.critic: Critics | DiscreteCritics
+        self.actor: Actor | SharedActor
         own = () if shared_encoder else stream(torso, space)[0]  # a torso and hidden layers
         of_critics, features = stream(torso, space)
         if init == "xavier":
@@ -110,10 +110,10 @@ class ControlNetwork(nn.Module):
         read, returned = (0, actions * outputs_per_action) if discrete else (actions, outputs_per_action)
         critic = Critic(features, read, fc, returned, critics, init, critic_last_layer)
         if discrete:
-            self.critic = AllValues(*of_critics, critic, precision, actions)
+            self.critic = DiscreteCritics(*of_critics, critic, precision, actions)
         else:
-            self.critic = Values(*of_critics, critic, precision)
-        self.actor = Policy(*own, head, precision) if own else SharedPolicy(self.critic, head)
+            self.critic = Critics(*of_critics, critic, precision)
+        self.actor = Actor(*own, head, precision) if own else SharedActor(self.critic, head)
 
     @property
     def torso(self) -> nn.Module:
@@ -130,7 +130,7 @@ class ControlNetwork(nn.Module):
         head, critic = self.actor.head, self.critic.head
         torso, layers = type(self.torso).__name__, " + ".join(map(str, critic.sizes)) or "no hidden layers"
         kind = getattr(head, "name", type(head).__name__)
-        torso += " (shared)" if isinstance(self.actor, SharedPolicy) else ""
+        torso += " (shared)" if isinstance(self.actor, SharedActor) else ""
         return f"{torso}, then {layers} units; actor ({kind}) and {critic.members} critic(s)"
 
 
@@ -147,7 +147,7 @@ class Stream(nn.Module):
         return features
 
 
-class Policy(Stream):
+class Actor(Stream):
     """An actor on a torso of its own."""
 
     def forward(self, obs: Tensor) -> Any:
@@ -155,7 +155,7 @@ class Policy(Stream):
         return self.head(self.features(obs))
 
 
-class SharedPolicy(nn.Module):
+class SharedActor(nn.Module):
     """An actor on the critics' torso. Its loss does not change the torso, whose parameters are the critics' alone."""
 
     def __init__(self, values: Stream, head: nn.Module) -> None:
@@ -175,7 +175,7 @@ class SharedPolicy(nn.Module):
         return self.head(features)
 
 
-class Values(Stream):
+class Critics(Stream):
     """Critics on a torso."""
 
     head: Critic
@@ -186,7 +186,7 @@ class Values(Stream):
         return values
 
 
-class AllValues(Stream):
+class DiscreteCritics(Stream):
     """Critics on a torso that return the values of all of A discrete actions."""
 
     head: Critic

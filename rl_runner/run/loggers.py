@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from rl_runner.extras import package
 from rl_runner.run.files import read_json, write_whole
-from rl_runner.types import UserError, one_line
+from rl_runner.types import UserError, described
 
 FILE = "logger.json"  # in the run's directory: which run of the service it is, and what was sent
 
@@ -165,7 +165,7 @@ class Sender:
                 raise TypeError(f"{self._name}.start must return the id as a str, got {self._id!r}")
         except Exception as e:
             if not resumed:
-                raise UserError(f"logger: {self._name} cannot be used: {_described(e)}") from e
+                raise UserError(f"logger: {self._name} cannot be used: {described(e)}") from e
             self._failed(e)
             return
         self._works = True
@@ -192,7 +192,7 @@ class Sender:
             try:
                 self._logger.close(finished)
             except Exception as e:
-                self.say(f"logger: {self._name} failed at the end ({_described(e)}); it may lack the last numbers")
+                self.say(f"logger: {self._name} failed at the end ({described(e)}); it may lack the last numbers")
 
     def _known(self) -> dict[str, Any]:
         try:
@@ -207,8 +207,4 @@ class Sender:
 
     def _failed(self, e: Exception) -> None:
         self._works = False
-        self.say(f"logger: {self._name} failed ({_described(e)}); the run continues without it")
-
-
-def _described(e: Exception) -> str:
-    return f"{type(e).__name__}: {one_line(e)[:300]}"
+        self.say(f"logger: {self._name} failed ({described(e)}); the run continues without it")
