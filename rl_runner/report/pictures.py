@@ -5,6 +5,7 @@ A figure is made without pyplot: no display is looked for, and no state is left 
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,6 +102,7 @@ def compare(
     heading: str,
     measured: str = "Last evaluation",
     intervals: bool = True,
+    order: Sequence[str] = (),
 ) -> None:
     """Draw configurations beside each other: learning curves on the left, scores on the right.
 
@@ -112,21 +114,23 @@ def compare(
         heading: what tells the configurations apart, such as the key that was swept.
         measured: what the scores are of.
         intervals: draw those of the mean scores.
+        order: of the configurations, by which they get their colours; none: that of the scores.
     """
     names = list(scores)
+    colours = dict(zip(order or names, itertools.cycle(COLOURS), strict=False))
     height = 1.9 + sum(0.16 + 0.17 * len(_wrapped(name).splitlines()) for name in names)
     size = (10.4, max(4.2, height)) if curves else (7.2, max(3.0, height))
     below = -0.6 / (size[1] - 1.5)  # where legends stand, in heights of the axes
     with picture(path, *size, columns=(5, 4) if curves else (1,), title=title) as (*left, right):
         for axes in left:
-            draw_curves(axes, curves, names, below)
+            draw_curves(axes, curves, colours, below)
         for row, name in enumerate(names):
-            draw_scores(right, row, scores[name], COLOURS[row] if curves else COLOURS[0], intervals)
+            draw_scores(right, row, scores[name], colours[name] if curves else COLOURS[0], intervals)
         right.set(title=measured, xlabel="Return", ylabel=textwrap.fill(heading, round(8 * size[1])))
         right.set_yticks(range(len(names)), labels=[_wrapped(name) for name in names])
         right.tick_params(axis="y", length=16 if curves else 0, width=2.5)  # ticks are the key to the curves
-        for i, tick in enumerate(right.yaxis.get_major_ticks()):
-            tick.tick1line.set_markeredgecolor(COLOURS[i] if curves else "none")
+        for name, tick in zip(names, right.yaxis.get_major_ticks(), strict=True):
+            tick.tick1line.set_markeredgecolor(colours[name] if curves else "none")
             tick.label1.set(parse_math=False, color="#333333")  # a $ is a $
         right.set_ylim(len(names) - 0.5, -0.5)  # the first on top
         right.grid(visible=True, axis="x")
@@ -136,10 +140,10 @@ def compare(
         )
 
 
-def draw_curves(axes: Axes, curves: Sequence[Curve], names: Sequence[str], below: float) -> None:
+def draw_curves(axes: Axes, curves: Sequence[Curve], colours: Mapping[str, str], below: float) -> None:
     """Draw the learning curves of configurations, and below them what their shades and thin lines mean."""
     for curve in curves:
-        draw_curve(axes, curve, COLOURS[names.index(curve.label)], EVAL, shade=min(0.16, 0.5 / len(names)))
+        draw_curve(axes, curve, colours[curve.label], EVAL, shade=min(0.16, 0.5 / len(colours)))
     axes.set(title="Evaluations while training", ylabel="Return")
     draw_axis(axes, "steps", max(c.x[-1] for c in curves))
     meaning = shade_means(curves).strip(" ()").replace("; ", "\n") or "one run"

@@ -150,11 +150,12 @@ def draw(path: Path, rows: Sequence[Row], title: str) -> None:
     from rl_runner.report import pictures
 
     keys, scores, curves = swept(rows), dict[str, list[float]](), list[Curve]()
-    for row, name in sorted(zip(rows, names(rows), strict=True), key=lambda pair: _last(pair[0]), reverse=True):
+    order = names(rows)
+    for row, name in sorted(zip(rows, order, strict=True), key=lambda pair: _last(pair[0]), reverse=True):
         scores[name] = row.measured("last")
         if row.evaluations and len(rows) <= pictures.MAX_CURVES:
             curves += merge_evaluation(name, row.evaluations)
-    pictures.compare(path, curves, scores, title, keys[0] if len(keys) == 1 else "configuration")
+    pictures.compare(path, curves, scores, title, keys[0] if len(keys) == 1 else "configuration", order=order)
 
 
 def _last(row: Row) -> float:

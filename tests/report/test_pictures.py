@@ -69,6 +69,15 @@ def test_the_key_to_the_curves_stands_beside_the_names(tmp_path: Path, drawn: li
     assert {label.get_color() for label in right.get_yticklabels()} == {"#333333"}
 
 
+def test_colours_follow_the_order_of_the_configurations_not_their_scores(tmp_path: Path, drawn: list[Axes]) -> None:
+    curves, scores = [a_curve("ppo"), a_curve("dqn")], {"ppo": [2.0], "dqn": [1.0]}
+    pictures.compare(tmp_path / "a.png", curves, scores, "", "heading", order=["dqn", "none", "ppo"])
+    left, right = drawn
+    wanted = [pictures.COLOURS[2], pictures.COLOURS[0]]
+    assert [to_hex(line.get_color()) for line in left.get_lines()] == wanted
+    assert [to_hex(tick.tick1line.get_markeredgecolor()) for tick in right.yaxis.get_major_ticks()] == wanted
+
+
 def test_what_is_drawn_of_few_and_of_many_seeds_is_said_in_lines(tmp_path: Path, drawn: list[Axes]) -> None:
     curves = [a_curve("dqn"), a_curve("ppo")._replace(runs=3)]
     pictures.compare(tmp_path / "a.png", curves, {"dqn": [1.0] * 5, "ppo": [1.0] * 3}, "title", "heading")

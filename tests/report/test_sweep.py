@@ -255,13 +255,14 @@ def test_the_picture_has_the_best_first_and_no_band_of_few_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(pictures, "compare", lambda *args: drawn.extend(args))
+    monkeypatch.setattr(pictures, "compare", lambda *args, order: drawn.extend([*args, order]))
     for name, last in [("dqn", 2.0), ("none", None), ("rainbow", 9.0), ("noisy", 5.0)]:
         for seed in range(2):
             evaluations = {} if last is None else {100: 0.0, 200: last + seed}
             a_job(tmp_path / f"{name}_{seed}", f"env=pong ablation={name} seed={seed}", evaluations)
     sweep.report(tmp_path)
-    path, curves, scores, title, heading = drawn
+    path, curves, scores, title, heading, order = drawn
+    assert order == ["dqn", "none", "rainbow", "noisy"]
     assert (path.name, title, heading) == ("results.png", f"{tmp_path.name}: env=pong", "ablation")
     assert list(scores.items()) == [("rainbow", [9, 10]), ("noisy", [5, 6]), ("dqn", [2, 3]), ("none", [])]
     lines = [(c.label, c.run, c.mean.tolist()) for c in curves if c.label == "noisy"]
