@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,11 @@ class Published(NamedTuple):
     game: str
     source: str
     agent: str
-    protocol: str
+    protocol: str  # in words
+    sticky: str  # probability that an Atari game repeats an action; empty: not stated
+    measured: str  # training or evaluation; empty: not stated
+    chosen: str  # best: of several evaluations or agents; empty: none was chosen
+    eval_epsilon: str  # empty: not stated
     frames: str  # emulator frames; where there are none, steps; empty: unknown
     score: str
     spread: str
@@ -51,25 +54,21 @@ def differences(score: Published, config: dict[str, Any]) -> list[str]:
         score: the published one.
         config: the run's, by dotted keys.
     """
-    here, said = groups.environment(config), score.protocol
+    here = groups.environment(config)
     found = [] if score.game == here else [f"of {score.game}, here {here}"]
-    atari = "env.game" in config
-    own_sticky = float(config.get("env.sticky") or 0)
-    if atari and (sticky := _sticky(said)) != own_sticky:
-        stated = "stickiness not stated" if sticky is None else f"sticky {sticky:g}"
-        found.append(f"{stated}, here {own_sticky:g}")
-    if training := re.search(r"\btrain|last 100 training", said):
-        found.append("training returns, here evaluations")
-    elif not re.search(r"\beval|greedy|episode|\btrack|\bbest|games", said):
-        found.append("training or evaluation not stated")
-    if "best" in said.split(", ")[-1] or "best of" in said or re.search(r"\bbest\b", score.agent):
+    sticky = float(config.get("env.sticky") or 0)
+    if "env.game" in config and (not score.sticky or float(score.sticky) != sticky):
+        stated = f"sticky {score.sticky}" if score.sticky else "stickiness not stated"
+        found.append(f"{stated}, here {sticky:g}")
+    if score.measured != "evaluation":
+        found.append("training returns, here evaluations" if score.measured else "training or evaluation not stated")
+    if score.chosen:
         found.append("best chosen, here the agent at the end")
-    epsilon = 0.0 if "greedy" in said else float(e[1]) if (e := re.search(r"eval eps ([\d.]+)", said)) else None
-    own = float(config.get("eval.epsilon") or 0)
-    if epsilon is not None and epsilon != own:
-        found.append(f"eval epsilon {epsilon:g}, here {own:g}")
-    if epsilon is None and own and not training:
-        found.append(f"eval epsilon not stated, here {own:g}")
+    epsilon = float(config.get("eval.epsilon") or 0)
+    if score.eval_epsilon and float(score.eval_epsilon) != epsilon:
+        found.append(f"eval epsilon {score.eval_epsilon}, here {epsilon:g}")
+    if not score.eval_epsilon and epsilon and score.measured != "training":
+        found.append(f"eval epsilon not stated, here {epsilon:g}")
     return [*found, *_budget(score, config)]
 
 
@@ -83,10 +82,3 @@ def _budget(score: Published, config: dict[str, Any]) -> list[str]:
     if not score.frames:
         return ["budget not stated"] if score.agent != "random" else []
     return [] if int(score.frames) == own else [f"{int(score.frames):,} {unit}, here {own:,}"]
-
-
-def _sticky(protocol: str) -> float | None:
-    if "no sticky" in protocol:
-        return 0.0
-    found = re.search(r"sticky ([\d.]+)", protocol)
-    return float(found[1]) if found else None

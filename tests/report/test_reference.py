@@ -18,38 +18,50 @@ def test_other_versions_of_an_environment_are_found() -> None:
     assert reference.published("Nothing-v0") == []
 
 
+def score(game: str = "pong", **fields: str) -> reference.Published:
+    """Return a score whose protocol is that of PONG, but for the fields given."""
+    same = {"sticky": "0", "measured": "evaluation", "chosen": "", "eval_epsilon": "0", "frames": "40000000"}
+    return reference.Published(
+        game, source="a source", agent="DQN", protocol="", score="20", spread="", **{**same, **fields}
+    )
+
+
 @pytest.mark.parametrize(
-    ("protocol", "frames", "changes", "differs"),
+    ("fields", "changes", "differs"),
     [
-        ("no sticky, greedy", "40000000", {}, []),
-        ("no sticky", "40000000", {}, ["training or evaluation not stated"]),
-        ("sticky 0.25, greedy", "40000000", {"env.sticky": None}, ["sticky 0.25, here 0"]),  # ~env.sticky
-        ("no sticky, greedy", "40000000", {"env.sticky": 0.25}, ["sticky 0, here 0.25"]),
-        ("sticky 0.25, train return", "40000000", {}, ["sticky 0.25, here 0", "training returns, here evaluations"]),
-        ("", "40000000", {}, ["stickiness not stated, here 0", "training or evaluation not stated"]),
-        (
-            "no sticky, eval eps 0.05",
-            "10000000",
-            {},
-            ["eval epsilon 0.05, here 0", "10,000,000 frames, here 40,000,000"],
-        ),
-        ("no sticky, best", "40000000", {}, ["best chosen, here the agent at the end"]),
-        ("no sticky, greedy", "", {}, ["budget not stated"]),
-        ("no sticky, 10 eval episodes", "40000000", {}, []),
-        ("no sticky, 10 eval episodes", "40000000", {"eval.epsilon": 0.01}, ["eval epsilon not stated, here 0.01"]),
-        ("no sticky, train", "40000000", {"eval.epsilon": 0.01}, ["training returns, here evaluations"]),
-        ("no sticky, greedy", "40000000", {"eval.epsilon": 0.01}, ["eval epsilon 0, here 0.01"]),
+        ({}, {}, []),
+        ({"measured": ""}, {}, ["training or evaluation not stated"]),
+        ({"measured": "training"}, {}, ["training returns, here evaluations"]),
+        ({"sticky": "0.25"}, {"env.sticky": None}, ["sticky 0.25, here 0"]),  # ~env.sticky
+        ({"sticky": "0.25"}, {"env.sticky": 0.25}, []),
+        ({}, {"env.sticky": 0.25}, ["sticky 0, here 0.25"]),
+        ({"sticky": ""}, {}, ["stickiness not stated, here 0"]),
+        ({"chosen": "best"}, {}, ["best chosen, here the agent at the end"]),
+        ({"eval_epsilon": "0.05"}, {}, ["eval epsilon 0.05, here 0"]),
+        ({"eval_epsilon": ""}, {}, []),
+        ({"eval_epsilon": ""}, {"eval.epsilon": 0.01}, ["eval epsilon not stated, here 0.01"]),
+        ({"eval_epsilon": "", "measured": "training"}, {"eval.epsilon": 0.01}, ["training returns, here evaluations"]),
+        ({}, {"eval.epsilon": 0.01}, ["eval epsilon 0, here 0.01"]),
+        ({"frames": "10000000"}, {}, ["10,000,000 frames, here 40,000,000"]),
+        ({"frames": ""}, {}, ["budget not stated"]),
     ],
 )
-def test_protocols(protocol: str, frames: str, changes: dict[str, object], differs: list[str]) -> None:
-    score = reference.Published("pong", "a source", "DQN", protocol, frames, "20", "")
-    assert reference.differences(score, {**PONG, **changes}) == differs
+def test_protocols(fields: dict[str, str], changes: dict[str, object], differs: list[str]) -> None:
+    assert reference.differences(score(**fields), {**PONG, **changes}) == differs
+
+
+def test_the_fields_of_all_published_scores_can_be_read() -> None:
+    for one in reference._all():
+        assert one.measured in ("", "training", "evaluation"), one
+        assert one.chosen in ("", "best"), one
+        for number in (one.sticky, one.eval_epsilon, one.frames, one.score):
+            float(number or 0)
 
 
 def test_gymnasium_counts_steps_and_has_versions() -> None:
-    score = reference.Published("LunarLander-v2", "a source", "PPO", "greedy, 1 run", "1000000", "242", "")
+    other = score("LunarLander-v2", sticky="", frames="1000000")
     config = {"env.id": "LunarLander-v3", "total_steps": 500_000, "eval.epsilon": 0.0}
-    assert reference.differences(score, config) == [
+    assert reference.differences(other, config) == [
         "of LunarLander-v2, here LunarLander-v3",
         "1,000,000 steps, here 500,000",
     ]
