@@ -31,7 +31,7 @@ def one_line(e: BaseException) -> str:
 
 
 def described(e: BaseException) -> str:
-    """Return an exception's class and the first of its own words in one line."""
+    """Return an exception's class and the first 300 characters of its message, in one line."""
     return f"{type(e).__name__}: {one_line(e)[:300]}".removesuffix(": ")
 
 

@@ -48,7 +48,7 @@ def train_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJob:
         UserError: a value out of range, parts that do not fit each other, or a run that would learn nothing.
     """
     job = planned_job(cfg, run, resumed)
-    with closed_at_errors(job.loop.envs):
+    with _closed_at_errors(job.loop.envs):
         for finding in planned.findings(preflight.plan(cfg, job.loop, run.path, resumed)):
             if finding.refused:
                 raise UserError(str(finding))
@@ -76,7 +76,7 @@ def planned_job(cfg: State, run: RunDirectory, resumed: bool = False) -> TrainJo
     compute.make_convolutions_repeatable()
     seed = cfg["seed"]
     envs = environments(cfg["env"], cfg["env"]["num_envs"], seed, "train")
-    with closed_at_errors(envs):
+    with _closed_at_errors(envs):
         cfg["precision"] = compute.precision(cfg["precision"], device)
         cfg["num_threads"] = compute.set_threads(cfg["num_threads"], looks_like_image(envs.observation_space))
         torch.manual_seed(rng.integer(seed, "torch"))
@@ -125,7 +125,7 @@ def eval_job(cfg: State) -> EvalJob:
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
     num_envs = min(cfg["num_envs"], cfg["episodes"])
     envs = environments(trained["env"], num_envs, cfg["seed"], "test")
-    with closed_at_errors(envs):
+    with _closed_at_errors(envs):
         agent, checkpoint, step = saved_agent(trained, envs, *_named(cfg, run))
         drawing = viewer(trained["env"]) if cfg["video"] else None
     return EvalJob(
@@ -170,7 +170,7 @@ def play_job(cfg: State) -> PlayJob:
     trained = saved.load_run_config(run, cfg["trust"])
     epsilon = trained["eval"]["epsilon"] if cfg["epsilon"] is None else cfg["epsilon"]
     envs = EpisodicVectorEnv(viewer(trained["env"]), cfg["seed"], "play")
-    with closed_at_errors(envs):
+    with _closed_at_errors(envs):
         agent, checkpoint, _ = saved_agent(trained, envs, *_named(cfg, run))
     mode = Evaluate(rng.generator(cfg["seed"], "test"), epsilon)
     return PlayJob(envs, agent, mode, *length, video, f"{envs.backend.name}, {checkpoint.name}")
@@ -189,7 +189,7 @@ def export_job(cfg: State) -> ExportJob:
         package(name, "export", "export")
     envs = environments(trained["env"], 4, cfg["seed"], "export")
     fp32 = {**copy.deepcopy(trained), "precision": "fp32"}  # bf16 is for fast learning; few programs run it
-    with closed_at_errors(envs):
+    with _closed_at_errors(envs):
         agent, checkpoint, step = saved_agent(fp32, envs, *_named({**cfg, "device": "cpu"}, run))
         if not isinstance(agent, HasOutputs):
             kind, network = type(agent).__name__, hasattr(agent, "network") or hasattr(agent, "acting")
@@ -211,7 +211,7 @@ def export_job(cfg: State) -> ExportJob:
 
 
 @contextlib.contextmanager
-def closed_at_errors(envs: EpisodicVectorEnv) -> Iterator[None]:
+def _closed_at_errors(envs: EpisodicVectorEnv) -> Iterator[None]:
     """Close environments if an exception is raised: a program may keep it, and their processes would stay with it."""
     try:
         yield

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from rl_runner.build import checks, saved, trust
-from rl_runner.build.jobs import closed_at_errors, train_job
+from rl_runner.build.jobs import train_job
 from rl_runner.build.theirs import naming_their_code
 from rl_runner.commands import train as training
 from rl_runner.commands.train import TrainJob
@@ -118,10 +118,10 @@ def begin(cfg: State, run: RunDirectory, words: Sequence[str], prune: Prune = ne
     try:
         with naming_their_code(lambda: cfg):
             job = train_job(cfg, run)
-        with closed_at_errors(job.loop.envs):
+        with _closed_at_errors(job):
+            _start_logger(job, resumed=False)
             _save_config(job, mine=True)
             provenance.record(run.path, words)
-            _start_logger(job, resumed=False)
     except BaseException:
         for file in written:  # a signal may come after they were
             (run.path / file).unlink(missing_ok=True)
@@ -159,15 +159,30 @@ def resume(
     with naming_their_code(lambda: config):
         job = train_job(config, run, resumed=True)
     job.changes = training.differences(dict(flatten(before)), dict(flatten(job.config)))
-    with closed_at_errors(job.loop.envs):
-        _start_logger(job, resumed=True)
 
     def record() -> None:
         _save_config(job, mine=set(job.trust) <= set(mine))
         provenance.record(run.path, words)
 
-    with noted or contextlib.nullcontext(), _kept(job), naming_their_code(lambda: config):
+    with contextlib.ExitStack() as stack:
+        with _closed_at_errors(job):
+            stack.enter_context(noted or contextlib.nullcontext())
+            _start_logger(job, resumed=True)
+        stack.enter_context(_kept(job))
+        stack.enter_context(naming_their_code(lambda: config))
         return training.train(job, resume=True, prune=prune, accepted=record)
+
+
+@contextlib.contextmanager
+def _closed_at_errors(job: TrainJob) -> Iterator[None]:
+    """Close the environments, and the service's run, of a job that does not come to train, which closes them."""
+    try:
+        yield
+    except BaseException:
+        job.loop.envs.close()
+        if job.sender:
+            job.sender.close(finished=False)
+        raise
 
 
 def _start_logger(job: TrainJob, resumed: bool) -> None:

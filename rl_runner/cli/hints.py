@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rl_runner import catalogue
@@ -81,7 +81,8 @@ ALIASES = {  # what other libraries call a key
     "tuned": ("preset",),
     "updates_per_learn": ("gradient_steps",),
 }
-GROUPS = ("agent", "network", "network/torso", "value", "exploration", "replay", "sync", "optimizer", "env")
+NAMED = ("agent", "network", "network/torso", "value", "replay")  # groups whose options are named after methods
+COMMON = ("auto", "none", "scalar", "uniform")  # options of them that are not
 UNLIKE = {  # keys of other libraries whose values have another unit
     "epsilon_decay": "the number of steps in which epsilon falls, not a factor",
     "exploration_fraction": "a number of steps, not a fraction of total_steps",
@@ -179,7 +180,7 @@ def unknown_key(verb: Verb, key: str, value: str, known: Sequence[str]) -> str:
             name for name in keys.names(verb) if group and name.startswith(f"{group}.") and name.endswith(f".{leaf}")
         ]
         also = "".join(f"; {name}: {_options_with(verb, name)}" for name in deeper if name != key)
-        if alias := next((name for name, words in ALIASES.items() if leaf in words and name in known), None):
+        if alias := _alias(group, leaf, known):
             return f"there is no key {key!r} with these options; did you mean {alias}={value}?"
         return f"there is no key {key!r} with these options; {_options_with(verb, key)}{also}"
     if key in known:  # with the first options of a sweep
@@ -215,8 +216,7 @@ def meant_key(key: str, known: Sequence[str], fuzzy: bool = True) -> str | None:
     group, _, leaf = key.rpartition(".")
     if key in there:
         return key
-    alias = next((name for name, words in ALIASES.items() if leaf in words and name in there), None)
-    if alias and group in ("", "agent", alias.rpartition(".")[0]):  # other libraries give all to the agent
+    if alias := _alias(group, leaf, there):
         return alias
     inside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == group]
     if fuzzy and group and (near := _near(leaf, inside)):
@@ -225,6 +225,12 @@ def meant_key(key: str, known: Sequence[str], fuzzy: bool = True) -> str | None:
     if len(same) == 1 or (same and not group):
         return same[0]
     return _near(key, known) if fuzzy and not (group and inside) else None
+
+
+def _alias(group: str, leaf: str, known: Collection[str]) -> str | None:
+    """Return the known key that other libraries call `leaf`, if it was typed alone, in its group or in the agent's."""
+    alias = next((name for name, words in ALIASES.items() if leaf in words and name in known), None)
+    return alias if alias and group in ("", "agent", alias.rpartition(".")[0]) else None
 
 
 def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Mapping[str, str] | None = None) -> str:
@@ -253,7 +259,8 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
         return f"{wrong}; did you mean {meant}?"
     if lower in options:
         return f"{wrong}; did you mean {lower}?"
-    if other := next((one for one in GROUPS if one != group and lower in catalogue.options(one)), None):
+    others = (one for one in NAMED if one != group and lower in catalogue.options(one) and lower not in COMMON)
+    if other := next(others, None):
         return f"{wrong}; did you mean {other}={lower}?"
     if group == "optimizer" and (name := _in_torch(lower)):
         return f"{wrong}; did you mean optimizer._target_=torch.optim.{name}?"
@@ -309,12 +316,14 @@ def _environment(word: str) -> str | None:
         return None
     from gymnasium import registry
 
-    known = registry.get(word)  # Blackjack-v1, for example, has the name of an Atari game
-    if (known is None or str(known.entry_point).startswith("ale_py")) and (game := catalogue.atari_option(word)):
+    name = catalogue.without_version(word)
+    others = [spec for spec in registry.values() if not str(spec.entry_point).startswith("ale_py")]
+    own = any(catalogue.without_version(spec.id) == name for spec in others)  # Blackjack is a game of Atari too
+    if not own and (game := catalogue.atari_option(word)):
         return game
     for option in catalogue.options("env"):
         ids = [key.value for key in keys.of_option("env", option) if key.name == "env.id"]
-        if ids and catalogue.without_version(ids[0]) == catalogue.without_version(word):
+        if ids and catalogue.without_version(ids[0]) == name:
             return f"env={option}"
     return f"env=gym env.id={word}"
 

@@ -173,7 +173,7 @@ PLAIN = {
         PlainVerb(
             name="compare",
             summary="compare runs over their seeds: scores, curves, intervals",
-            usage="RUN [RUN ...] [options]   RUN: a run, a sweep, one above them, a pattern or latest",
+            usage="RUN [RUN ...] [options]   RUN: a run, a sweep, a directory of them, a pattern or latest",
             options=(
                 Option("--by", "keys or groups that tell the runs apart; default: all that differ", "KEY,KEY"),
                 Option("--threshold", "when did evaluations reach this return?", "RETURN", type=number),
@@ -193,16 +193,17 @@ PLAIN = {
             usage="RUN [RUN ...] [options]   RUN: as for compare; or FILE.csv of an earlier picture",
             options=(
                 Option("--out", "the picture (.png, .svg, .pdf); default: curves.png", "FILE", default="curves.png"),
-                Option("--x", "horizontal axis: steps, frames or minutes; default: steps", "UNIT", default="steps"),
+                Option("--x", "horizontal axis: steps, frames or minutes; default: steps", "UNIT"),
                 Option("--metric", "a curve of metrics.csv to draw in place of returns", "NAME"),
-                Option("--labels", "one for each run, or one for all", "LABEL,LABEL"),
-                Option("--smooth", "training: mean of the last N points; default: 1", "N", type=count, default=1),
+                Option("--labels", "one for each RUN, or one for all", "LABEL,LABEL"),
+                Option("--smooth", "training: mean of the last N points; default: 1", "N", type=count),
                 Option("--goal", "draw a dashed line at this return", "RETURN", type=number),
                 Option("--goal-label", "what the dashed line is", "TEXT"),
                 Option("--title", "title of the picture", "TEXT"),
                 Option("--ylabel", "label of the vertical axis; default: Return, or the metric", "TEXT"),
             ),
             examples="The numbers drawn are written beside the picture as a CSV file, which can be drawn again.\n"
+            "Of a sweep the jobs that have finished are drawn.\n"
             "Training and evaluation are drawn. Of two to four runs each is drawn, as a thin line; of five or more a\n"
             "shade is the 95 % bootstrap interval of the mean; of one it is the standard deviation over episodes.\n\n"
             "examples\n  rlrun plot latest\n  rlrun plot outputs/pong/dqn outputs/pong/rainbow --x frames --goal 18\n"

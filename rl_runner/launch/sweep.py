@@ -79,7 +79,7 @@ def planned(directory: Path) -> list[list[str]]:
         config = OmegaConf.load(directory / MULTIRUN)
         with initialize_config_dir(str(catalogue.conf_dir()), version_base="1.3"):
             return _planned(config.hydra)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):  # a file that is missing or damaged
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError):  # missing, or damaged
         return []
 
 

@@ -198,7 +198,7 @@ class DiscreteCritics(Stream):
     def forward(self, obs: Tensor) -> Tensor:
         """(B, *O) -> (K, B, A, M)."""
         features = self.features(obs)
-        no_action = features[:, :0]  # (B, 0): these critics are told none
+        no_action = features[:, :0]  # (B, 0): these critics take no action as input
         values: Tensor = self.head(features, no_action)
         every: Tensor = values.unflatten(2, (self.actions, -1))
         return every

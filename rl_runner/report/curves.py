@@ -216,8 +216,8 @@ def horizontal(directory: Path, unit: str, seconds: Series) -> Callable[[Array],
         frames = int(skip[1]) if skip else 1
         return lambda steps: steps * frames
     if unit == "minutes":
-        if not len(seconds.steps):
-            raise Unreadable(f"{directory}/{TABLE} has no time/seconds; use --x steps")
+        if not len(seconds.steps) or not np.isfinite(seconds.values).all():
+            raise Unreadable(f"{directory}/{TABLE} has no finite time/seconds; use --x steps")
         clock = from_start(seconds)
         return lambda steps: clock.at(steps) / 60
     return lambda steps: steps
@@ -322,5 +322,5 @@ def read_merged(path: Path) -> tuple[str, list[Curve]]:
         return UNITS[UNITS.index(unit)], curves
     except OSError as e:
         raise Unreadable(f"{path}: {e.strerror}") from e
-    except (KeyError, TypeError, ValueError) as e:
-        raise Unreadable(f"{path} is no CSV file that plot has written") from e
+    except (KeyError, TypeError, ValueError, csv.Error) as e:
+        raise Unreadable(f"{path} is no CSV file that rlrun plot has written") from e

@@ -111,9 +111,8 @@ def _holds(run: Run, condition: str, known: Sequence[str]) -> bool:
         raise UserError(f"--where: {groups.unknown_key(key, [*NUMBERS, *known])}")
     own = NUMBERS[key](run) if key in NUMBERS else run.config.get(key)
     if sign == "=":
-        if key.endswith("_target_"):  # a list of runs shows classes without their modules
-            value = value if "." in value else f"*.{value}"
-        return any(_same(one, value) for one in (own if isinstance(own, list) else [own]))
+        values = [value, f"*.{value}"] if key.endswith("_target_") else [value]  # the list leaves out modules
+        return any(_same(one, value) for one in (own if isinstance(own, list) else [own]) for value in values)
     try:
         bound = float(value.replace("_", ""))
     except ValueError:

@@ -6,6 +6,7 @@ A figure is made without pyplot: no display is looked for, and no state is left 
 from __future__ import annotations
 
 import itertools
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,11 +80,12 @@ def draw(
         title: of the picture.
         ylabel: of the vertical axis.
     """
-    with picture(path, 7.2, 4.0) as (axes,):
-        labels = list(dict.fromkeys(c.label for c in curves))
+    labels = list(dict.fromkeys(c.label for c in curves))
+    handles = legend_handles(curves, labels)
+    rows = math.ceil((len(handles) + (goal is not None)) / 2)
+    with picture(path, 7.2, 3.4 + 0.2 * rows) as (axes,):
         for curve in curves:
             draw_curve(axes, curve, COLOURS[labels.index(curve.label) % len(COLOURS)], main_kind(curves, curve.label))
-        handles = legend_handles(curves, labels)
         if goal is not None:
             aim = axes.axhline(goal, color="#555555", linewidth=0.9, linestyle=(0, (5, 4)), zorder=3)
             aim.set_label(goal_label or f"goal: {goal:g}")

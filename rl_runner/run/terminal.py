@@ -121,9 +121,13 @@ class Terminal:
             clock: after the step.
             returns: of the episodes so far, of which the last ones are shown.
         """
-        self._clock, self._returns = clock, returns
+        before, self._clock, self._returns = self._clock, clock, returns
         if self._speed is None:
             self._speed = _Speed(clock.steps)
+        elif not clock.updates:
+            self._speed.fill(clock.steps)
+        elif not before.updates:
+            self._speed.restart()
 
     @contextlib.contextmanager
     def pause(self, doing: str) -> Iterator[None]:
@@ -179,8 +183,7 @@ class Terminal:
     def _measured(self) -> tuple[float | None, float | None]:
         """Return steps per second, and how many seconds are left; None: not known yet."""
         steps = self._clock.steps
-        rate, left = self._speed.measure(steps, self._total - steps) if self._speed else (None, None)
-        # Steps that only fill the replay memory are much faster than those to come.
+        rate, left = self._speed.measure(steps, max(self._total - steps, 0)) if self._speed else (None, None)
         return rate, left if self._clock.updates else None
 
     def _show(self, line: str) -> None:
@@ -203,7 +206,16 @@ class _Speed:
 
     def __init__(self, steps: int) -> None:
         self._started, self._pause = monotonic(), _Pause()
-        self._measured = deque([(0.0, steps)], maxlen=RATE_WINDOW)  # (seconds of training, steps)
+        self._filled = (0.0, steps)  # seconds of training, and steps
+        self._measured = deque([self._filled], maxlen=RATE_WINDOW)
+
+    def fill(self, steps: int) -> None:
+        """Note a step before learning began: such steps are much faster than those to come."""
+        self._filled = (monotonic() - self._started - self._pause.before, steps)
+
+    def restart(self) -> None:
+        """Forget how fast the steps before learning were."""
+        self._measured = deque([self._filled], maxlen=RATE_WINDOW)
 
     @property
     def doing(self) -> str:
@@ -228,9 +240,10 @@ class _Speed:
         now, pause = monotonic(), self._pause
         paused = pause.before + (now - pause.began if pause.doing else 0.0)
         training = now - self._started - paused
+        measured = self._measured
         if not pause.doing:
-            self._measured.append((training, steps))
-        (since, before), (until, after) = self._measured[0], self._measured[-1]
+            measured.append((training, steps))
+        (since, before), (until, after) = measured[0], measured[-1]
         if after <= before or until <= since or training <= 0:
             return None, None
         rate = (after - before) / (until - since)

@@ -121,6 +121,15 @@ def test_environments_are_closed_if_a_run_does_not_start(trained: Path, monkeypa
         rl_runner.train(SHORT)
     assert len(closed) == 2
 
+    def full(*_: object) -> None:
+        raise OSError("no space")
+
+    (trained / "job.json").write_text('{"overrides": [], "state": "finished"}')
+    monkeypatch.setattr("rl_runner.run.notes._write", full)
+    with pytest.raises((OSError, UserError), match="no space"):
+        rl_runner.train([f"resume={trained}", "total_steps=60"])
+    assert len(closed) == 3
+
 
 def test_a_resume_with_batches_that_are_too_large_changes_nothing(trained: Path) -> None:
     before = contents(trained)

@@ -67,6 +67,13 @@ from tests.commandline import files, refused
             "train agent.target_update_interval=500",
             "there is no key 'agent.target_update_interval'; did you mean sync.every_steps=500?",
         ),
+        (
+            "train agent=ppo exploration.steps=9",
+            "there is no key 'exploration.steps' with these options; exploration=boltzmann or "
+            "exploration=epsilon_greedy or exploration=ez_greedy or exploration=gaussian or "
+            "exploration=ornstein_uhlenbeck have it",
+        ),
+        ("train env=Blackjack-v0", "env: there is no 'Blackjack-v0'; did you mean env=gym env.id=Blackjack-v0?"),
         ("train network=c51", "network: there is no 'c51'; did you mean value=c51?"),
         ("train exploration=noisy", "exploration: there is no 'noisy'; did you mean network=noisy?"),
         (

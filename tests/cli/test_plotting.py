@@ -4,6 +4,8 @@ import contextlib
 import csv
 import itertools
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -60,7 +62,7 @@ def test_one_run(tmp_path: Path) -> None:
     with Image.open(out) as image:
         image.verify()
     pixels = np.asarray(Image.open(out).convert("RGB"))
-    assert pixels.shape == (800, 1440, 3)
+    assert pixels.shape == (760, 1440, 3)
     assert tuple(pixels[0, 0]) == (255, 255, 255)
     blue = np.abs(pixels.astype(int) - (0, 114, 178)).sum(axis=2) < 30
     assert blue.sum() > 2000  # the curve
@@ -169,9 +171,23 @@ def sweep(tmp_path: Path) -> Path:
 def test_a_sweep(sweep: Path, tmp_path: Path) -> None:
     out = tmp_path / "curve.png"
     done = rlrun("plot", str(sweep), "--out", str(out))
-    assert (done.code, done.err) == (0, f"rlrun: {sweep}: left out 1 jobs that have not finished\n")
+    assert (done.code, done.err) == (0, f"rlrun: {sweep}: left out 1 job that did not finish\n")
     assert numbers(out)["1", "eval"] == [(200, 0.5, 0, 1, 2)]
     assert numbers(out)["2", "eval"] == [(200, 2, 2, 2, 1)]  # not the job that failed
+
+
+def test_the_newest_run_may_be_an_unfinished_job(sweep: Path, workdir: Path) -> None:
+    os.rename(sweep, "outputs")
+    plot("latest")
+    assert numbers(Path("curves.png"))["2", "train"] == [(100, 3, 3, 3, 1)]
+    for job in sorted(Path("outputs").glob("[012]*")):
+        shutil.rmtree(job)
+    done = rlrun("plot", "outputs", "--out", "a.png")
+    assert done.code == 2
+    assert done.err.splitlines()[1:] == [
+        "rlrun: plot: nothing to draw: no run that is named has finished or can be read"
+    ]
+    assert not list(workdir.glob("a.*"))
 
 
 def test_all_that_is_in_a_sweep(sweep: Path, tmp_path: Path) -> None:
@@ -200,6 +216,41 @@ def test_the_newest_run_and_all_runs_of_a_directory(workdir: Path) -> None:
     plot("latest", "--out", "latest.png")
     assert numbers(Path("latest.png")) == {("rainbow", "train"): [(100, 7, 7, 7, 1)]}
     assert plot("latest.csv", "--out", "again.png") == "written to again.png\n"
+    plot("outputs/pong/d*", "latest", "outputs/pong/rainbow/s1", "--labels", "a,b,c")
+    assert {label: rows[0][4] for (label, _), rows in numbers(Path("curves.png")).items()} == {"a": 2, "b": 1}
+    assert refused("plot", "outputs/pong/dqn", "outputs/typo") == "rlrun: outputs/typo: no such directory"
+
+
+def test_directories_of_one_name_are_told_apart(workdir: Path) -> None:
+    for game in ("pong", "breakout"):
+        a_run(workdir / f"outputs/{game}/dqn/s0", {100: 1.0})
+    plot("outputs")
+    assert {label for label, _ in numbers(Path("curves.png"))} == {"pong/dqn", "breakout/dqn"}
+
+
+def test_more_labels_than_colours(workdir: Path) -> None:
+    for i in range(9):
+        a_run(workdir / f"outputs/{i}/s0", {100: 1.0})
+    assert rlrun("plot", "outputs").err == "rlrun: more than 8 labels: colours repeat\n"
+
+
+def test_runs_that_cannot_be_read_are_left_out_unless_they_are_named(workdir: Path) -> None:
+    for name, rows in {"good": {100: 1.0}, "empty": {}}.items():
+        a_run(workdir / f"outputs/pong/dqn/{name}", rows)
+    done = rlrun("plot", "outputs")
+    assert done.code == 0
+    assert re.fullmatch(r"rlrun: left out: outputs/pong/dqn/empty/metrics.csv has neither .*\n", done.err)
+    assert numbers(Path("curves.png")) == {("dqn", "train"): [(100, 1, 1, 1, 1)]}
+    assert "neither train/return" in refused("plot", "outputs/pong/dqn/empty")
+
+
+def test_no_other_table_is_replaced(workdir: Path) -> None:
+    run = a_run(workdir / "run", {100: 1.0})
+    line = refused("plot", "run", "--out", "run/metrics.png")
+    assert line == "rlrun: --out: run/metrics.csv exists, and rlrun plot has not written it; choose another name"
+    plot("run")
+    plot("run")  # its own table is replaced
+    assert (run / "metrics.csv").read_text().startswith("step,name,value\n100,")
 
 
 @pytest.mark.parametrize(
@@ -214,8 +265,9 @@ def test_the_newest_run_and_all_runs_of_a_directory(workdir: Path) -> None:
         (["RUN/good", "--out", "a.txt"], "--out: "),
         (["RUN/good", "--out", "a.png", "--smooth", "0"], "--smooth: must be a whole number, 1 or more"),
         (["RUN/good", "--out", "a.png", "--x", "hours"], "--x: must be one of steps, frames, minutes, got 'hours'"),
-        (["RUN/good", "RUN/other", "RUN/third", "--out", "a.png", "--labels", "a,b"], "--labels: 2 for 3 runs"),
-        (["RUN/good/metrics.csv", "--out", "a.png"], "no CSV file that plot has written"),
+        (["RUN/good", "RUN/other", "RUN/third", "--out", "a.png", "--labels", "a,b"], "--labels: got 2 for 3 names"),
+        (["RUN/old.csv", "--out", "a.png", "--x", "frames"], "--x: is for runs, and"),
+        (["RUN/good/metrics.csv", "--out", "a.png"], "no CSV file that rlrun plot has written"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, workdir: Path, options: list[str], message: str) -> None:

@@ -42,6 +42,7 @@ def names(outputs: str, where: tuple[str, ...] = (), states: tuple[str, ...] = (
         (["network.head._target_=Dueling"], "abc"),
         ([f"network.head._target_={HEAD}"], "abc"),
         (["network.head._target_=ling"], ""),
+        (["network.head._target_=*"], "abc"),
         (["optimizer.lr=1e-4"], "b"),
         (["optimizer.lr=0.001"], "ac"),
         (["tags=baseline"], "a"),

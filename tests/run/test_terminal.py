@@ -142,11 +142,16 @@ def test_lines_tell_the_time_left_without_a_terminal_too(
     monkeypatch.setattr("rl_runner.run.terminal.monotonic", lambda: now)
     with Terminal(1_000, tmp_path / "log") as terminal:
         terminal.advance(Clock(steps=0), [])
-        for steps in (100, 1_000):
-            now = steps / 10
-            terminal.advance(Clock(steps=steps, updates=1), [])
-            terminal.update(Clock(steps=steps, updates=1), {"time/steps_per_s": 10.0})
-    assert capsys.readouterr().out == "step 100/1,000  0:01:30 left  10 steps/s\nstep 1,000/1,000  10 steps/s\n"
+        for seconds, steps, updates in [(0.1, 100, 0), (0.1, 100, 1), (10.1, 200, 10), (91.1, 1_008, 90)]:
+            now = seconds
+            terminal.advance(Clock(steps=steps, updates=updates), [])
+            if updates != 1:  # the first one; steps that fill the replay memory are a hundred times as fast
+                terminal.update(Clock(steps=steps, updates=updates), {"time/steps_per_s": 10.0})
+    assert capsys.readouterr().out.splitlines() == [
+        "step 100/1,000  10 steps/s",
+        "step 200/1,000  0:01:20 left  10 steps/s",
+        "step 1,008/1,000  10 steps/s",  # several environments go further
+    ]
 
 
 def test_a_resumed_run_is_not_credited_with_earlier_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
