@@ -166,8 +166,8 @@ def resume(
 
     with contextlib.ExitStack() as stack:
         with _closed_at_errors(job):
-            stack.enter_context(noted or contextlib.nullcontext())
             _start_logger(job, resumed=True)
+            stack.enter_context(noted or contextlib.nullcontext())
         stack.enter_context(_kept(job))
         stack.enter_context(naming_their_code(lambda: config))
         return training.train(job, resume=True, prune=prune, accepted=record)

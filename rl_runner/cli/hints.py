@@ -81,8 +81,8 @@ ALIASES = {  # what other libraries call a key
     "tuned": ("preset",),
     "updates_per_learn": ("gradient_steps",),
 }
-NAMED = ("agent", "network", "network/torso", "value", "replay")  # groups whose options are named after methods
-COMMON = ("auto", "none", "scalar", "uniform")  # options of them that are not
+GROUPS = ("agent", "network", "network/torso", "value", "exploration", "replay", "sync", "optimizer", "env")
+COMMON = ("auto", "hard", "none", "scalar", "soft", "uniform")  # options whose names do not tell their group
 UNLIKE = {  # keys of other libraries whose values have another unit
     "epsilon_decay": "the number of steps in which epsilon falls, not a factor",
     "exploration_fraction": "a number of steps, not a fraction of total_steps",
@@ -259,7 +259,7 @@ def unknown_choice(group: str, option: str, options: Sequence[str], plugins: Map
         return f"{wrong}; did you mean {meant}?"
     if lower in options:
         return f"{wrong}; did you mean {lower}?"
-    others = (one for one in NAMED if one != group and lower in catalogue.options(one) and lower not in COMMON)
+    others = (one for one in GROUPS if one != group and lower in catalogue.options(one) and lower not in COMMON)
     if other := next(others, None):
         return f"{wrong}; did you mean {other}={lower}?"
     if group == "optimizer" and (name := _in_torch(lower)):
@@ -325,7 +325,7 @@ def _environment(word: str) -> str | None:
         ids = [key.value for key in keys.of_option("env", option) if key.name == "env.id"]
         if ids and catalogue.without_version(ids[0]) == name:
             return f"env={option}"
-    return f"env=gym env.id={word}"
+    return (None if word in registry else _registered(name)) or f"env=gym env.id={word}"
 
 
 def _registered(name: str) -> str | None:

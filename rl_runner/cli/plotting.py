@@ -6,8 +6,10 @@ import argparse
 import functools
 import glob
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rl_runner.report import curves, results, runs
 from rl_runner.report.comparison import PICTURES
@@ -25,7 +27,9 @@ def plot(options: argparse.Namespace) -> None:
     Raises:
         UserError: nothing can be drawn, a word is wrong, or a file cannot be written.
     """
-    names, picture, unit = options.names, Path(options.out), options.x or "steps"
+    picture, unit = Path(options.out), options.x or "steps"
+    names = [name for name in options.names if not Path(name).is_file()] or options.names  # `*` finds files in a sweep
+    labels = [label for label in (options.labels or "").split(",") if label]
     if not names:
         raise UserError("plot: name runs, such as rlrun plot latest")
     if picture.suffix not in PICTURES:
@@ -35,6 +39,9 @@ def plot(options: argparse.Namespace) -> None:
     again = len(names) == 1 and names[0].endswith(".csv")
     if again and (given := [f"--{name}" for name in OF_RUNS if getattr(options, name) is not None]):
         raise UserError(f"{given[0]}: is for runs, and {names[0]} is a file of numbers that were drawn before")
+    if len(labels) > 1 and len(labels) != len(names):
+        number = counted(len(names), "name")
+        raise UserError(f"--labels: got {len(labels)} for {number}; give one for each, or one for all")
     try:
         from rl_runner.report import pictures
     except ImportError as e:
@@ -42,11 +49,13 @@ def plot(options: argparse.Namespace) -> None:
     try:
         numbers = Path(names[0]) if again else picture.with_suffix(".csv")
         if not again:
-            lines = _merged(_read(_found(names), options))
+            lines = _merged(_read(_found(names), labels, options))
             _refuse_another_file(numbers)
             picture.parent.mkdir(parents=True, exist_ok=True)
             curves.write_merged(numbers, unit, lines)
         unit, lines = curves.read_merged(numbers)  # in any case, so that the file alone gives the same picture
+        if not lines:
+            raise curves.Unreadable(f"{numbers} holds no curves")
         if len({line.label for line in lines}) > pictures.MAX_CURVES:
             _say(f"more than {pictures.MAX_CURVES} labels: colours repeat")
         ylabel = options.ylabel or options.metric or "Return"
@@ -61,59 +70,61 @@ def plot(options: argparse.Namespace) -> None:
 def _refuse_another_file(numbers: Path) -> None:
     """Check that no other table is replaced by the numbers: RUN/metrics.png would take the place of RUN/metrics.csv."""
     if numbers.exists():
-        try:
-            curves.read_merged(numbers)
-        except curves.Unreadable as e:
-            raise UserError(f"--out: {numbers} exists, and rlrun plot has not written it; choose another name") from e
+        with open(numbers, encoding="utf-8", errors="replace") as file:
+            first = file.readline()
+        if first and not first.startswith(curves.HEADER):
+            raise UserError(f"--out: {numbers} exists, and rlrun plot has not written it; choose another name")
 
 
-def _found(names: Sequence[str]) -> dict[str, list[Path]]:
-    """Return the runs that each name leads to, each run once.
+class Found(NamedTuple):
+    """A run that was found."""
 
-    Files among the names, as `*` finds in a sweep, are left out. Of a sweep only jobs that have finished are drawn,
-    unless they are named by themselves.
+    path: Path
+    name: int  # the number of the name that led to it
+    itself: bool  # it was named by itself, not by a directory above it
+
+
+def _found(names: Sequence[str]) -> list[Found]:
+    """Return the runs that the names lead to, each once.
+
+    Of a sweep only jobs that have finished are returned, unless they are named by themselves.
     """
-    found: dict[str, list[Path]] = {}
-    seen: set[Path] = set()
-    unfinished: dict[Path, int] = {}  # of each sweep
-    for name in [name for name in names if not Path(name).is_file()] or names:
+    found: dict[Path, Found] = {}  # by the real path: one directory may be named in two ways
+    for i, name in enumerate(names):
         themselves = {Path(name), *map(Path, glob.glob(name))}
-        found[name] = []
         for run in runs.find([name]):
-            if run.resolve() in seen:
-                continue
-            seen.add(run.resolve())
-            if _job(run)[1] == notes.FINISHED or run in themselves or name == "latest":
-                found[name].append(run)
-            else:
-                unfinished[run.parent] = unfinished.get(run.parent, 0) + 1
-    for sweep, number in unfinished.items():
-        _say(f"{sweep}: left out {counted(number, 'job')} that did not finish")
-    return found
+            itself = run in themselves or (name == "latest" and not Path(name).exists())
+            earlier = found.get(run.resolve(), Found(run, i, itself))
+            found[run.resolve()] = earlier._replace(itself=earlier.itself or itself)
+    drawn = [run for run in found.values() if run.itself or _job(run.path)[1] == notes.FINISHED]
+    left_out = Counter(run.path.parent for run in found.values() if run not in drawn)
+    for sweep, number in left_out.items():
+        _say(f"{sweep}: jobs left out because they have not finished: {number}")
+    return drawn
 
 
-def _read(found: dict[str, list[Path]], options: argparse.Namespace) -> dict[str, list[curves.Run]]:
+def _read(found: Sequence[Found], labels: Sequence[str], options: argparse.Namespace) -> dict[str, list[curves.Run]]:
     """Return the runs by their labels. One that cannot be read is left out, unless it was named by itself.
 
+    Args:
+        found: the runs.
+        labels: one for each name, or one for all; none: see `_labels`.
+        options: what is read of a run.
+
     Raises:
-        UserError: there are as many labels as fit neither the names nor all of them.
-        Unreadable: a run that was named by itself, or all runs.
+        Unreadable: a run that was named by itself cannot be read, or no run can.
     """
-    labels = [label for label in (options.labels or "").split(",") if label]
-    if len(labels) > 1 and len(labels) != len(found):
-        raise UserError(f"--labels: got {len(labels)} for {len(found)} names; give one for each, or one for all")
-    usual = _labels([run for inside in found.values() for run in inside])
+    usual = _labels([run.path for run in found])
     groups: dict[str, list[curves.Run]] = {}
-    for i, inside in enumerate(found.values()):
-        for directory in inside:
-            try:
-                run = curves.read_run(directory, options.x or "steps", options.smooth or 1, options.metric)
-            except curves.Unreadable as e:
-                if inside == [directory]:
-                    raise
-                _say(f"left out: {e}")
-                continue
-            groups.setdefault(labels[i % len(labels)] if labels else usual[directory], []).append(run)
+    for run in found:
+        try:
+            read = curves.read_run(run.path, options.x or "steps", options.smooth or 1, options.metric)
+        except curves.Unreadable as e:
+            if run.itself:
+                raise
+            _say(f"left out: {e}")
+            continue
+        groups.setdefault(labels[run.name % len(labels)] if labels else usual[run.path], []).append(read)
     if not groups:
         raise curves.Unreadable("nothing to draw: no run that is named has finished or can be read")
     return groups
@@ -136,18 +147,27 @@ def _merged(groups: dict[str, list[curves.Run]]) -> list[curves.Curve]:
 
 
 def _labels(found: Sequence[Path]) -> dict[Path, str]:
-    """Return a label for each run: of a sweep's job its configuration, else the directory that the run is in.
+    """Return a label for each run: of a sweep's job its configuration, of another run the directory that it is in.
 
-    Where several directories have the same name, that of the directory above is put before it.
+    Where the runs are in several directories of one name, or are jobs of several sweeps, the names of the directories
+    say which.
     """
-    places = {run.resolve().parent for run in found}
-    names = [place.name for place in places]
-    labels = {}
-    for run in found:
-        above = run.resolve().parent
-        directory = above.name if names.count(above.name) == 1 else f"{above.parent.name}/{above.name}"
-        labels[run] = _job(run)[0] or directory
+    jobs = {run: name for run in found if (name := _job(run)[0])}
+    sweeps = _told_apart({run.resolve().parent for run in jobs})
+    places = _told_apart({run.resolve().parent for run in found if run not in jobs})
+    labels = {run: places[run.resolve().parent] for run in found if run not in jobs}
+    for run, name in jobs.items():
+        labels[run] = f"{sweeps[run.resolve().parent]}: {name}" if len(sweeps) > 1 else name
     return labels
+
+
+def _told_apart(directories: Collection[Path]) -> dict[Path, str]:
+    """Return for each directory the last parts of its path, as few as tell all of them apart."""
+    depth, names = 0, dict[Path, str]()
+    while len(set(names.values())) < len(directories):
+        depth += 1
+        names = {directory: "/".join(directory.parts[-depth:]) for directory in directories}
+    return names
 
 
 def _job(run: Path) -> tuple[str, str]:

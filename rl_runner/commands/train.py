@@ -102,7 +102,7 @@ def train(
     with (
         _signals() as received,
         contextlib.closing(job.loop.envs),
-        Terminal(job.plan.total_steps, job.run.log, job.loop.agent.metrics) as terminal,
+        Terminal(job.plan.total_steps, job.run.log, job.loop.agent.metrics, hasattr(job.loop, "replay")) as terminal,
         _sending(job.sender, terminal, received),
     ):
         newest = job.run.load_newest() if resume else None

@@ -6,6 +6,7 @@ Needs no torch, so that it loads at once.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -16,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_runner.report.stats import BAND_RUNS, mean_and_band
-from rl_runner.run.files import CONFIG, TABLE, saved_step
+from rl_runner.run.files import CONFIG, TABLE, saved_step, write_whole
 
 UNITS = ("steps", "frames", "minutes")  # of the horizontal axis
 TRAIN, EVAL = "train", "eval"
+HEADER = "label,curve"  # how the numbers of a picture begin
 MAX_POINTS = 200  # of a training curve; more would not be seen
 
 Array = npt.NDArray[Any]
@@ -293,13 +295,14 @@ def position(runs: list[Run], steps: Array) -> Array:
 
 def write_merged(path: Path, unit: str, curves: Sequence[Curve]) -> None:
     """Write the numbers of a picture; the third column is named after the unit of its horizontal axis."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["label", "curve", unit, "mean", "low", "high", "runs", "run"])
-        for c in curves:
-            run = "" if c.run is None else c.run
-            for x, *y in zip(c.x, c.mean, c.low, c.high, strict=True):
-                table.writerow([c.label, c.kind, f"{x:.10g}", *(f"{v:.6g}" for v in y), c.runs, run])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*HEADER.split(","), unit, "mean", "low", "high", "runs", "run"])
+    for c in curves:
+        run = "" if c.run is None else c.run
+        for x, *y in zip(c.x, c.mean, c.low, c.high, strict=True):
+            table.writerow([c.label, c.kind, f"{x:.10g}", *(f"{v:.6g}" for v in y), c.runs, run])
+    write_whole(path, text.getvalue())
 
 
 def read_merged(path: Path) -> tuple[str, list[Curve]]:

@@ -86,18 +86,24 @@ class Terminal:
         total_steps: the run's length.
         log: file that lines are appended to.
         exploration: returns where exploration stands at a step, epsilon for example; called from the redrawing thread.
+        fills: a replay memory is filled before learning begins. Such steps do not tell how fast those to come are.
     """
 
     def __init__(
-        self, total_steps: int, log: Path, exploration: Callable[[int], Mapping[str, float]] = lambda step: {}
+        self,
+        total_steps: int,
+        log: Path,
+        exploration: Callable[[int], Mapping[str, float]] = lambda step: {},
+        fills: bool = False,
     ) -> None:
-        self._total, self._exploration = total_steps, exploration
+        self._total, self._exploration, self._fills = total_steps, exploration, fills
         self._console = make_console()
         self._log = AppendedFile(log, self._show)
         self._clock = Clock()
         self._returns: Sequence[float] = ()
         self._loss: float | None = None
         self._speed: _Speed | None = None  # from the first step on
+        self._updates = 0  # at that step
         self._live: Live | None = None
         if sys.stdout.isatty():
             self._live = Live(
@@ -121,12 +127,12 @@ class Terminal:
             clock: after the step.
             returns: of the episodes so far, of which the last ones are shown.
         """
-        before, self._clock, self._returns = self._clock, clock, returns
+        learned, self._clock, self._returns = self._learning, clock, returns
         if self._speed is None:
-            self._speed = _Speed(clock.steps)
-        elif not clock.updates:
+            self._speed, self._updates = _Speed(clock.steps), clock.updates
+        elif self._fills and not self._learning:
             self._speed.fill(clock.steps)
-        elif not before.updates:
+        elif self._fills and not learned:
             self._speed.restart()
 
     @contextlib.contextmanager
@@ -184,7 +190,12 @@ class Terminal:
         """Return steps per second, and how many seconds are left; None: not known yet."""
         steps = self._clock.steps
         rate, left = self._speed.measure(steps, max(self._total - steps, 0)) if self._speed else (None, None)
-        return rate, left if self._clock.updates else None
+        return rate, left if self._learning else None
+
+    @property
+    def _learning(self) -> bool:
+        """Whether the run has learned since it was started or resumed."""
+        return self._clock.updates > self._updates
 
     def _show(self, line: str) -> None:
         self._console.print(line, markup=False)

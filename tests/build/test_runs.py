@@ -105,7 +105,7 @@ def test_a_resume_that_is_refused_or_has_nothing_to_do_changes_nothing(workdir: 
 
 
 def test_environments_are_closed_if_a_run_does_not_start(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[EpisodicVectorEnv] = []
+    closed: list[object] = []
     monkeypatch.setattr(EpisodicVectorEnv, "close", lambda envs: closed.append(envs))
     for checkpoint in (trained / "checkpoints").glob("step_*"):
         (checkpoint / "agent.npz").write_bytes(b"damaged")
@@ -124,11 +124,19 @@ def test_environments_are_closed_if_a_run_does_not_start(trained: Path, monkeypa
     def full(*_: object) -> None:
         raise OSError("no space")
 
+    class Service:
+        def start(self, config: object, tags: object, resumed: bool) -> None: ...
+
+        def close(self, finished: bool) -> None:
+            assert not finished
+            closed.append("service")
+
     (trained / "job.json").write_text('{"overrides": [], "state": "finished"}')
+    monkeypatch.setattr("rl_runner.build.jobs._sender", lambda cfg, run: Service())
     monkeypatch.setattr("rl_runner.run.notes._write", full)
     with pytest.raises((OSError, UserError), match="no space"):
         rl_runner.train([f"resume={trained}", "total_steps=60"])
-    assert len(closed) == 3
+    assert closed[2:] == [closed[2], "service"]
 
 
 def test_a_resume_with_batches_that_are_too_large_changes_nothing(trained: Path) -> None:

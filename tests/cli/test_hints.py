@@ -73,7 +73,7 @@ from tests.commandline import files, refused
             "exploration=epsilon_greedy or exploration=ez_greedy or exploration=gaussian or "
             "exploration=ornstein_uhlenbeck have it",
         ),
-        ("train env=Blackjack-v0", "env: there is no 'Blackjack-v0'; did you mean env=gym env.id=Blackjack-v0?"),
+        ("train env=Blackjack-v0", "env: there is no 'Blackjack-v0'; did you mean env=gym env.id=Blackjack-v1?"),
         ("train network=c51", "network: there is no 'c51'; did you mean value=c51?"),
         ("train exploration=noisy", "exploration: there is no 'noisy'; did you mean network=noisy?"),
         (

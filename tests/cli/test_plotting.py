@@ -171,9 +171,17 @@ def sweep(tmp_path: Path) -> Path:
 def test_a_sweep(sweep: Path, tmp_path: Path) -> None:
     out = tmp_path / "curve.png"
     done = rlrun("plot", str(sweep), "--out", str(out))
-    assert (done.code, done.err) == (0, f"rlrun: {sweep}: left out 1 job that did not finish\n")
+    assert (done.code, done.err) == (0, f"rlrun: {sweep}: jobs left out because they have not finished: 1\n")
     assert numbers(out)["1", "eval"] == [(200, 0.5, 0, 1, 2)]
     assert numbers(out)["2", "eval"] == [(200, 2, 2, 2, 1)]  # not the job that failed
+
+
+def test_jobs_of_two_sweeps_and_an_unfinished_one(sweep: Path, workdir: Path) -> None:
+    shutil.copytree(sweep, "other")
+    plot(str(sweep / "0_lr=1 seed=0"), "other/0_lr=1 seed=0")
+    assert {label for label, _ in numbers(Path("curves.png"))} == {"sweep: 1", "other: 1"}
+    plot("other", "other/3_lr=2 seed=1")  # the one that failed, named by itself after its sweep
+    assert numbers(Path("curves.png"))["2", "train"] == [(100, 2.5, 2, 3, 2)]
 
 
 def test_the_newest_run_may_be_an_unfinished_job(sweep: Path, workdir: Path) -> None:
@@ -218,14 +226,19 @@ def test_the_newest_run_and_all_runs_of_a_directory(workdir: Path) -> None:
     assert plot("latest.csv", "--out", "again.png") == "written to again.png\n"
     plot("outputs/pong/d*", "latest", "outputs/pong/rainbow/s1", "--labels", "a,b,c")
     assert {label: rows[0][4] for (label, _), rows in numbers(Path("curves.png")).items()} == {"a": 2, "b": 1}
+    plot("outputs/pong/dqn", "outputs/pong/rainbow", "outputs/pong/dqn")
+    assert {label: rows[0][4] for (label, _), rows in numbers(Path("curves.png")).items()} == {"dqn": 2, "rainbow": 2}
     assert refused("plot", "outputs/pong/dqn", "outputs/typo") == "rlrun: outputs/typo: no such directory"
 
 
 def test_directories_of_one_name_are_told_apart(workdir: Path) -> None:
     for game in ("pong", "breakout"):
         a_run(workdir / f"outputs/{game}/dqn/s0", {100: 1.0})
+        a_run(workdir / f"other/{game}/dqn/s0", {100: 1.0})
     plot("outputs")
     assert {label for label, _ in numbers(Path("curves.png"))} == {"pong/dqn", "breakout/dqn"}
+    plot("outputs/pong", "other/pong")
+    assert {label for label, _ in numbers(Path("curves.png"))} == {"outputs/pong/dqn", "other/pong/dqn"}
 
 
 def test_more_labels_than_colours(workdir: Path) -> None:
@@ -242,6 +255,9 @@ def test_runs_that_cannot_be_read_are_left_out_unless_they_are_named(workdir: Pa
     assert re.fullmatch(r"rlrun: left out: outputs/pong/dqn/empty/metrics.csv has neither .*\n", done.err)
     assert numbers(Path("curves.png")) == {("dqn", "train"): [(100, 1, 1, 1, 1)]}
     assert "neither train/return" in refused("plot", "outputs/pong/dqn/empty")
+    shutil.rmtree("outputs/pong/dqn/good")
+    a_run(workdir / "outputs/pong/ppo/good", {100: 2.0})
+    assert rlrun("plot", "outputs/pong/ppo", "outputs/pong/dqn").code == 0  # its only run was not named by itself
 
 
 def test_no_other_table_is_replaced(workdir: Path) -> None:
@@ -250,6 +266,10 @@ def test_no_other_table_is_replaced(workdir: Path) -> None:
     assert line == "rlrun: --out: run/metrics.csv exists, and rlrun plot has not written it; choose another name"
     plot("run")
     plot("run")  # its own table is replaced
+    Path("curves.csv").write_text("")  # the disk was full
+    plot("run")
+    Path("curves.csv").write_text("label,curve,steps,mean,low,high,runs,run\n")
+    assert "holds no curves" in refused("plot", "curves.csv", "--out", "a.png")
     assert (run / "metrics.csv").read_text().startswith("step,name,value\n100,")
 
 

@@ -140,7 +140,7 @@ def test_lines_tell_the_time_left_without_a_terminal_too(
 ) -> None:
     now = 0.0
     monkeypatch.setattr("rl_runner.run.terminal.monotonic", lambda: now)
-    with Terminal(1_000, tmp_path / "log") as terminal:
+    with Terminal(1_000, tmp_path / "log", fills=True) as terminal:
         terminal.advance(Clock(steps=0), [])
         for seconds, steps, updates in [(0.1, 100, 0), (0.1, 100, 1), (10.1, 200, 10), (91.1, 1_008, 90)]:
             now = seconds
@@ -152,6 +152,23 @@ def test_lines_tell_the_time_left_without_a_terminal_too(
         "step 200/1,000  0:01:20 left  10 steps/s",
         "step 1,008/1,000  10 steps/s",  # several environments go further
     ]
+
+
+@pytest.mark.parametrize("fills", [True, False])
+def test_steps_before_learning_count_unless_they_fill_a_replay_memory(
+    fills: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rollouts of 100 steps take 1 s, learning from one takes 9 s; both belong to what is to come."""
+    now = 0.0
+    monkeypatch.setattr("rl_runner.run.terminal.monotonic", lambda: now)
+    with Terminal(1_000, tmp_path / "log", fills=fills) as terminal:
+        terminal.advance(Clock(steps=0, updates=5), [])  # resumed, with an empty memory if there is one
+        for seconds, steps, updates in [(1.0, 99, 5), (10.0, 100, 6)]:
+            now = seconds
+            terminal.advance(Clock(steps=steps, updates=updates), [])
+            terminal.update(Clock(steps=steps, updates=updates), {})
+    left = "2:15:00" if fills else "0:01:30"  # 900 steps at one in 9 s, or at ten a second
+    assert capsys.readouterr().out.splitlines() == ["step 99/1,000  ", f"step 100/1,000  {left} left  "]
 
 
 def test_a_resumed_run_is_not_credited_with_earlier_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
