@@ -49,6 +49,7 @@ def closing_lines(
     elif interrupted:
         yield f"stopped and saved; resume with:  {resume}"
     else:
+        yield f"plot it:      {shlex.join(['rlrun', 'plot', path])}"
         yield f"evaluate it:  {evaluate}"
         yield f"watch it:     {shlex.join(['rlrun', 'play', path, *_trust(trust)])}"
 

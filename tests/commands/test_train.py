@@ -41,11 +41,14 @@ def test_what_is_said(workdir: Path) -> None:
     }
     for name, fact in facts.items():
         assert re.search(f"(?m)^{name} +{fact}", done.out), name
-    closing = done.out.splitlines()[-4:]
+    closing = done.out.splitlines()[-5:]
     assert re.match(r"40 steps, \d+ episodes, \d+ updates in \d+:\d\d:\d\d", closing[0])
     assert re.match(r"best evaluation: \d+\.\d\d at step 40", closing[1])
-    assert closing[2].split(":  ") == ["evaluate it", f"rlrun eval {run}"]
-    assert closing[3].endswith(f"rlrun play {run}")
+    assert closing[2:] == [
+        f"plot it:      rlrun plot {run}",
+        f"evaluate it:  rlrun eval {run}",
+        f"watch it:     rlrun play {run}",
+    ]
 
 
 def test_what_is_written(trained: Path) -> None:
@@ -483,10 +486,11 @@ def test_the_closing_words_can_be_pasted(name: str, workdir: Path) -> None:
     done = rlrun(*pasted(done.out.splitlines()[-1]), "total_steps=30")
     assert done.code == 0, done
     assert f"\n{30} steps" in done.out
-    evaluate, watch = done.out.splitlines()[-2:]
+    plot, evaluate, watch = done.out.splitlines()[-3:]
+    assert rlrun(*pasted(plot), "--out", "x.png").code == 0
     assert rlrun(*pasted(evaluate), "episodes=1").code == 0
     assert rlrun(*pasted(watch), "episodes=1", "video=x.gif").code == 0
-    assert {p.name for p in workdir.iterdir()} == {name, "x.gif"}
+    assert {p.name for p in workdir.iterdir()} == {name, "x.gif", "x.png", "x.csv"}
 
 
 def pasted(line: str) -> list[str]:
