@@ -37,7 +37,7 @@ class Option:
     repeatable: bool = False
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Let a parser take it."""
+        """Add the option to a parser."""
         if self.metavar is None:
             parser.add_argument(self.name, action="store_true")
         else:
