@@ -58,7 +58,7 @@ def _agent(cfg: State, agent: Agent) -> str:
 
 
 def _exploration(cfg: State, agent: Agent) -> Facts:
-    """Say of an agent that acts at random throughout why its training returns do not rise."""
+    """Return why the training returns do not rise, of an agent that acts at random throughout; else nothing."""
     if any(agent.metrics(step).get("epsilon") != 1.0 for step in (0, cfg["total_steps"])):
         return []
     return [("exploration", "epsilon 1 throughout: training acts at random, evaluations show the greedy policy")]
