@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,21 +14,9 @@ from rl_runner.distributions import draw, mask_on
 from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import clip_norm, named_state, require_clip, resume_named_state, set_lr
 from rl_runner.returns import RewardScale, gae
+from rl_runner.rollouts import Rows, ends_of, next_values, on_host, on_rows, rows_of
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Array, BoolArray, Carry, Distribution, DoubleArray, Mode, Rollout, State, Train
-
-
-class Rows(NamedTuple):
-    """The B = T N rows of a rollout, on the device."""
-
-    obs: Tensor  # (B, *O)
-    action: Tensor  # (B, *D)
-    action_mask: Tensor | None  # (B, A)
-
-    def of(self, index: Tensor) -> Rows:
-        """Return the rows of an index."""
-        mask = None if self.action_mask is None else self.action_mask[index]
-        return Rows(self.obs[index], self.action[index], mask)
 
 
 class PolicyLearner:
@@ -111,10 +99,8 @@ class PolicyLearner:
         return {}
 
     def rows(self, rollout: Rollout) -> Rows:
-        """Return a rollout's rows, in the order of steps, and of environments within a step."""
-        mask = None if rollout.action_mask is None else rollout.action_mask.reshape(-1, rollout.action_mask.shape[-1])
-        obs, action = (on_device(x.reshape(-1, *x.shape[2:]), self.device) for x in (rollout.obs, rollout.action))
-        return Rows(obs, action, mask_on(mask, self.device))
+        """Return a rollout's rows."""
+        return rows_of(rollout, self.device)
 
     def evaluate(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """Return log-probabilities of the rows' actions, the policy's entropies, and state values, (B,) each."""
@@ -141,14 +127,10 @@ class PolicyLearner:
             rollout: of T steps.
             value: (T N,) of its observations, as the network returned them.
         """
-        shape = rollout.reward.shape
-        now = value.cpu().double().numpy().reshape(shape)  # on the host: Apple's GPUs have no float64
-        ends = on_device(np.concatenate([rollout.last_obs, rollout.cut_obs]), self.device)
+        now = on_host(value).reshape(rollout.reward.shape)
         with self.in_acting:
-            of_ends = self.network.value(ends).cpu().double().numpy()
-        after = np.concatenate([now[1:], of_ends[None, : shape[1]]])
-        after[tuple(rollout.cut.T)] = of_ends[shape[1] :]
-        return now, after
+            of_ends = on_host(self.network.value(ends_of(rollout, self.device)[0]))
+        return now, next_values(rollout, now, of_ends)
 
     def advantages(self, rollout: Rollout, value: Tensor, lam: float) -> tuple[Tensor, Tensor]:
         """Return generalised advantage estimates (B,), and lambda-returns (B,) as targets of the values.
@@ -165,7 +147,7 @@ class PolicyLearner:
 
     def on_rows(self, numbers: DoubleArray) -> Tensor:
         """Return numbers (T, N) as floats (B,), on the device."""
-        return torch.from_numpy(numbers.reshape(-1)).float().to(self.device)
+        return on_rows(numbers, self.device)
 
     def show(self, policy_loss: Tensor) -> None:
         """Show the policy's part of a loss, without entropy and values, to `watch`, before the gradient step on it."""

@@ -112,6 +112,7 @@ class Rollout(NamedTuple):
     cut_obs: Array  # (K, *O) the true successors at episodes that were cut short in an earlier row
     cut: IntArray  # (K, 2) where: row and environment
     action_mask: BoolArray | None = None  # (T, N, A) the actions that were allowed; None: all
+    end_mask: BoolArray | None = None  # (N + K, A) those that are allowed in last_obs, then in cut_obs
 
 
 class LearnOutput(NamedTuple):

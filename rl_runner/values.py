@@ -236,6 +236,12 @@ class ImplicitQuantile:
         return quantile_huber(quantiles, level.detach(), target, self.kappa), priority
 
 
+def of_actions(values: Tensor, action: Tensor) -> Tensor:
+    """Return the numbers of the actions taken: (B, A, ...), (B,) -> (B, ...)."""
+    index = action.reshape(-1, *[1] * (values.dim() - 1)).expand(-1, 1, *values.shape[2:])
+    return values.gather(1, index).squeeze(1)  # a GPU takes less time for its gradient than for that of an index
+
+
 def quantile_huber(quantiles: Tensor, level: Tensor, target: Tensor, kappa: float) -> Tensor:
     """Return the quantile Huber loss (B,), a sum over quantiles of means over targets (Dabney et al. 2018b, eq. 3).
 

@@ -1,4 +1,4 @@
-"""Policy gradients: the probes solved, each part, resumed at many points, and as whole commands."""
+"""Agents that learn from rollouts: the probes solved, each part, resumed at many points, and as whole commands."""
 
 from pathlib import Path
 
@@ -79,6 +79,59 @@ PARTS = {
 def test_each_part_trains_is_saved_and_goes_on(part: str, tmp_path: Path) -> None:
     words = ["agent=ppo", "env=cartpole", *SMALL, *AGENTS["ppo"], *PARTS[part]]
     goes_on_with_the_same_bits(words, tmp_path, [12], 40)
+
+
+VALUES = {
+    "plain": [],
+    "c51-dueling": ["value=c51", "value.low=0", "value.high=9", "network=dueling"],
+    "qr_dqn-noisy": ["value=qr_dqn", "value.quantiles=5", "network=noisy", "exploration=greedy"],
+    "iqn-boltzmann": ["value=iqn", "exploration=boltzmann"],
+    "scalar-ez_greedy": ["value=scalar", "exploration=ez_greedy", "exploration.start=1"],
+    "scales": ["network.normalize=true", "agent.normalize_rewards=true"],
+    "lr_end-reward_clip": ["optimizer.lr_end=1e-5", "reward_clip=0.5", "agent.clip_grad_norm=null"],
+    "adam-xavier": ["optimizer=adam", "network.init=xavier", "network.last_layer_std=1e-3"],
+    "whole_episodes": ["rollout_steps=null", "env.num_envs=1"],
+}
+
+
+@pytest.mark.parametrize("part", VALUES)
+def test_each_part_of_pqn_trains_is_saved_and_goes_on(part: str, tmp_path: Path) -> None:
+    """At the start and the end of rollouts, in the middle of them, at an episode's end."""
+    words = ["agent=pqn", "env=cartpole", "network/torso=mlp", *SMALL, *AGENTS["ppo"], *VALUES[part]]
+    goes_on_with_the_same_bits(words, tmp_path, [1, 7, 8, 15, 20], 64)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        ["env=frozenlake", "env.num_envs=2", "network/torso=mlp", "network.torso.sizes=[8]"],
+        ["env=pong", "env.max_frames=40", "env.num_envs=2", "network/torso=nips_cnn", "network.torso.fc=[8]"],
+    ],
+    ids=lambda env: env[0],
+)
+def test_pqn_on_discrete_states_and_images(env: list[str], tmp_path: Path) -> None:
+    goes_on_with_the_same_bits(
+        ["agent=pqn", "tuned=none", *env, "rollout_steps=4", "batch_size=4"], tmp_path, [5, 6], 18
+    )
+
+
+@pytest.mark.parametrize("ability", ABILITIES)
+def test_pqn_solves_the_probes(ability: str, tmp_path: Path) -> None:
+    """The largest action value is right to 0.1 and, where the action matters, it is the right one. gamma is 0.5."""
+    words = ["agent=pqn", "env=gym", f"env.id=Probe{ability.capitalize()}-v0", "agent.gamma=0.5", "agent.lam=0.5"]
+    words += ["env.imports=[tests.envs.probes]", "tuned=none", "network/torso=mlp", "network.torso.sizes=[16]"]
+    words += ["env.num_envs=4", "rollout_steps=16", "batch_size=64", "agent.epochs=8", "optimizer.lr=1e-2"]
+    loop = loop_of(config([*words, "exploration.steps=500"]), tmp_path)
+    while loop.clock.steps < 1_500:
+        loop.step()
+    states = np.array([[-1.0], [0.0], [1.0]], np.float32)
+    q = loop.agent.q_values(torch.from_numpy(states)).numpy()
+    wanted = {"constant": {1: 1}, "truncated": {1: 2}, "observation": {0: -1, 2: 1}, "discount": {1: 0.5, 2: 1}}
+    wanted |= {"action": {1: 1}, "policy": {0: 1, 2: 1}}
+    for i, v in wanted[ability].items():
+        assert q[i].max() == pytest.approx(v, abs=0.1)
+    right = {"action": {1: 1}, "policy": {0: 0, 2: 1}}.get(ability, {})
+    assert {i: q[i].argmax() for i in right} == right
 
 
 COMMON = ["network.shared=true", "optimizer.lr_end=1e-5", "reward_clip=0.5", "agent.entropy_coef=0.01"]
@@ -210,6 +263,10 @@ def test_whole_commands(workdir: Path) -> None:
             ["agent=reinforce", "env=cartpole", "rollout_steps=64", "env.num_envs=3"],
             "rollout_steps: must be null, because this agent learns from whole episodes, got 64",
         ),
+        (["agent=pqn", "env=pendulum"], "env: Pendulum-v1 has actions Box(-2.0, 2.0, (1,), float32); this agent needs"),
+        (["agent=pqn", "env=cartpole", "network=actor_critic"], "network: ActorCritic has no action values; this"),
+        (["agent=pqn", "env=cartpole", "agent.lam=2"], "agent.lam: must be in [0, 1], got 2"),
+        (["agent=pqn", "env=cartpole", "exploration=gaussian"], "exploration: "),
         (["agent=a2c", "env=cartpole", "agent.value_coef=-1"], "agent.value_coef: must be a number, 0 or more, got -1"),
         (["agent=a2c", "env=cartpole", "agent.clip_grad_norm=0"], "agent.clip_grad_norm: must be above 0, or null"),
     ],

@@ -54,15 +54,18 @@ REPLAY: list[Part] = [
     [[], ["agent.ema_decay=0.9"]],
     [[], ["optimizer=rmsprop"], ["optimizer=adamw"], ["optimizer.lr_end=1e-5"]],
 ]
+VALUES: list[Part] = [
+    [[], ["value=c51", "value.low=0", "value.high=9"], ["value=qr_dqn", "value.quantiles=5"], ["value=iqn"]],
+    [[], ["network=dueling"], ["network=noisy"], ["network=dueling_noisy"]],
+    [[], ["network.normalize=true"]],
+    [[], ["exploration=boltzmann"], ["exploration=greedy"], ["exploration.steps=50"], ["exploration=ez_greedy"]],
+]
 DQN: list[Part] = [
     *REPLAY,
     [[], ["agent.double=true"]],
     [[], ["agent.munchausen=true"]],
     [[], ["agent.n_step=3"], ["agent.n_step=6"]],
-    [[], ["value=c51", "value.low=0", "value.high=9"], ["value=qr_dqn", "value.quantiles=5"], ["value=iqn"]],
-    [[], ["network=dueling"], ["network=noisy"], ["network=dueling_noisy"]],
-    [[], ["network.normalize=true"]],
-    [[], ["exploration=boltzmann"], ["exploration=greedy"], ["exploration.steps=50"], ["exploration=ez_greedy"]],
+    *VALUES,
     [[], ["sync=soft"], ["sync=none"], ["sync.every_episodes=2"], ["sync.every_updates=5"]],
 ]
 CONTROL: list[Part] = [
@@ -112,6 +115,10 @@ FAMILIES: list[tuple[str, list[Part]]] = [
     ("ppo", [PENDULUM, ENVS, TORSO, *POLICY, ROLLOUTS, [[], ["agent.target_kl=0.01"], ["agent.clip_value=0.2"]]]),
     ("a2c", [SMALL_ENVS, ENVS, TORSO, *POLICY, ROLLOUTS, TRACES]),
     ("actor_critic", [SMALL_ENVS, TORSO, *POLICY]),
+    (
+        "pqn",
+        [SMALL_ENVS, ENVS, TORSO, *VALUES, POLICY[2], *POLICY[4:], ROLLOUTS, [["batch_size=4"], ["batch_size=50"]]],
+    ),
     ("sarsa", [[["env=frozenlake"], ["env=gridworld"]], ENVS]),
     ("model_based", [[["env=frozenlake"], ["env=gridworld"]], ENVS]),
 ]

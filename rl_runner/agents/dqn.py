@@ -37,6 +37,7 @@ from rl_runner.types import (
     UserError,
     ValueRepresentation,
 )
+from rl_runner.values import of_actions
 
 Loss = tuple[Tensor, dict[str, Tensor], Tensor]
 
@@ -171,7 +172,7 @@ class DQN:
 
     def _plain_loss(self, batch: Batch) -> Loss:
         """Return the loss, metrics, and the priorities (B,)."""
-        values = gather_actions(self.online(batch.obs), batch.action)  # (B, M)
+        values = of_actions(self.online(batch.obs), batch.action)  # (B, M)
         reward, next_values = self._backup(batch)  # (B,), (B, M)
         losses, priority = self.value.loss(values, next_values, reward, batch.discount)  # (B,), (B,)
         loss = (batch.weight * losses).mean()
@@ -186,7 +187,7 @@ class DQN:
         if self.munchausen:
             return self._munchausen_backup(batch)
         target = self.target(batch.next_obs)  # (B, A, M)
-        return batch.reward, gather_actions(target, self._next_q(batch, target).argmax(dim=1))
+        return batch.reward, of_actions(target, self._next_q(batch, target).argmax(dim=1))
 
     def _next_q(self, batch: Batch, target: Tensor) -> Tensor:
         """Return the action values (B, A) by which the next action is chosen; -inf where it is not allowed."""
@@ -208,7 +209,7 @@ class DQN:
             log_pi = log_pi.masked_fill(~batch.next_action_mask, 0.0)  # 0 log 0 counts as 0
         entropy = -self.temperature * (pi * log_pi).sum(dim=1)  # (B,)
         q_now = _masked(self.value.mean(now), batch.action_mask)
-        log_pi_now = gather_actions((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
+        log_pi_now = of_actions((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
         bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
         return batch.reward + bonus + batch.discount * entropy, self.value.expectation(target, pi)
 
@@ -256,12 +257,6 @@ class DQN:
 def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:
     """Return action values (B, A), -inf where the mask (B, A) does not allow the action."""
     return q if action_mask is None else q.masked_fill(~action_mask, -torch.inf)
-
-
-def gather_actions(values: Tensor, action: Tensor) -> Tensor:
-    """Pick each row's action: (B, A, ...), (B,) -> (B, ...)."""
-    index = action.reshape(-1, *[1] * (values.dim() - 1)).expand(-1, 1, *values.shape[2:])
-    return values.gather(1, index).squeeze(1)  # a GPU takes less time for its gradient than for that of an index
 
 
 def _compiled_loss(loss: Callable[[Batch], Loss], device: torch.device) -> Callable[[Batch], Loss]:

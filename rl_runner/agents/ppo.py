@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.compiled import compiled_function
-from rl_runner.policies import PolicyLearner, Rows, standardized
+from rl_runner.policies import PolicyLearner, standardized
+from rl_runner.rollouts import Rows, minibatches
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Distribution, Rollout, UserError
 
@@ -109,7 +110,7 @@ class PPO(PolicyLearner):
         advantage, target = self.advantages(rollout, old_value, self.lam)
         old = Old(old_log_prob, old_value, advantage, target)
         last: dict[str, Tensor] = {}  # metrics of the last gradient step, returned once the next batch is known
-        for index in self._batches(len(old_value)):
+        for index in minibatches(len(old_value), self.batch_size, self.epochs, self.device):
             loss_of = self._loss if self.watch is None else self._plain_loss  # a compiled loss has one gradient
             loss, policy_loss, metrics = loss_of(rows.of(index), Old(*(x[index] for x in old)), clip)
             if self.target_kl is not None and float(metrics["kl"]) > 1.5 * self.target_kl:
@@ -139,17 +140,6 @@ class PPO(PolicyLearner):
             metrics["clipped"] = ((ratio - 1).abs() > clip).float().mean()
             metrics["value_mean"] = value.detach().mean()
         return loss, policy_loss, metrics
-
-    def _batches(self, rows: int) -> Iterator[Tensor]:
-        """Return the rows of each gradient step, shuffled anew in each epoch.
-
-        If a single row is left over, it joins the batch before it: its normalised advantage would be 0.
-        """
-        for _ in range(self.epochs):
-            *first, last = torch.randperm(rows, device=self.device).split(self.batch_size)
-            if first and len(last) == 1:
-                last = torch.cat([first.pop(), last])
-            yield from [*first, last]
 
 
 def _compiled_loss(loss: Callable[..., Loss], device: torch.device) -> Callable[..., Loss]:

@@ -19,6 +19,7 @@ from rl_runner.agents.dqn import DQN
 from rl_runner.agents.model_based import ModelBased
 from rl_runner.agents.planning import PolicyIteration, ValueIteration
 from rl_runner.agents.ppo import PPO
+from rl_runner.agents.pqn import PQN
 from rl_runner.agents.reinforce import REINFORCE
 from rl_runner.agents.sac import SAC
 from rl_runner.agents.sac_discrete import SACDiscrete
@@ -141,6 +142,21 @@ class MakesRolloutAgent(Protocol):
     ) -> RolloutAgent: ...
 
 
+class MakesRolloutValues(Protocol):
+    """The class of an agent that learns action values from rollouts."""
+
+    def __call__(
+        self,
+        *,
+        network: nn.Module,
+        value: ValueRepresentation,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        exploration: Exploration,
+        gamma: float,
+        lr_schedule: LinearSchedule | None,
+    ) -> RolloutAgent: ...
+
+
 class MakesTable(Protocol):
     """The class of an agent that keeps a table of action values."""
 
@@ -161,6 +177,7 @@ if TYPE_CHECKING:
     _stochastic_control: tuple[MakesStochasticControl] = (SAC,)
     _discrete_control: tuple[MakesDiscreteControl] = (SACDiscrete,)
     _rollout_agents: tuple[MakesRolloutAgent, ...] = (A2C, PPO, REINFORCE)
+    _rollout_values: tuple[MakesRolloutValues] = (PQN,)
     _tables: tuple[MakesTable, MakesTable, MakesTable] = (QLearning, Sarsa, ModelBased)
     _planners: tuple[MakesPlanner, MakesPlanner] = (ValueIteration, PolicyIteration)
 
@@ -275,16 +292,36 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
     def loop() -> RolloutLoop:
         checks.rows_to_compare(cfg, envs.num_envs)
         checks.one_length(cfg)
-        return RolloutLoop(
-            envs,
-            agent,
-            rng=components.exploration_stream(cfg),
-            steps=cfg["rollout_steps"],
-            episodes=cfg["rollout_episodes"],
-            reward_clip=cfg["reward_clip"],
-        )
+        return _rollout_loop(cfg, envs, agent)
 
     return Learner(agent, loop)
+
+
+def on_policy_values(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:
+    """Q-learning without replay memory: collect a rollout, learn action values from it, forget it."""
+    checks.require(cfg, checks.ROLLOUT_LEARNING)
+    value = components.value(cfg)
+    agent = factory("agent", components.agent_node(cfg), MakesRolloutValues)(
+        network=components.q_network(cfg, envs, value, device),
+        value=value,
+        optimizer=components.optimizer_factory(cfg),
+        exploration=components.exploration(cfg, Exploration, "exploration=epsilon_greedy"),
+        gamma=cfg["agent"]["gamma"],
+        lr_schedule=components.lr_schedule(cfg),
+    )
+    return Learner(agent, lambda: _rollout_loop(cfg, envs, agent))
+
+
+def _rollout_loop(cfg: State, envs: EpisodicVectorEnv, agent: RolloutAgent) -> RolloutLoop:
+    """Return the loop that trains an agent from rollouts."""
+    return RolloutLoop(
+        envs,
+        agent,
+        rng=components.exploration_stream(cfg),
+        steps=cfg["rollout_steps"],
+        episodes=cfg["rollout_episodes"],
+        reward_clip=cfg["reward_clip"],
+    )
 
 
 def online(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Learner:

@@ -12,7 +12,19 @@ from rl_runner.exact.gradient import PolicyGradient
 from rl_runner.meter import Meter, grouped, learning
 from rl_runner.rng import generator_state, load_generator_state, load_torch_state, torch_state
 from rl_runner.schedules import Every
-from rl_runner.types import Array, BoolArray, Carry, Clock, Rollout, RolloutAgent, State, Train, Transition, UserError
+from rl_runner.types import (
+    Array,
+    BoolArray,
+    Carry,
+    Clock,
+    IntArray,
+    Rollout,
+    RolloutAgent,
+    State,
+    Train,
+    Transition,
+    UserError,
+)
 
 COSINE = "policy_gradient_cosine"
 
@@ -149,6 +161,7 @@ def joined(steps: list[Transition], reward_clip: float | None = None) -> Rollout
     cut = np.argwhere(inside)
     cut_obs = [steps[t].next_obs[i] for t, i in cut]
     last_obs = steps[-1].next_obs
+    action_mask, end_mask = _masks(steps, cut)
     return Rollout(
         obs=np.stack([tr.obs for tr in steps]),
         action=np.stack([tr.action for tr in steps]),
@@ -158,13 +171,25 @@ def joined(steps: list[Transition], reward_clip: float | None = None) -> Rollout
         last_obs=last_obs,
         cut_obs=np.stack(cut_obs) if cut_obs else last_obs[:0],
         cut=cut,
-        action_mask=_masks(steps),
+        action_mask=action_mask,
+        end_mask=end_mask,
     )
 
 
-def _masks(steps: list[Transition]) -> BoolArray | None:
-    """Return the masks of allowed actions (T, N, A); before an environment reports its first one, all are allowed."""
-    known = next((tr.action_mask for tr in steps if tr.action_mask is not None), None)
+def _masks(steps: list[Transition], cut: IntArray) -> tuple[BoolArray | None, BoolArray | None]:
+    """Return the masks of allowed actions of the rows (T, N, A), and of the other successors (N + K, A).
+
+    Before an environment reports its first mask, all actions are allowed.
+
+    Args:
+        steps: in order.
+        cut: (K, 2) step and environment of the successors other than the last ones.
+    """
+    masks = [mask for tr in steps for mask in (tr.action_mask, tr.next_action_mask)]
+    known = next((mask for mask in masks if mask is not None), None)
     if known is None:
-        return None
-    return np.stack([np.ones_like(known) if tr.action_mask is None else tr.action_mask for tr in steps])
+        return None, None
+    now, after = (
+        np.stack([np.ones_like(known) if mask is None else mask for mask in half]) for half in (masks[::2], masks[1::2])
+    )
+    return now, np.concatenate([after[-1], after[tuple(cut.T)]])

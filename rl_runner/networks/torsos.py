@@ -167,11 +167,12 @@ class SmallCNN(CNN):
     Args:
         space: of one observation; images of 5x5 or more.
         fc: sizes of the hidden layers after them.
+        layer_norm: see `CNN`.
     """
 
-    def __init__(self, space: Space, fc: Sequence[int] = (128,)) -> None:
+    def __init__(self, space: Space, fc: Sequence[int] = (128,), layer_norm: bool = False) -> None:
         halvings = 1 if self._image(space).side < 16 else 2
-        super().__init__(space, [(32, 3, 1), *[(64, 3, 2)] * halvings], fc)
+        super().__init__(space, [(32, 3, 1), *[(64, 3, 2)] * halvings], fc, layer_norm=layer_norm)
 
 
 class Conv3x3(CNN):
@@ -181,33 +182,46 @@ class Conv3x3(CNN):
         space: of one observation.
         widths: channels of each convolution.
         fc: sizes of the hidden layers after them.
+        layer_norm: see `CNN`.
 
     Raises:
         UserError: a value out of range.
     """
 
-    def __init__(self, space: Space, widths: Sequence[int] = (32, 64, 64, 64), fc: Sequence[int] = (512,)) -> None:
+    def __init__(
+        self,
+        space: Space,
+        widths: Sequence[int] = (32, 64, 64, 64),
+        fc: Sequence[int] = (512,),
+        layer_norm: bool = False,
+    ) -> None:
         if min(widths, default=1) < 1:
             raise UserError(f"network.torso.widths: each must be at least 1, got {list(widths)}")
-        super().__init__(space, (), fc)
+        super().__init__(space, (), fc, layer_norm=layer_norm)
         seen = self._image(space)
         if seen.side < 2 ** len(widths):
             raise self._too_small(seen)
         kind, channels = self.first, self.channels
         for width in widths:
-            self.convolutions.extend([kind(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)])
+            self.convolutions.append(kind(channels, width, 3, padding=1))
+            if layer_norm:
+                self.convolutions.append(nn.GroupNorm(1, width))  # one group: LayerNorm
+            self.convolutions.extend([nn.ReLU(), nn.MaxPool2d(2)])
             kind, channels = nn.Conv2d, width
 
 
-def auto(space: Space, sizes: Sequence[int] = (256, 256), activation: str = "relu") -> nn.Module:
+def auto(
+    space: Space, sizes: Sequence[int] = (256, 256), activation: str = "relu", layer_norm: bool = False
+) -> nn.Module:
     """Return NatureCNN for large images, SmallCNN for small images and MLP for all other observations.
 
     Args:
         space: of one observation.
         sizes: of the hidden layers of the MLP.
         activation: of the MLP.
+        layer_norm: LayerNorm between each layer and its activation, of all three.
     """
     seen = image(space)
     if seen is None or not looks_like_image(space):
-        return MLP(space, sizes, activation)
-    return NatureCNN(space) if seen.side >= 36 else SmallCNN(space)
+        return MLP(space, sizes, activation, layer_norm)
+    return NatureCNN(space, layer_norm=layer_norm) if seen.side >= 36 else SmallCNN(space, layer_norm=layer_norm)

@@ -64,23 +64,6 @@ def test_the_first_step_on_a_whole_rollout_is_that_of_an_actor_critic() -> None:
     assert float(metrics["clipped"]) == 0.0
 
 
-def test_each_epoch_takes_each_row_once() -> None:
-    agent = PPO(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.9, epochs=3, batch_size=4)
-    batches = list(agent._batches(10))
-    assert [len(b) for b in batches] == [4, 4, 2] * 3
-    for epoch in range(3):
-        assert sorted(torch.cat(batches[3 * epoch : 3 * epoch + 3]).tolist()) == list(range(10))
-    assert batches[0].tolist() != batches[3].tolist()
-
-
-@pytest.mark.parametrize(("rows", "wanted"), [(9, [4, 5]), (5, [5]), (1, [1]), (4, [4])])
-def test_a_single_row_that_is_left_over_joins_the_batch_before_it(rows: int, wanted: list[int]) -> None:
-    agent = PPO(Table([[0.0, 0.0]]), TWO, SGD, gamma=0.9, epochs=1, batch_size=4)
-    batches = list(agent._batches(rows))
-    assert [len(b) for b in batches] == wanted
-    assert sorted(torch.cat(batches).tolist()) == list(range(rows))
-
-
 def test_it_stops_when_the_policy_has_moved_far_enough() -> None:
     table = Table([[0.0, 0.0]])
     moving = torch.optim.SGD(table.parameters(), lr=0.1)

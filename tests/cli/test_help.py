@@ -37,7 +37,7 @@ def test_a_key_that_means_different_things_to_different_options_has_a_line_for_e
     meanings = [line.strip() for line in row[1].splitlines()]
     assert meanings == [
         "# steps of each environment between gradient steps (a2c, actor_critic)",
-        "# steps of each environment in a rollout (ppo)",
+        "# steps of each environment in a rollout (ppo, pqn)",
         "# null: rollouts are whole episodes (reinforce)",
     ]
     sticky = rlrun("train", "--help", "env.sticky").out
@@ -72,7 +72,7 @@ def test_the_help_of_a_verb_names_every_key() -> None:
 
 def test_a_key_its_values_and_its_comment() -> None:
     shown = rlrun("train", "--help", "optimizer").out
-    assert "  optimizer.lr: 1e-4 (adam, adamw), 2.5e-4 (rmsprop), 7e-4 (rmsprop_tf)" in shown
+    assert "  optimizer.lr: 1e-4 (adam, adamw), 2.5e-4 (radam, rmsprop), 7e-4 (rmsprop_tf)" in shown
     assert re.search(r"\n  optimizer.lr_end: null +# \w+", shown)
     assert "\n  optimizer.weight_decay: 0.01 (adamw)" in shown
     one = rlrun("train", "--help", "optimizer.weight_decay").out

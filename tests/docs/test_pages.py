@@ -167,6 +167,7 @@ def test_configuration_lists_every_option_tuned_file_and_key_of_a_command() -> N
     [
         "agent=ppo env=cartpole rollout_steps=8",
         "agent=a2c env=cartpole rollout_steps=8",
+        "agent=pqn env=cartpole rollout_steps=8",
         "agent=reinforce env=cartpole",
         "agent=ppo env=frozenlake rollout_steps=8 log.every_steps=32",
         "agent=q_learning env=frozenlake",

@@ -42,7 +42,9 @@ def test_only_keys_that_were_typed_are_passed(words: list[str], keys: dict[str, 
 
 
 def test_another_torso_keeps_its_keys() -> None:
-    assert list(tuned.compose(["agent=ppo"]).network.torso) == ["_target_", "_partial_", "sizes", "activation"]
+    assert list(tuned.compose(["agent=ppo"]).network.torso) == [
+        *("_target_", "_partial_", "sizes", "activation", "layer_norm")
+    ]
 
 
 @pytest.mark.parametrize("agent", ["ppo", "a2c", "reinforce", "actor_critic", "dqn network=mlp", "dqn network=dueling"])

@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Dict, Discrete, MultiBinary
 
 from rl_runner.agents.dqn import DQN
+from rl_runner.agents.pqn import PQN
 from rl_runner.agents.tabular import QLearning
 from rl_runner.envs.gym import GymBackend
 from rl_runner.envs.vector import EpisodicVectorEnv
@@ -19,6 +20,7 @@ from rl_runner.evaluation import evaluate
 from rl_runner.exploration import EpsilonGreedy
 from rl_runner.loops.online import OnlineLoop
 from rl_runner.loops.replay import ReplayLoop
+from rl_runner.loops.rollout import RolloutLoop
 from rl_runner.networks.heads import SingleStream
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
@@ -147,6 +149,23 @@ def test_dqn_finds_them_through_the_replay() -> None:
     replay = Replay(storage, Uniform(), GAMMA, 1, None, np.random.default_rng(0), CPU)
     loop = ReplayLoop(envs, agent, replay, np.random.default_rng(0), 64, 200, Every(2))
     for _ in range(900):
+        loop.step()
+    q = agent.q_values(torch.arange(4)).numpy()
+    np.testing.assert_allclose(q[ALLOWED[:4]], best_values()[ALLOWED[:4]], atol=0.1)
+
+
+def test_pqn_finds_them_in_rollouts() -> None:
+    """With lambda 0, because the actions are random; the episodes are cut short at 3 steps, inside rollouts of 8."""
+    torch.manual_seed(0)
+    gym.register("RlrunMaskedShort-v0", Masked, max_episode_steps=3)
+    envs = EpisodicVectorEnv(GymBackend("RlrunMaskedShort-v0", 4), 0, "train")
+    network = QNetwork(Discrete(STATES), ACTIONS, 1, 0, partial(MLP, sizes=(32,)), SingleStream)
+    with torch.no_grad():
+        network.head.values.out.bias.fill_(5.0)  # what is never learned looks good
+    optimizer, explore = partial(torch.optim.Adam, lr=5e-3), EpsilonGreedy(1.0, 1.0, 0)
+    agent = PQN(network, Scalar("mse"), optimizer, explore, GAMMA, lam=0.0, epochs=4, batch_size=16)
+    loop = RolloutLoop(envs, agent, np.random.default_rng(0), steps=8)
+    for _ in range(1200):
         loop.step()
     q = agent.q_values(torch.arange(4)).numpy()
     np.testing.assert_allclose(q[ALLOWED[:4]], best_values()[ALLOWED[:4]], atol=0.1)

@@ -125,7 +125,20 @@ def test_before_an_environment_reports_its_first_mask_all_actions_are_allowed():
     first = Transition(one, one, one, one > 0, one > 0, one > 0, one, None, np.array([[False, True]]))
     second = first._replace(action_mask=np.array([[False, True]]))
     assert joined([first, second]).action_mask.tolist() == [[[True, True]], [[False, True]]]
-    assert joined([first]).action_mask is None
+    assert joined([first]).action_mask.tolist() == [[[True, True]]]
+    assert joined([first]).end_mask.tolist() == [[False, True]]
+    none = first._replace(next_action_mask=None)
+    assert joined([none]).action_mask is None
+    assert joined([none]).end_mask is None
+
+
+def test_masks_of_the_other_successors_are_those_of_the_last_step_and_of_episodes_that_were_cut_short():
+    """Two environments, one step in which the second one is cut short, and one in which neither is."""
+    zero, no, yes = np.zeros(2), [True, False], [True, True]
+    first = Transition(zero, zero, zero, zero > 0, np.array([False, True]), zero > 0, zero, None, np.array([yes, no]))
+    last = first._replace(truncated=zero > 0, action_mask=np.array([yes, yes]), next_action_mask=np.array([no, yes]))
+    assert joined([first, last]).cut.tolist() == [[0, 1]]
+    assert joined([first, last]).end_mask.tolist() == [no, yes, no]
 
 
 def test_an_environment_that_is_lost_between_two_rollouts_begins_a_new_scaled_return():

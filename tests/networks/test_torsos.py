@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch import Tensor, nn
 
 from rl_runner import memory
+from rl_runner.networks.layers import fc_of
 from rl_runner.networks.torsos import CNN, MLP, Conv3x3, NatureCNN, NipsCNN, SmallCNN, auto
 from rl_runner.types import UserError
 
@@ -187,7 +188,7 @@ def test_a_cnn_is_its_layers_on_centred_pixels() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("torso", [NipsCNN, NatureCNN, partial(CNN, layers=[(6, 6, 3), (5, 5, 2)])])
+@pytest.mark.parametrize("torso", [NipsCNN, NatureCNN, SmallCNN, partial(CNN, layers=[(6, 6, 3), (5, 5, 2)])])
 def test_layer_norm_stands_between_each_layer_and_its_relu(torso: Any) -> None:
     net, obs = torso(image(4, 42, 42), layer_norm=True), samples(image(4, 42, 42))
     x = net.padding(obs.double() / 255)
@@ -203,6 +204,14 @@ def test_layer_norm_stands_between_each_layer_and_its_relu(torso: Any) -> None:
     assert not torso(image(4, 42, 42)).fc.layer_norm
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(net(obs).double(), x.flatten(1), rtol=0.05, atol=0.05)
+
+
+def test_layer_norm_of_conv3x3_stands_before_relu_and_pooling() -> None:
+    plain, normed = (Conv3x3(image(3, 96, 96), widths=(8, 16), layer_norm=norm) for norm in (False, True))
+    kinds = [type(layer) for layer in normed.convolutions]
+    assert kinds[1:4] == kinds[5:8] == [nn.GroupNorm, nn.ReLU, nn.MaxPool2d]
+    assert [type(layer) for layer in plain.convolutions] == [kind for kind in kinds if kind is not nn.GroupNorm]
+    assert normed.fc.layer_norm
 
 
 @torch.no_grad()
@@ -249,6 +258,9 @@ def test_layers_that_are_none_are_told(layer: tuple[int, ...]) -> None:
 )
 def test_auto_chooses_by_observation(space: gym.Space[Any], wanted: type[nn.Module]) -> None:
     assert type(auto(space)) is wanted
+    assert type(auto(space, layer_norm=True)) is wanted
+    assert fc_of(auto(space, layer_norm=True)).layer_norm
+    assert not fc_of(auto(space)).layer_norm
 
 
 @pytest.mark.parametrize("torso", [NatureCNN, NipsCNN, Conv3x3])

@@ -1,0 +1,86 @@
+"""How agents that learn from rollouts read them: as rows on the device, with the values of the true successors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_runner.compute import on_device
+from rl_runner.types import Array, BoolArray, DoubleArray, Rollout
+
+
+class Rows(NamedTuple):
+    """The B = T N rows of a rollout, on the device, in the order of steps, and of environments within a step."""
+
+    obs: Tensor  # (B, *O)
+    action: Tensor  # (B, *D)
+    action_mask: Tensor | None  # (B, A)
+
+    def of(self, index: Tensor) -> Rows:
+        """Return the rows of an index."""
+        mask = None if self.action_mask is None else self.action_mask[index]
+        return Rows(self.obs[index], self.action[index], mask)
+
+
+def rows_of(rollout: Rollout, device: torch.device) -> Rows:
+    """Return a rollout's rows on a device."""
+    mask = None if rollout.action_mask is None else _flat(rollout.action_mask)
+    return Rows(
+        on_device(_flat(rollout.obs), device),
+        on_device(_flat(rollout.action), device),
+        None if mask is None else on_device(mask, device),
+    )
+
+
+def ends_of(rollout: Rollout, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Return the observations (N + K, *O) that no row holds, on a device, and their masks (N + K, A).
+
+    These are the successors of the last row, then those at episodes that were cut short.
+    """
+    obs = on_device(np.concatenate([rollout.last_obs, rollout.cut_obs]), device)
+    return obs, None if rollout.end_mask is None else on_device(rollout.end_mask, device)
+
+
+def next_values(rollout: Rollout, value: DoubleArray, of_ends: DoubleArray) -> DoubleArray:
+    """Return the values (T, N) of the true successors.
+
+    Args:
+        rollout: of T steps.
+        value: (T, N) of its observations.
+        of_ends: (N + K,) of the observations that `ends_of` returns.
+    """
+    num_envs = value.shape[1]
+    after = np.concatenate([value[1:], of_ends[None, :num_envs]])
+    after[tuple(rollout.cut.T)] = of_ends[num_envs:]
+    return after
+
+
+def minibatches(rows: int, size: int, epochs: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield the rows of each gradient step, shuffled anew in each epoch.
+
+    If a single row is left over, it joins the batch before it: PPO's normalised advantage of one row would be 0.
+    """
+    for _ in range(epochs):
+        *first, last = torch.randperm(rows, device=device).split(size)
+        if first and len(last) == 1:
+            last = torch.cat([first.pop(), last])
+        yield from [*first, last]
+
+
+def on_rows(numbers: DoubleArray, device: torch.device) -> Tensor:
+    """Return numbers (T, N) as floats (B,), on a device."""
+    return torch.from_numpy(numbers.reshape(-1)).float().to(device)
+
+
+def on_host(values: Tensor) -> DoubleArray:
+    """Return values as an array in double precision. Apple's GPUs have none."""
+    array: DoubleArray = values.detach().cpu().double().numpy()
+    return array
+
+
+def _flat(array: Array | BoolArray) -> Array:
+    return array.reshape(-1, *array.shape[2:])
