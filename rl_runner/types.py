@@ -6,7 +6,7 @@ O observation shape, D action shape. A *step* is one decision of the agent; a *f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -113,6 +113,23 @@ class Rollout(NamedTuple):
     cut: IntArray  # (K, 2) where: row and environment
     action_mask: BoolArray | None = None  # (T, N, A) the actions that were allowed; None: all
     end_mask: BoolArray | None = None  # (N + K, A) those that are allowed in last_obs, then in cut_obs
+
+
+@dataclass(frozen=True)
+class Goals:
+    """Where observations (O,) hold goals, and what reaching another goal would have been worth.
+
+    Attributes:
+        achieved: positions of the achieved goal.
+        desired: positions of the desired goal.
+        reward: achieved (B, G), desired (B, G) -> (B,).
+        terminated: the same -> (B,) whether an episode ends there; None: the environment does not tell.
+    """
+
+    achieved: slice
+    desired: slice
+    reward: Callable[[Array, Array], Array]
+    terminated: Callable[[Array, Array], BoolArray] | None
 
 
 class LearnOutput(NamedTuple):

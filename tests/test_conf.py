@@ -30,7 +30,17 @@ ATARI = [
     "seaquest",
     "space_invaders",
 ]
-CLASSIC = ["acrobot", "cartpole", "frozenlake", "frozenlake8x8", "gridworld", "gym", "lunarlander", "mountaincar"]
+CLASSIC = [
+    "acrobot",
+    "bitflip",
+    "cartpole",
+    "frozenlake",
+    "frozenlake8x8",
+    "gridworld",
+    "gym",
+    "lunarlander",
+    "mountaincar",
+]
 MUJOCO = ["hopper", "walker2d", "halfcheetah", "ant"]
 CONTINUOUS = ["bipedalwalker", "carracing", "lunarlander_continuous", "pendulum", *MUJOCO]
 NEEDED = {

@@ -16,6 +16,7 @@ from rl_runner.build import saved
 from rl_runner.launch import tuned
 from rl_runner.run import checkpoint
 from rl_runner.run.directory import RunDirectory
+from tests.commandline import refused
 from tests.test_resume import assert_same
 
 SWITCHES = {  # name: words of the command line; two that set the same key exclude each other
@@ -98,6 +99,39 @@ def goes_on_with_the_same_bits(words: list[str], directory: Path, steps: int = 2
         resumed.step()
     assert resumed.clock.updates > 15
     assert_same(resumed.state_dict(), uninterrupted.state_dict())
+
+
+BITFLIP = ["env=bitflip", "env.kwargs.bits=5", "tuned=none", "replay.hindsight=0.8"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["network/torso=mlp", "network.torso.sizes=[8]", "env.num_envs=2", "agent.n_step=3", "agent.double=true"],
+        ["network/torso=mlp", "network.torso.sizes=[8]", "env.processes=true", "replay=prioritized"],
+        ["agent=rainbow", "network/torso=mlp", "network.torso.sizes=[8]"],
+        ["agent=sac_discrete", "network.hidden=[8]"],
+    ],
+    ids=" ".join,
+)
+def test_hindsight_goes_with_the_other_parts(words: list[str], tmp_path: Path) -> None:
+    goes_on_with_the_same_bits([*words, *BITFLIP], tmp_path, steps=50)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["env=cartpole"],
+            "replay.hindsight: must be 0 here: CartPole-v1 has no goals, which are a Dict of observation, ",
+        ),
+        (["env=pong", "replay.capacity=100"], "replay.hindsight: must be 0 here: pong has no goals, which are"),
+        (["env=bitflip", "env.frame_stack=2"], "replay.hindsight: must be 0 with env.frame_stack=2; set"),
+        (["env=bitflip", "replay.hindsight=1.5"], "replay.hindsight: must be a number in [0, 1], got 1.5"),
+    ],
+)
+def test_hindsight_is_refused_in_one_line(words: list[str], line: str, workdir: Path) -> None:
+    assert refused("train", "tuned=none", "replay.hindsight=0.5", *words).startswith(f"rlrun: {line}")
 
 
 def words_of(run: str) -> list[str]:

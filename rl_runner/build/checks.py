@@ -106,6 +106,7 @@ REPLAY_LEARNING: dict[str, Check] = {
     "batch_size": _integer(1, 1_000_000_000),
     "overlap": _switch,
     "replay.capacity": _integer(2),
+    "replay.hindsight": _if_given(_unit),  # older runs do not have it
     "replay.sampler": (lambda x: isinstance(x, dict) and "_target_" in x, CLASS),
 }
 CONTROL: dict[str, Check] = {

@@ -24,6 +24,8 @@ from rl_runner.networks.control import ControlNetwork, Encoder
 from rl_runner.networks.heads import SingleStream
 from rl_runner.networks.qnetwork import QNetwork
 from rl_runner.networks.torsos import MLP
+from rl_runner.replay.frames import HostFrames
+from rl_runner.replay.hindsight import Hindsight
 from rl_runner.replay.replay import Replay
 from rl_runner.replay.samplers import Prioritized, Uniform
 from rl_runner.replay.storage import RowStorage
@@ -32,6 +34,7 @@ from rl_runner.types import (
     ActionNoise,
     Distribution,
     Exploration,
+    Goals,
     RemembersActions,
     Sampler,
     State,
@@ -334,7 +337,33 @@ def replay_memory(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> 
     sampler = factory("replay.sampler", node["sampler"], MakesSampler)(capacity=capacity)
     contracts.check_sampler(sampler)
     stream = rng.generator(cfg["seed"], "replay")
-    return Replay(storage, sampler, cfg["agent"]["gamma"], n_step, cfg["reward_clip"], stream, device)
+    hindsight = _hindsight(node.get("hindsight", 0.0), envs, storage)
+    return Replay(storage, sampler, cfg["agent"]["gamma"], n_step, cfg["reward_clip"], stream, device, hindsight)
+
+
+def _hindsight(share: float, envs: EpisodicVectorEnv, storage: RowStorage) -> Hindsight | None:
+    """Return what replaces goals in a share of each batch; None: the share is 0.
+
+    Raises:
+        UserError: the environment has no goals, they are wrong, or observations are stacked or on a GPU.
+    """
+    if not share:
+        return None
+    find = getattr(envs.backend, "goals", None)  # Atari's and a user's own backend need not have it
+    try:
+        goals: Goals | None = find() if find else None
+    except UserError as e:
+        raise UserError(f"replay.hindsight: must be 0 here: {e}") from e
+    if goals is None:
+        raise UserError(
+            f"replay.hindsight: must be 0 here: {envs.backend.name} has no goals, which are a Dict of observation, "
+            "achieved_goal and desired_goal, and a method compute_reward"
+        )
+    if envs.stack > 1:
+        raise UserError(f"replay.hindsight: must be 0 with env.frame_stack={envs.stack}; set env.frame_stack=1")
+    if not isinstance(storage.frames, HostFrames):
+        raise UserError("replay.hindsight: must be 0 with replay.frames=device; set replay.frames=host")
+    return Hindsight(share, goals, storage)
 
 
 def value(cfg: State) -> ValueRepresentation:

@@ -91,6 +91,8 @@ def _network_and_replay(agent: Agent, loop: Loop, cfg: State) -> Facts:
         capacity, written = cfg["replay"]["capacity"], checks.rows_written(cfg)
         used = f", of which this run writes {size_in_words(nbytes * written // capacity)}"
         size = f"{capacity:,} rows, {size_in_words(nbytes)}{used if written < capacity else ''}"
+        if loop.replay.hindsight is not None:
+            size += f"; goals that were reached later in {loop.replay.hindsight.share:.0%} of a batch"
         facts.append(("replay", size))
     if isinstance(loop, RolloutLoop):
         whole = counted(loop.episodes, "whole episode")

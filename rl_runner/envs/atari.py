@@ -157,6 +157,9 @@ class AtariBackend:
     def mdp(self) -> None:
         """See `Backend`: they are not known."""
 
+    def goals(self) -> None:
+        """See `Backend`: there are none."""
+
     def close(self) -> None:
         """See `Backend`."""
         self._envs.close()

@@ -15,19 +15,20 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 
-from rl_runner.envs import dynamics, ids
+from rl_runner.envs import dynamics, goals, ids
 from rl_runner.envs.making import ENDLESS, make_env, why, wrapper_name
 from rl_runner.envs.processes import answering, in_processes, kill
 from rl_runner.envs.spaces import MASK, first_action, refuse_actions, stored
 from rl_runner.envs.vector import Step
 from rl_runner.exact.mdp import MDP
-from rl_runner.types import Array, BoolArray, UserError, one_line
+from rl_runner.types import Array, BoolArray, Goals, UserError, one_line
 
 Env = gym.Env[Any, Any]
 
 PLAIN = (bool, int, float, str)  # arguments of an environment that a line can show
 CALLED: set[str] = set()  # functions of env.imports; a second call would register the same ids again
 
+gym.register("rlrun/BitFlip-v0", "rl_runner.envs.bitflip:BitFlip", max_episode_steps=ENDLESS)  # its own limit is lower
 gym.register("rlrun/GridWorld-v0", "rl_runner.envs.gridworld:GridWorld", max_episode_steps=100)
 
 
@@ -150,6 +151,10 @@ class GymBackend:
     def mdp(self) -> MDP | None:
         """See `Backend`: known if the environment has a table of them that matches it."""
         return dynamics.known(self._envs.env_fns[0], self.name, self.observation_space, self.action_space)
+
+    def goals(self) -> Goals | None:
+        """See `Backend`: known if observations are a Dict with goals, and the environment has `compute_reward`."""
+        return goals.known(self._envs.env_fns[0], self.name)
 
     def close(self) -> None:
         """See `Backend`."""

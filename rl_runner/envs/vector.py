@@ -17,7 +17,7 @@ from gymnasium.spaces import Box
 from rl_runner import rng
 from rl_runner.envs.spaces import state_outside
 from rl_runner.exact.mdp import MDP
-from rl_runner.types import Array, BoolArray, DoubleArray, Episode, State, Transition, UserError, described
+from rl_runner.types import Array, BoolArray, DoubleArray, Episode, Goals, State, Transition, UserError, described
 
 LARGEST = float(np.finfo(np.float32).max)  # networks learn in single precision
 Answer = TypeVar("Answer")
@@ -53,6 +53,7 @@ class Backend(Protocol):
     def recv(self) -> Step: ...
     def frames(self) -> list[Array]: ...  # colour frames (H, W, 3) of environment 0 since the last call
     def mdp(self) -> MDP | None: ...  # the dynamics of one environment if known; UserError: they are wrong
+    def goals(self) -> Goals | None: ...  # of one environment, if it has some; UserError: they are wrong
     def close(self) -> None: ...
 
 

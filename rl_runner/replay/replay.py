@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rl_runner.compute import on_device
+from rl_runner.replay.hindsight import Hindsight
 from rl_runner.replay.storage import RowStorage
 from rl_runner.rng import generator_state, load_generator_state
 from rl_runner.types import Array, Batch, BoolArray, FloatArray, IntArray, Sampler, State, Transition, UserError
@@ -27,6 +28,7 @@ class Replay:
         reward_clip: rewards are clipped to [-reward_clip, reward_clip] for learning; None: not clipped.
         rng: the random stream of sampling.
         device: of the batches.
+        hindsight: replaces goals in part of each batch; None: nothing is replaced.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class Replay:
         reward_clip: float | None,
         rng: np.random.Generator,
         device: torch.device,
+        hindsight: Hindsight | None = None,
     ) -> None:
-        self.storage, self.sampler = storage, sampler
+        self.storage, self.sampler, self.hindsight = storage, sampler, hindsight
         self.n_step, self.reward_clip = n_step, reward_clip
         self.added = 0  # transitions stored since the memory was empty
         self.step_offset = 0  # steps of the run before a resume whose transitions were not saved
@@ -108,13 +111,18 @@ class Replay:
     def read(self, ids: IntArray, weight: FloatArray) -> Batch:
         """Return the n-step transitions that start at rows `ids` (B,), as tensors on the device."""
         window = self.storage.window(ids, self.n_step)
+        if self.hindsight is not None:
+            window, new_goals = self.hindsight(ids, window, self._rng)
         reward = window.reward
         if self.reward_clip is not None:
             reward = np.clip(reward, -self.reward_clip, self.reward_clip)
         total = (reward * self._powers[:-1]).sum(axis=1)  # (B,) sum over k < m of gamma^k r_k
         discount = np.where(window.terminal, 0.0, self._powers[window.length])  # gamma^m
         # Arrays are joined, because each transfer to the device takes time.
-        obs, next_obs = self._tensor(self.storage.obs(np.concatenate([ids, window.next_ids]))).chunk(2)
+        both = self.storage.obs(np.concatenate([ids, window.next_ids]))
+        if self.hindsight is not None:
+            self.hindsight.write(both, new_goals)
+        obs, next_obs = self._tensor(both).chunk(2)
         numbers = self._tensor(np.array([total, discount, weight], dtype=np.float32)).unbind()
         return Batch(
             obs=obs,

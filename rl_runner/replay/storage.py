@@ -26,6 +26,8 @@ from rl_runner import memory
 from rl_runner.replay.frames import DeviceFrames, HostFrames
 from rl_runner.types import Array, BoolArray, FloatArray, IntArray, State, Transition, UserError
 
+LOOKAHEAD = 64  # rows
+
 
 class Window(NamedTuple):
     """Up to n steps from each of B rows."""
@@ -176,6 +178,22 @@ class RowStorage:
         last = (row + length - 1) % self.rows
         next_ids = (row + length) % self.rows * self.num_envs + env
         return Window(reward, length, self.terminal[last, env], next_ids)
+
+    def after(self, ids: IntArray, steps: int | IntArray) -> IntArray:
+        """Return the ids (B,) of the rows that were written `steps` steps after rows `ids` (B,)."""
+        row, env = np.divmod(ids, self.num_envs)
+        return np.asarray((row + steps) % self.rows * self.num_envs + env)
+
+    def steps_left(self, ids: IntArray) -> IntArray:
+        """Return (B,) the number of steps from rows to the last row of their episodes that is stored."""
+        row, env = np.divmod(ids, self.num_envs)
+        left, going = np.zeros(len(ids), dtype=np.int64), np.arange(len(ids))
+        while going.size:  # in blocks, because most episodes are short
+            rows = (row[going] + left[going])[:, None] + np.arange(LOOKAHEAD)
+            acts = np.logical_and.accumulate(self.has_action[rows % self.rows, env[going, None]], axis=1)
+            left[going] += acts.sum(axis=1)
+            going = going[acts[:, -1]]
+        return left
 
     def allowed(self, ids: IntArray) -> BoolArray | None:
         """Gather the masks of allowed actions (B, A); None: all actions are allowed everywhere."""

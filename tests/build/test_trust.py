@@ -227,6 +227,7 @@ def test_of_our_functions_only_recipes_and_factories_are_fine() -> None:
         "discrete_control",
         "numbered_control",  # the same, in older runs
         "on_policy",
+        "on_policy_values",
         "online",
         "planning",
     )
