@@ -45,6 +45,7 @@ NOT_OF_SAC = {
     "gaussian": ["exploration.start=1", "exploration.end=0", "exploration.steps=50"],
 }
 SAC = {"alpha": ["agent.alpha=0.1"], "target_entropy": ["agent.target_entropy=-2", "agent.initial_alpha=0.1"]}
+SAC["truncated-n_critics"] = ["value=qr_dqn", "value.quantiles=5", "agent.dropped_quantiles=2", "network.critics=3"]
 PIXELS = ["env=gym", "env.id=RlrunPixels-v0", "env.imports=[tests.envs.pixel_control]", "tuned=none", "batch_size=2"]
 PIXELS += ["network.hidden=[8]", "learning_starts=6", "replay.capacity=40"]
 

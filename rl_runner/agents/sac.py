@@ -1,4 +1,7 @@
-"""Soft actor-critic (Haarnoja et al. 2018), with the temperature learned or fixed."""
+"""Soft actor-critic (Haarnoja et al. 2018), with the temperature learned or fixed.
+
+Truncated quantile critics (Kuznetsov et al. 2020) are a switch.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,23 @@ from torch import Tensor
 from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, squashed_sample, to_numpy
 from rl_runner.networks.control import ControlNetwork
-from rl_runner.networks.critics import ensemble_loss, min_over_critics
+from rl_runner.networks.critics import ensemble_loss, min_over_critics, truncated_mixture
 from rl_runner.networks.layers import evaluating
 from rl_runner.schedules import LinearSchedule
 from rl_runner.soft import SoftLearner
-from rl_runner.types import Array, Batch, BoolArray, Carry, Evaluate, LearnOutput, Mode, Sync, ValueRepresentation
+from rl_runner.types import (
+    Array,
+    Batch,
+    BoolArray,
+    Carry,
+    Evaluate,
+    LearnOutput,
+    Mode,
+    Sync,
+    UserError,
+    ValueRepresentation,
+)
+from rl_runner.values import Quantile
 
 
 class SAC(SoftLearner):
@@ -37,6 +52,11 @@ class SAC(SoftLearner):
         target_entropy: of the policy over actions scaled to [-1, 1]; None: minus the number of dimensions.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
         ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
+        dropped_quantiles: the critics' quantiles are pooled for the targets, without the highest ones, so many per
+            critic, and the actor maximises the mean over all critics. 0: the critic with the smallest value counts.
+
+    Raises:
+        UserError: a value out of range, or quantiles to drop from a value that has none.
     """
 
     def __init__(
@@ -54,11 +74,24 @@ class SAC(SoftLearner):
         target_entropy: float | None = None,
         clip_grad_norm: float | None = None,
         ema_decay: float | None = None,
+        dropped_quantiles: int = 0,
     ) -> None:
+        if dropped_quantiles < 0:
+            raise UserError(f"agent.dropped_quantiles: must be 0 or more, got {dropped_quantiles}")
+        if dropped_quantiles and not isinstance(value, Quantile):
+            raise UserError(
+                f"agent.dropped_quantiles: must be 0 with a value of type {type(value).__name__}, got "
+                f"{dropped_quantiles}; value=qr_dqn has quantiles"
+            )
+        if dropped_quantiles >= value.outputs_per_action:
+            raise UserError(
+                f"agent.dropped_quantiles: must be below value.quantiles, {value.outputs_per_action}, got "
+                f"{dropped_quantiles}"
+            )
         super().__init__(
             network, value, optimizer, sync, lr_schedule, actor_lr, alpha, initial_alpha, clip_grad_norm, ema_decay
         )
-        self.actions, self.random_steps = actions, random_steps
+        self.actions, self.random_steps, self.dropped_quantiles = actions, random_steps, dropped_quantiles
         self.target_entropy = -float(actions.size) if target_entropy is None else float(target_entropy)
 
     def act(
@@ -105,16 +138,25 @@ class SAC(SoftLearner):
     def _backup(self, batch: Batch, next_obs: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Return reward (B,) and next values (B, M) of the soft target, reward + discount (min Q - alpha log pi).
 
+        Truncated, there are K (M - dropped) next values.
+
         The entropy is a number, without a distribution of its own, so it goes into the reward.
         """
         action, log_p = self._sample(next_obs)
         reward = batch.reward - batch.discount * alpha * log_p
-        return reward, min_over_critics(self.value, self.target(next_obs, action))
+        values = self.target(next_obs, action)  # (K, B, M)
+        if self.dropped_quantiles:
+            return reward, truncated_mixture(values, self.dropped_quantiles)
+        return reward, min_over_critics(self.value, values)
 
     def _learn_policy(self, obs: Tensor, alpha: Tensor) -> Tensor:
         """Update actor and temperature; return the mean entropy."""
         action, log_p = self._sample(obs)
-        q = self.value.mean(min_over_critics(self.value, self.network.critic(obs, action)))  # (B,)
+        values = self.network.critic(obs, action)  # (K, B, M)
+        if self.dropped_quantiles:
+            q = self.value.mean(values).mean(dim=0)  # (B,)
+        else:
+            q = self.value.mean(min_over_critics(self.value, values))  # (B,)
         entropy = -log_p.detach().mean()
         self._step_policy((alpha * log_p - q).mean(), entropy - self.target_entropy)
         return entropy

@@ -128,6 +128,21 @@ def min_over_critics(value: ValueRepresentation, values: Tensor) -> Tensor:
     return values.gather(0, lowest[None, :, None].expand(1, -1, values.shape[2])).squeeze(0)
 
 
+def truncated_mixture(values: Tensor, dropped: int) -> Tensor:
+    """Return the quantiles of all critics together without the highest ones (Kuznetsov et al. 2020, section 4).
+
+    Args:
+        values: (K, B, M) quantiles.
+        dropped: how many per critic.
+
+    Returns:
+        (B, K (M - dropped)), in ascending order.
+    """
+    members, _, quantiles = values.shape
+    together = values.transpose(0, 1).flatten(1).sort(dim=1).values
+    return together[:, : members * (quantiles - dropped)]
+
+
 def ensemble_loss(
     value: ValueRepresentation, values: Tensor, next_values: Tensor, reward: Tensor, discount: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -136,7 +151,7 @@ def ensemble_loss(
     Args:
         value: what the M numbers mean.
         values: (K, B, M) of the actions taken.
-        next_values: (B, M) of the next actions.
+        next_values: (B, M) of the next actions; of quantiles any number of them.
         reward: (B,).
         discount: (B,).
 

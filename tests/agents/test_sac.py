@@ -15,7 +15,7 @@ from rl_runner.agents.sac import SAC
 from rl_runner.networks.actors import ActionRange, SquashedGaussian
 from rl_runner.sync import Hard, NoTarget, Soft
 from rl_runner.types import Clock, Evaluate, Train, UserError
-from rl_runner.values import Categorical, Scalar
+from rl_runner.values import Categorical, Quantile, Scalar
 from tests.agents.control import ONE, SGD, Stub, batch, network, random_batch, value_of_endless_reward
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
@@ -248,3 +248,53 @@ def test_the_target_entropy_is_minus_the_number_of_dimensions() -> None:
     net: Any = Stub(Fixed(0.5, 0.8), Linear())
     assert SAC(net, three, Scalar("mse"), SGD, NoTarget()).target_entropy == -3.0
     assert SAC(net, three, Scalar("mse"), SGD, NoTarget(), target_entropy=-0.5).target_entropy == -0.5
+
+
+class Quantiles(nn.Module):
+    """Two critics with three quantiles each, the same for all observations, times the action."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q = nn.Parameter(torch.tensor([[3.0, 1.0, 7.0], [2.0, 9.0, 4.0]]))
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        return self.q[:, None, :] * action
+
+
+def truncated(dropped: int, actor: Fixed) -> SAC:
+    net: Any = Stub(actor, Quantiles())
+    return SAC(net, ONE, Quantile(3), SGD, Hard(every_updates=1), alpha=ALPHA, dropped_quantiles=dropped)
+
+
+@pytest.mark.parametrize(("dropped", "kept"), [(1, [1, 2, 3, 4]), (2, [1, 2])])
+def test_truncated_targets_are_the_lowest_quantiles_of_all_critics(dropped: int, kept: list[float]) -> None:
+    """Those of the two critics are 1, 2, 3, 4, 7 and 9, times the action, which is tanh(10)."""
+    agent = truncated(dropped, Fixed(10.0, 1e-6))
+    data = batch([[0.0]], [[0.0]], [1.0], [0.5], [[0.0]])
+    _, following = agent._backup(data, data.next_obs, agent.alpha)
+    np.testing.assert_allclose(following.numpy(), [kept], rtol=1e-4)
+
+
+def test_with_truncation_the_actor_maximises_the_mean_over_all_critics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of alpha log pi - (26 / 6) tanh(u) by the mean, with noise 0 and deviation 1, at u = 0.3."""
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    agent = truncated(1, actor := Fixed(0.3, 1.0))
+    agent._learn_policy(torch.zeros(4, 1), agent.alpha)
+    u = math.tanh(0.3)
+    slope = ALPHA * 2 * u - 26 / 6 * (1 - u * u)  # log pi holds -log(1 - tanh^2 u), whose derivative is 2 tanh u
+    assert actor.mean.item() == pytest.approx(0.3 - 0.1 * slope, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "dropped", "line"),
+    [
+        (Quantile(3), -1, "^agent.dropped_quantiles: must be 0 or more, got -1"),
+        (Quantile(3), 3, "^agent.dropped_quantiles: must be below value.quantiles, 3, got 3"),
+        (Quantile(1), 1, "^agent.dropped_quantiles: must be below value.quantiles, 1, got 1"),
+        (Scalar(), 1, "^agent.dropped_quantiles: must be 0 with a value of type Scalar, got 1; value=qr_dqn has"),
+    ],
+)
+def test_quantiles_that_cannot_be_dropped_are_refused(value: Any, dropped: int, line: str) -> None:
+    net: Any = Stub(Fixed(), Quantiles())
+    with pytest.raises(UserError, match=line):
+        SAC(net, ONE, value, SGD, Hard(every_updates=1), dropped_quantiles=dropped)
