@@ -14,7 +14,7 @@ from rl_runner.distributions import draw, mask_on
 from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import clip_norm, named_state, require_clip, resume_named_state, set_lr
 from rl_runner.returns import RewardScale, gae
-from rl_runner.rollouts import Rows, ends_of, next_values, on_host, on_rows, rows_of
+from rl_runner.rollouts import Rows, ends_of, next_values, on_host, on_rows
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Array, BoolArray, Carry, Distribution, DoubleArray, Mode, Rollout, State, Train
 
@@ -98,10 +98,6 @@ class PolicyLearner:
         """Nothing to report: the policy explores by itself."""
         return {}
 
-    def rows(self, rollout: Rollout) -> Rows:
-        """Return a rollout's rows."""
-        return rows_of(rollout, self.device)
-
     def evaluate(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """Return log-probabilities of the rows' actions, the policy's entropies, and state values, (B,) each."""
         parameters, value = self.network(rows.obs)
@@ -143,11 +139,7 @@ class PolicyLearner:
         now, after = self.values(rollout, value)
         discount = np.where(rollout.terminal, 0.0, self.gamma)
         advantage = gae(self.rewards(rollout), now, after, discount, np.where(rollout.ended, 0.0, lam))
-        return self.on_rows(advantage), self.on_rows(advantage + now)
-
-    def on_rows(self, numbers: DoubleArray) -> Tensor:
-        """Return numbers (T, N) as floats (B,), on the device."""
-        return on_rows(numbers, self.device)
+        return on_rows(advantage, self.device), on_rows(advantage + now, self.device)
 
     def show(self, policy_loss: Tensor) -> None:
         """Show the policy's part of a loss, without entropy and values, to `watch`, before the gradient step on it."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rl_runner.compute import on_device
+from rl_runner.distributions import mask_on
 from rl_runner.types import Array, BoolArray, DoubleArray, Rollout
 
 
@@ -29,11 +30,7 @@ class Rows(NamedTuple):
 def rows_of(rollout: Rollout, device: torch.device) -> Rows:
     """Return a rollout's rows on a device."""
     mask = None if rollout.action_mask is None else _flat(rollout.action_mask)
-    return Rows(
-        on_device(_flat(rollout.obs), device),
-        on_device(_flat(rollout.action), device),
-        None if mask is None else on_device(mask, device),
-    )
+    return Rows(on_device(_flat(rollout.obs), device), on_device(_flat(rollout.action), device), mask_on(mask, device))
 
 
 def ends_of(rollout: Rollout, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -41,8 +38,8 @@ def ends_of(rollout: Rollout, device: torch.device) -> tuple[Tensor, Tensor | No
 
     These are the successors of the last row, then those at episodes that were cut short.
     """
-    obs = on_device(np.concatenate([rollout.last_obs, rollout.cut_obs]), device)
-    return obs, None if rollout.end_mask is None else on_device(rollout.end_mask, device)
+    obs = np.concatenate([rollout.last_obs, rollout.cut_obs])
+    return on_device(obs, device), mask_on(rollout.end_mask, device)
 
 
 def next_values(rollout: Rollout, value: DoubleArray, of_ends: DoubleArray) -> DoubleArray:

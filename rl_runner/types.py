@@ -112,12 +112,12 @@ class Rollout(NamedTuple):
     cut_obs: Array  # (K, *O) the true successors at episodes that were cut short in an earlier row
     cut: IntArray  # (K, 2) where: row and environment
     action_mask: BoolArray | None = None  # (T, N, A) the actions that were allowed; None: all
-    end_mask: BoolArray | None = None  # (N + K, A) those that are allowed in last_obs, then in cut_obs
+    end_mask: BoolArray | None = None  # (N + K, A) those that are allowed in last_obs, then in cut_obs; None: all
 
 
 @dataclass(frozen=True)
 class Goals:
-    """Where observations (O,) hold goals, and what reaching another goal would have been worth.
+    """Where observations (O,) hold goals, and the rewards and terminations that another goal gives.
 
     Attributes:
         achieved: positions of the achieved goal.

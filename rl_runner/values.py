@@ -242,6 +242,11 @@ def of_actions(values: Tensor, action: Tensor) -> Tensor:
     return values.gather(1, index).squeeze(1)  # a GPU takes less time for its gradient than for that of an index
 
 
+def allowed(q: Tensor, action_mask: Tensor | None) -> Tensor:
+    """Return action values (B, A), -inf where the mask (B, A) does not allow the action."""
+    return q if action_mask is None else q.masked_fill(~action_mask, -torch.inf)
+
+
 def quantile_huber(quantiles: Tensor, level: Tensor, target: Tensor, kappa: float) -> Tensor:
     """Return the quantile Huber loss (B,), a sum over quantiles of means over targets (Dabney et al. 2018b, eq. 3).
 

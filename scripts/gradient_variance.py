@@ -21,6 +21,7 @@ import torch
 from rl_runner.agents.reinforce import REINFORCE
 from rl_runner.build import jobs, saved
 from rl_runner.launch import tuned
+from rl_runner.rollouts import rows_of
 from rl_runner.run.directory import RunDirectory
 from rl_runner.types import Rollout
 
@@ -76,8 +77,8 @@ def fit(agent: REINFORCE, rollouts: list[Rollout], steps: int = 2_000) -> None:
     """Fit the state value to discounted returns."""
     network = agent.network
     with torch.no_grad():
-        obs = torch.cat([agent.rows(r).obs for r in rollouts])
-        target = torch.cat([agent._returns(r, network.value(agent.rows(r).obs))[0] for r in rollouts])
+        obs = torch.cat([rows_of(r, agent.device).obs for r in rollouts])
+        target = torch.cat([agent._returns(r, network.value(rows_of(r, agent.device).obs))[0] for r in rollouts])
     optimizer = torch.optim.Adam([p for name, p in network.named_parameters() if name.startswith("value")], lr=3e-3)
     for _ in range(steps):
         index = torch.randint(len(obs), (256,))
@@ -92,11 +93,11 @@ def measure(agent: REINFORCE, rollouts: list[Rollout], returns: str, baseline: s
     network = agent.network
     policy = [p for module in (network.torso, network.hidden, network.policy_out) for p in module.parameters()]
     with torch.no_grad():  # the mean is that over all episodes, as a rollout of many would have it
-        credits = [agent._returns(r, network.value(agent.rows(r).obs))[0] for r in rollouts]
+        credits = [agent._returns(r, network.value(rows_of(r, agent.device).obs))[0] for r in rollouts]
     mean = torch.cat(credits).mean()
     gradients = []
     for rollout, credit in zip(rollouts, credits, strict=True):
-        log_prob, _, value = agent.evaluate(agent.rows(rollout))
+        log_prob, _, value = agent.evaluate(rows_of(rollout, agent.device))
         subtracted = {"none": torch.zeros(()), "mean": mean, "value": value.detach()}[baseline]
         loss = -(log_prob * (credit - subtracted)).sum()
         gradients.append(torch.cat([g.ravel() for g in torch.autograd.grad(loss, policy)]))

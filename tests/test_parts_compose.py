@@ -123,9 +123,9 @@ def test_hindsight_goes_with_the_other_parts(words: list[str], tmp_path: Path) -
     [
         (
             ["env=cartpole"],
-            "replay.hindsight: must be 0 here: CartPole-v1 has no goals, which are a Dict of observation, ",
+            "replay.hindsight: must be 0 here: CartPole-v1 has no goals; they need a Dict with achieved_goal ",
         ),
-        (["env=pong", "replay.capacity=100"], "replay.hindsight: must be 0 here: pong has no goals, which are"),
+        (["env=pong", "replay.capacity=100"], "replay.hindsight: must be 0 here: pong has no goals; they need"),
         (["env=bitflip", "env.frame_stack=2"], "replay.hindsight: must be 0 with env.frame_stack=2; set"),
         (["env=bitflip", "replay.hindsight=1.5"], "replay.hindsight: must be a number in [0, 1], got 1.5"),
     ],

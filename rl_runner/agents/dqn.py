@@ -37,7 +37,7 @@ from rl_runner.types import (
     UserError,
     ValueRepresentation,
 )
-from rl_runner.values import of_actions
+from rl_runner.values import allowed, of_actions
 
 Loss = tuple[Tensor, dict[str, Tensor], Tensor]
 
@@ -192,7 +192,7 @@ class DQN:
     def _next_q(self, batch: Batch, target: Tensor) -> Tensor:
         """Return the action values (B, A) by which the next action is chosen; -inf where it is not allowed."""
         q = self.value.mean(self.online(batch.next_obs) if self.double else target)
-        return _masked(q, batch.next_action_mask)
+        return allowed(q, batch.next_action_mask)
 
     def _munchausen_backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return reward (B,) and next values (B, M) of the Munchausen target, where pi = softmax(q / T).
@@ -208,7 +208,7 @@ class DQN:
         if batch.next_action_mask is not None:
             log_pi = log_pi.masked_fill(~batch.next_action_mask, 0.0)  # 0 log 0 counts as 0
         entropy = -self.temperature * (pi * log_pi).sum(dim=1)  # (B,)
-        q_now = _masked(self.value.mean(now), batch.action_mask)
+        q_now = allowed(self.value.mean(now), batch.action_mask)
         log_pi_now = of_actions((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
         bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
         return batch.reward + bonus + batch.discount * entropy, self.value.expectation(target, pi)
@@ -252,11 +252,6 @@ class DQN:
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["online"])
         self.average.restart()
-
-
-def _masked(q: Tensor, action_mask: Tensor | None) -> Tensor:
-    """Return action values (B, A), -inf where the mask (B, A) does not allow the action."""
-    return q if action_mask is None else q.masked_fill(~action_mask, -torch.inf)
 
 
 def _compiled_loss(loss: Callable[[Batch], Loss], device: torch.device) -> Callable[[Batch], Loss]:

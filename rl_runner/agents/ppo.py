@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_runner.compiled import compiled_function
 from rl_runner.policies import PolicyLearner, standardized
-from rl_runner.rollouts import Rows, minibatches
+from rl_runner.rollouts import Rows, minibatches, rows_of
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Distribution, Rollout, UserError
 
@@ -37,7 +37,7 @@ class PPO(PolicyLearner):
         gamma: discount per step.
         lam: lambda of generalised advantage estimation.
         epochs: passes over each rollout.
-        batch_size: rows of each gradient step; the last batch of an epoch may be smaller.
+        batch_size: rows of each gradient step; the last batch of an epoch may be smaller, or one row larger.
         clip: the ratio of new and old probability is clipped to [1 - x, 1 + x]; None: no clipping.
         clip_end: value that `clip` reaches linearly; None: it is constant.
         clip_steps: environment steps from `clip` to `clip_end`.
@@ -104,7 +104,7 @@ class PPO(PolicyLearner):
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
         """Do all epochs on a rollout; yield the metrics of each gradient step."""
         self.anneal(step)
-        rows, clip = self.rows(rollout), torch.tensor(self.clip(step), device=self.device)
+        rows, clip = rows_of(rollout, self.device), torch.tensor(self.clip(step), device=self.device)
         with torch.no_grad(), self.in_acting:
             old_log_prob, _, old_value = self.evaluate(rows)
         advantage, target = self.advantages(rollout, old_value, self.lam)

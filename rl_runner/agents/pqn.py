@@ -29,17 +29,18 @@ from rl_runner.types import (
     UserError,
     ValueRepresentation,
 )
-from rl_runner.values import of_actions
+from rl_runner.values import allowed, of_actions
 
 
 class PQN:
-    """Several epochs of Q-learning on each rollout, towards lambda-returns of the greedy policy.
+    """Several epochs of Q-learning on each rollout, towards lambda-returns of the actions taken.
 
     The targets of a rollout are computed once, by the network before the first epoch:
 
         G_t = r_t + gamma ((1 - lambda) max_a Q(s_{t+1}, a) + lambda G_{t+1})
 
-    They are numbers. A distributional value representation learns the distribution of these numbers.
+    The bracket is 0 at a termination, and max_a Q(s_{t+1}, a) at a truncation and at the end of the rollout. A
+    distributional value representation learns the distribution of these numbers.
 
     Args:
         network: (B, *O) -> (B, A, M), on its device. The paper stabilises it by LayerNorm instead of a target network.
@@ -49,7 +50,7 @@ class PQN:
         gamma: discount per step.
         lam: lambda.
         epochs: passes over each rollout.
-        batch_size: rows of each gradient step; the last batch of an epoch may be smaller.
+        batch_size: rows of each gradient step; the last batch of an epoch may be smaller, or one row larger.
         normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
@@ -130,7 +131,7 @@ class PQN:
         target = self._targets(rollout, rows)
         for index in minibatches(len(target), self.batch_size, self.epochs, self.device):
             yield self._update(rows.of(index), target[index])
-        if self.normalizer is not None:  # after learning: a rollout was acted and is learned with the same statistics
+        if self.normalizer is not None:  # after learning: acting and learning on a rollout use the same statistics
             self.normalizer.update(rows.obs)
 
     @torch.no_grad()
@@ -145,15 +146,12 @@ class PQN:
 
     def _best(self, obs: Tensor, action_mask: Tensor | None) -> Tensor:
         """Return the largest action values (B,) of observations (B, *O), of the actions that are allowed."""
-        q = self._training_q_values(obs)
-        if action_mask is not None:
-            q = q.masked_fill(~action_mask, -torch.inf)
-        return q.amax(dim=1)
+        return allowed(self._training_q_values(obs), action_mask).amax(dim=1)
 
     def _update(self, rows: Rows, target: Tensor) -> dict[str, Tensor]:
         """Do one gradient step towards targets (B,); return its metrics."""
         values = of_actions(self.network(rows.obs), rows.action)  # (B, M)
-        # A target is the backup of a window that nothing follows.
+        # The target is the whole return, so the loss gets discount 0 and bootstraps from nothing.
         losses, _ = self.value.loss(values, torch.zeros_like(values), target, torch.zeros_like(target))
         loss = losses.mean()
         for parameter in self._parameters:
@@ -163,8 +161,12 @@ class PQN:
         self.optimizer.step()
         q = self.value.mean(values.detach())
         return {
-            **{"loss": loss.detach(), "q_mean": q.mean(), "q_max": q.max(), "target_mean": target.mean()},
-            **{"td_error": (target - q).abs().mean(), "grad_norm": norm},
+            "loss": loss.detach(),
+            "q_mean": q.mean(),
+            "q_max": q.max(),
+            "target_mean": target.mean(),
+            "td_error": (target - q).abs().mean(),
+            "grad_norm": norm,
         }
 
     def cut(self, mask: BoolArray) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rl_runner.policies import PolicyLearner, standardized
 from rl_runner.returns import gae
+from rl_runner.rollouts import on_host, on_rows, rows_of
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import BoolArray, Distribution, DoubleArray, Rollout, UserError
 
@@ -81,7 +82,7 @@ class REINFORCE(PolicyLearner):
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
         """Do one gradient step; yield its metrics, losses as means over the steps."""
         self.anneal(step)
-        rows = self.rows(rollout)
+        rows = rows_of(rollout, self.device)
         log_prob, entropy, value = self.evaluate(rows)
         returns, to_go = self._returns(rollout, value.detach())
         advantage = returns - self._baseline(rollout, returns, value.detach())
@@ -109,13 +110,13 @@ class REINFORCE(PolicyLearner):
         now, after = self.values(rollout, value) if self.baseline == "value" else (np.zeros(discount.shape),) * 2
         to_go = gae(self.rewards(rollout), now, after, discount, np.where(rollout.ended, 0.0, 1.0)) + now
         credit = _whole_episodes(to_go, rollout.ended | rollout.terminal) if self.returns == "trajectory" else to_go
-        return self.on_rows(credit), self.on_rows(to_go)
+        return on_rows(credit, self.device), on_rows(to_go, self.device)
 
     def _baseline(self, rollout: Rollout, returns: Tensor, value: Tensor) -> Tensor | float:
         if self.baseline == "value":
             return value
         if self.baseline == "mean":
-            return self.on_rows(_mean_of_others(returns.double().cpu().numpy()[:, None], rollout.ended))
+            return on_rows(_mean_of_others(on_host(returns)[:, None], rollout.ended), self.device)
         return 0.0
 
 

@@ -349,15 +349,15 @@ def _hindsight(share: float, envs: EpisodicVectorEnv, storage: RowStorage) -> Hi
     """
     if not share:
         return None
-    find = getattr(envs.backend, "goals", None)  # Atari's and a user's own backend need not have it
+    find = getattr(envs.backend, "goals", None)  # a user's own backend may be older than this method
     try:
         goals: Goals | None = find() if find else None
     except UserError as e:
         raise UserError(f"replay.hindsight: must be 0 here: {e}") from e
     if goals is None:
         raise UserError(
-            f"replay.hindsight: must be 0 here: {envs.backend.name} has no goals, which are a Dict of observation, "
-            "achieved_goal and desired_goal, and a method compute_reward"
+            f"replay.hindsight: must be 0 here: {envs.backend.name} has no goals; they need a Dict with achieved_goal "
+            "and desired_goal, each a Box with one axis, and a method compute_reward"
         )
     if envs.stack > 1:
         raise UserError(f"replay.hindsight: must be 0 with env.frame_stack={envs.stack}; set env.frame_stack=1")

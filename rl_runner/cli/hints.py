@@ -101,6 +101,7 @@ RENAMED = {  # options that other libraries or the lectures have, as words of rl
     ("agent", "qr_dqn"): "agent=dqn value=qr_dqn",
     ("agent", "vpg"): "agent=reinforce",
     ("experiment", "pong_fast"): "env=pong",  # a published result's name
+    ("replay", "her"): "replay=uniform replay.hindsight=0.8",
     ("replay", "per"): "replay=prioritized",
 }
 

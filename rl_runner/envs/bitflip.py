@@ -15,10 +15,10 @@ Bits = npt.NDArray[np.float32]
 
 
 class BitFlip(gym.Env[Any, Any]):
-    """n bits and a goal, both drawn at random. Action i flips bit i; each step costs 1, and reaching the goal nothing.
+    """n bits and a goal, both drawn at random. Action i flips bit i.
 
-    An episode ends when the goal is reached, or after n steps. A policy that explores at random hardly ever reaches it
-    for large n, and without hindsight learns nothing.
+    The reward is -1 per step, and 0 for the step that reaches the goal, which ends the episode. After n steps it is
+    truncated. For large n random actions hardly ever reach the goal.
 
     Args:
         bits: n.

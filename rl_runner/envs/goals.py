@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +17,7 @@ from gymnasium.wrappers import FlattenObservation
 
 from rl_runner.types import Array, BoolArray, Goals, UserError, described
 
-STEPS = 100  # sampled for the comparison
+STEPS = 100  # for the comparison: enough to see another formula, and a fraction of a second
 
 Env = gym.Env[Any, Any]
 
@@ -32,13 +32,32 @@ def known(make: Callable[[], Env], name: str) -> Goals | None:
         name: of the environment, for messages.
 
     Raises:
-        UserError: `compute_reward` does not return the rewards of the environment's steps, or raises an exception.
+        UserError: `compute_reward` does not return the rewards of the environment's steps, or raises an exception, or
+            the environment cannot be made a second time.
     """
-    env = make()
-    where = _positions(env)
-    inner: Any = env.unwrapped
-    if where is None or not hasattr(inner, "compute_reward"):
+    try:
+        env = make()
+    except Exception as e:  # someone else's code: it may allow only one such environment at a time
+        raise UserError(f"{name} cannot be made a second time: {described(e)}") from e
+    goals = _goals(env)
+    try:
+        if goals is not None:
+            _compare(env, goals, name)
+            return goals  # the environment stays open, because compute_reward may need its simulator
+    except UserError:
         env.close()
+        raise
+    except Exception as e:
+        env.close()
+        raise UserError(f"{name}: its compute_reward or compute_terminated raised {described(e)}") from e
+    env.close()
+    return None
+
+
+def _goals(env: Env) -> Goals | None:
+    """Return the goals as the environment computes them; None: it has none."""
+    where, inner = _positions(env), cast(Any, env.unwrapped)
+    if where is None or not hasattr(inner, "compute_reward"):
         return None
 
     def reward(achieved: Array, desired: Array) -> Array:
@@ -48,14 +67,7 @@ def known(make: Callable[[], Env], name: str) -> Goals | None:
         over = [bool(inner.compute_terminated(a, d, {})) for a, d in zip(achieved, desired, strict=True)]
         return np.array(over, dtype=np.bool_)
 
-    goals = Goals(*where, reward, terminated if hasattr(inner, "compute_terminated") else None)
-    try:
-        _compare(env, goals, name)
-    except UserError:
-        raise
-    except Exception as e:  # someone else's code may raise anything
-        raise UserError(f"{name}: its compute_reward or compute_terminated raised {described(e)}") from e
-    return goals
+    return Goals(*where, reward, terminated if hasattr(inner, "compute_terminated") else None)
 
 
 def _positions(env: Env) -> tuple[slice, slice] | None:

@@ -1,4 +1,4 @@
-"""Hindsight experience replay (Andrychowicz et al. 2017): learn from a goal that was reached, as if it had been asked.
+"""Hindsight experience replay (Andrychowicz et al. 2017): learn from achieved goals as if they had been desired.
 
 In part of each batch the desired goal is replaced by one that the same episode achieved later ("future" in the paper).
 Nothing more is stored: the goals are read from the rows after the sampled one, and the rewards are computed again.
@@ -28,7 +28,7 @@ class Hindsight:
     Args:
         share: probability that a window gets another goal, in (0, 1]. The paper's 4 of 5 is 0.8.
         goals: of the environment.
-        storage: the rows.
+        storage: the rows, with frames on the host.
     """
 
     def __init__(self, share: float, goals: Goals, storage: RowStorage) -> None:
@@ -37,8 +37,8 @@ class Hindsight:
     def __call__(self, ids: IntArray, window: Window, rng: np.random.Generator) -> tuple[Window, NewGoals]:
         """Return the windows (B,) that start at rows `ids` (B,), some of them with another goal, and these goals.
 
-        With a new goal the rewards are computed again. Where the environment tells which goals end an episode, the
-        window ends there, too, and otherwise does not end by termination.
+        With a new goal the rewards are computed again. Where the environment has
+        `compute_terminated`, a window terminates where its new goal ends the episode, and nowhere else.
         """
         chosen = np.flatnonzero(rng.random(len(ids)) < self.share)
         start = ids[chosen]

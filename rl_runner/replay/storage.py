@@ -26,7 +26,7 @@ from rl_runner import memory
 from rl_runner.replay.frames import DeviceFrames, HostFrames
 from rl_runner.types import Array, BoolArray, FloatArray, IntArray, State, Transition, UserError
 
-LOOKAHEAD = 64  # rows
+LOOKAHEAD = 64  # rows that are read at once to find an episode's end
 
 
 class Window(NamedTuple):

@@ -102,6 +102,14 @@ def test_a_wrapper_that_changes_rewards_is_noticed() -> None:
         known(made([double]), "Line")
 
 
+def test_an_environment_that_can_be_made_once_is_refused() -> None:
+    def fail() -> gym.Env[Any, Any]:
+        raise RuntimeError("the port is in use")
+
+    with pytest.raises(UserError, match=r"^Line cannot be made a second time: RuntimeError: the port is in use"):
+        known(fail, "Line")
+
+
 def test_environments_without_goals() -> None:
     assert GymBackend("CartPole-v1").goals() is None
     assert GymBackend("RlrunLine-v0", kwargs={"part": Box(-9, 9, (1, 1), np.float64)}).goals() is None
