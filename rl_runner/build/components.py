@@ -357,7 +357,7 @@ def _hindsight(share: float, envs: EpisodicVectorEnv, storage: RowStorage) -> Hi
     if goals is None:
         raise UserError(
             f"replay.hindsight: must be 0 here: {envs.backend.name} has no goals; they need a Dict with achieved_goal "
-            "and desired_goal, each a Box with one axis, and a method compute_reward"
+            "and desired_goal, Boxes of one shape with one axis, and a method compute_reward"
         )
     if envs.stack > 1:
         raise UserError(f"replay.hindsight: must be 0 with env.frame_stack={envs.stack}; set env.frame_stack=1")

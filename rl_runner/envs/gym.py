@@ -104,6 +104,7 @@ class GymBackend:
         self._offset = first_action(self.action_space)
         self._clips = isinstance(self.action_space, Box)
         self._frames: list[Array] = []
+        self._copy: Env | None = None  # of the environments, to compute rewards for other goals
         self._last = np.zeros((num_envs, frame_stack, *(self._space.shape or ())), self._space.dtype)
 
     def reset(self, mask: BoolArray, seeds: Sequence[int]) -> Array:
@@ -154,10 +155,14 @@ class GymBackend:
 
     def goals(self) -> Goals | None:
         """See `Backend`: known if observations are a Dict with goals, and the environment has `compute_reward`."""
-        return goals.known(self._envs.env_fns[0], self.name)
+        if self._copy is None:
+            self._copy = goals.copy_of(self._envs.env_fns[0], self.name)
+        return goals.known(self._copy, self.name)
 
     def close(self) -> None:
         """See `Backend`."""
+        if self._copy is not None:
+            self._copy.close()
         if isinstance(self._envs, AsyncVectorEnv) and self._envs._state is not AsyncState.DEFAULT:
             # An exception came while the processes were stepping. Gymnasium would wait for answers that were read.
             kill(self._envs.processes)

@@ -158,7 +158,7 @@ def without_normalization(env: Env, name: str) -> tuple[Env, bool]:
     Raises:
         UserError: an outer wrapper uses its normalised observations, so that it cannot be removed.
     """
-    chain = _chain(env)
+    chain = wrappers_of(env)
     found = next((i for i, w in enumerate(chain) if isinstance(w, NormalizeObservation)), None)
     if found is None:
         return env, False
@@ -177,7 +177,7 @@ def without_normalization(env: Env, name: str) -> tuple[Env, bool]:
 
 def about_wrappers(env: Env) -> list[str]:
     """Return a line for each wrapper that keeps running statistics, which are not saved, or that changes rewards."""
-    chain = _chain(env)
+    chain = wrappers_of(env)
     kept = [
         f"its {type(w).__name__} keeps statistics that are not saved: its output depends on all earlier steps. "
         f"A resumed run is not exact, and scores depend on num_envs"
@@ -193,7 +193,7 @@ def about_wrappers(env: Env) -> list[str]:
     return kept + changed
 
 
-def _chain(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
+def wrappers_of(env: Env) -> list[gym.Wrapper[Any, Any, Any, Any]]:
     """Return the wrappers of an environment, the outermost first."""
     chain = []
     while isinstance(env, gym.Wrapper):

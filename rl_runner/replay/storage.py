@@ -26,7 +26,7 @@ from rl_runner import memory
 from rl_runner.replay.frames import DeviceFrames, HostFrames
 from rl_runner.types import Array, BoolArray, FloatArray, IntArray, State, Transition, UserError
 
-LOOKAHEAD = 64  # rows that are read at once to find an episode's end
+LOOKAHEAD = 64  # rows that are read at once to find an episode's end; twice as many each time it is not among them
 
 
 class Window(NamedTuple):
@@ -188,11 +188,12 @@ class RowStorage:
         """Return (B,) the number of steps from rows to the last row of their episodes that is stored."""
         row, env = np.divmod(ids, self.num_envs)
         left, going = np.zeros(len(ids), dtype=np.int64), np.arange(len(ids))
-        while going.size:  # in blocks, because most episodes are short
-            rows = (row[going] + left[going])[:, None] + np.arange(LOOKAHEAD)
+        block = LOOKAHEAD
+        while going.size:
+            rows = (row[going] + left[going])[:, None] + np.arange(block)
             acts = np.logical_and.accumulate(self.has_action[rows % self.rows, env[going, None]], axis=1)
             left[going] += acts.sum(axis=1)
-            going = going[acts[:, -1]]
+            going, block = going[acts[:, -1]], 2 * block
         return left
 
     def allowed(self, ids: IntArray) -> BoolArray | None:

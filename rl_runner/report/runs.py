@@ -49,6 +49,13 @@ SAID = {  # in the last lines of a log
 LAST = 2_000  # bytes of a log in which these lines stand
 
 
+LATER = {  # keys that older runs do not have: the key of their part, and what they were
+    "replay.hindsight": ("replay.capacity", 0.0),
+    "network.torso.layer_norm": ("network.torso._target_", False),
+    "agent.dropped_quantiles": ("agent.target_entropy", 0),
+}
+
+
 class Run(NamedTuple):
     """What is known of a run without loading its agent."""
 
@@ -127,7 +134,7 @@ def read(path: Path) -> Run:
     if not isinstance(config, dict):
         raise Unreadable(f"{path}/{CONFIG} is no configuration: it has no keys")
     try:
-        flat = dict(flatten(config))
+        flat = _with_later_keys(dict(flatten(config)))
     except RecursionError as e:  # a part that contains itself
         raise Unreadable(f"{path}/{CONFIG} is no configuration: it has no end") from e
     if not isinstance(config.get("env"), dict) or not isinstance(config.get("total_steps"), int):
@@ -157,6 +164,11 @@ def flatten(node: State, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _with_later_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a flat configuration with the keys that came later, so that old and new runs can be one group."""
+    return {**{key: default for key, (part, default) in LATER.items() if part in config}, **config}
 
 
 def _state(path: Path, config: dict[str, Any], table: Table) -> str:

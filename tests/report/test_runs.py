@@ -99,6 +99,19 @@ def test_what_is_read(tmp_path: Path) -> None:
             runs.read(path)
 
 
+def test_keys_that_came_later_have_the_value_that_older_runs_had(tmp_path: Path) -> None:
+    path = a_run(tmp_path / "r", {100: 1.0})
+    assert not set(runs.LATER) & set(runs.read(path).config)  # this one has no replay memory, torso and temperature
+    text = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(
+        f"{text}\nreplay: {{capacity: 9}}\nnetwork: {{torso: {{_target_: A, layer_norm: true}}}}\n"
+    )
+    config = runs.read(path).config
+    assert config["replay.hindsight"] == 0.0
+    assert config["network.torso.layer_norm"] is True
+    assert "agent.dropped_quantiles" not in config
+
+
 def test_a_configuration_that_is_nested_too_deeply(tmp_path: Path) -> None:
     """Read by libyaml, it would end the process."""
     path = a_run(tmp_path / "r", {})
