@@ -13,6 +13,9 @@ from rl_runner.types import UserError
 
 Bits = npt.NDArray[np.float32]
 
+CELL, MARK = 32, 4  # pixels: side of a bit's square, and half that of the mark of a wrong one
+WHITE, BLUE, GREY, RED = (255, 255, 255), (50, 90, 200), (200, 200, 200), (200, 60, 60)  # RGB
+
 
 class BitFlip(gym.Env[Any, Any]):
     """n bits and a goal, both drawn at random. Action i flips bit i.
@@ -22,15 +25,18 @@ class BitFlip(gym.Env[Any, Any]):
 
     Args:
         bits: n.
+        render_mode: "rgb_array" or None. Pictures have the goal above the bits; wrong bits are marked.
 
     Raises:
         UserError: there is no bit.
     """
 
-    def __init__(self, bits: int = 15) -> None:
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - as in Gymnasium
+
+    def __init__(self, bits: int = 15, render_mode: str | None = None) -> None:
         if bits < 1:
             raise UserError(f"env.kwargs.bits: must be at least 1, got {bits}")
-        self.bits = bits
+        self.bits, self.render_mode = bits, render_mode
         part = Box(0.0, 1.0, (bits,), np.float32)
         self.observation_space: gym.Space[Any] = Dict(
             {"observation": part, "achieved_goal": part, "desired_goal": part}
@@ -54,6 +60,19 @@ class BitFlip(gym.Env[Any, Any]):
         reached = self.compute_terminated(self._state, self._goal, {})
         reward = float(self.compute_reward(self._state, self._goal, {}))
         return self._obs(), reward, reached, self._steps >= self.bits and not reached, {"is_success": float(reached)}
+
+    def render(self) -> Any:
+        """Return a picture (2 CELL, n CELL, 3) of the goal and, below it, the bits; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        colours = np.array([WHITE, BLUE], dtype=np.uint8)
+        rows = colours[np.stack([self._goal, self._state]).astype(np.int64)]  # (2, n, 3)
+        picture = rows.repeat(CELL, axis=0).repeat(CELL, axis=1)
+        picture[::CELL] = picture[:, ::CELL] = GREY
+        for bit in np.flatnonzero(self._state != self._goal):
+            left, middle = bit * CELL, CELL + CELL // 2
+            picture[middle - MARK : middle + MARK, left + CELL // 2 - MARK : left + CELL // 2 + MARK] = RED
+        return picture
 
     def compute_reward(self, achieved_goal: Bits, desired_goal: Bits, info: Any) -> Any:
         """Return 0 where the goal (..., n) is achieved, else -1: (...)."""

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from rl_runner.envs.bitflip import BitFlip
+from rl_runner.envs.bitflip import BLUE, CELL, GREY, RED, WHITE, BitFlip
 from rl_runner.envs.gym import GymBackend
 from rl_runner.types import UserError
 
 
 def test_gymnasium_has_nothing_to_say_against_it() -> None:
-    check_env(gym.make("rlrun/BitFlip-v0", bits=4).unwrapped, skip_render_check=True)
+    check_env(gym.make("rlrun/BitFlip-v0", bits=4, render_mode="rgb_array").unwrapped)
 
 
 def test_flipping_each_wrong_bit_reaches_the_goal() -> None:
@@ -48,3 +48,19 @@ def test_rewards_of_many_goals() -> None:
 def test_zero_bits_are_refused() -> None:
     with pytest.raises(UserError, match=r"^env.kwargs.bits: must be at least 1, got 0"):
         GymBackend("rlrun/BitFlip-v0", 1, kwargs={"bits": 0})
+
+
+def test_pictures_show_the_goal_above_the_bits_and_mark_the_wrong_ones() -> None:
+    env = BitFlip(bits=5, render_mode="rgb_array")
+    obs, _ = env.reset(seed=1)
+    picture = env.render()
+    assert picture.shape == (2 * CELL, 5 * CELL, 3)
+    assert tuple(picture[0, 0]) == tuple(picture[CELL, 7]) == GREY
+    for bit in range(5):
+        goal, state = obs["desired_goal"][bit], obs["observation"][bit]
+        corner, middle = bit * CELL + 3, bit * CELL + CELL // 2
+        assert tuple(picture[middle % CELL, middle]) == (BLUE if goal else WHITE)
+        assert tuple(picture[CELL + 3, corner]) == (BLUE if state else WHITE)
+        wrong = RED if goal != state else (BLUE if state else WHITE)
+        assert tuple(picture[CELL + CELL // 2, middle]) == wrong
+    assert BitFlip(bits=5).render() is None
