@@ -161,8 +161,14 @@ class GymBackend:
 
     def close(self) -> None:
         """See `Backend`."""
-        if self._copy is not None:
-            self._copy.close()
+        copy, self._copy = self._copy, None
+        try:
+            self._close_envs()
+        finally:
+            if copy is not None:
+                copy.close()
+
+    def _close_envs(self) -> None:
         if isinstance(self._envs, AsyncVectorEnv) and self._envs._state is not AsyncState.DEFAULT:
             # An exception came while the processes were stepping. Gymnasium would wait for answers that were read.
             kill(self._envs.processes)

@@ -50,7 +50,7 @@ LAST = 2_000  # bytes of a log in which these lines stand
 
 
 LATER = {  # keys that older runs do not have: the key of their part, and what they were
-    "replay.hindsight": ("replay.capacity", 0.0),
+    "replay.hindsight": ("replay.capacity", 0),
     "network.torso.layer_norm": ("network.torso._target_", False),
     "agent.dropped_quantiles": ("agent.target_entropy", 0),
 }

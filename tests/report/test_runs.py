@@ -107,7 +107,7 @@ def test_keys_that_came_later_have_the_value_that_older_runs_had(tmp_path: Path)
         f"{text}\nreplay: {{capacity: 9}}\nnetwork: {{torso: {{_target_: A, layer_norm: true}}}}\n"
     )
     config = runs.read(path).config
-    assert config["replay.hindsight"] == 0.0
+    assert config["replay.hindsight"] == 0
     assert config["network.torso.layer_norm"] is True
     assert "agent.dropped_quantiles" not in config
 
