@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss, log_softmax, mse_loss
 
-from rl_runner.types import UserError
+from rl_runner.types import HasReturns, UserError, ValueRepresentation
 
 LOSSES = ("mse", "huber")
 
@@ -236,13 +236,25 @@ class ImplicitQuantile:
         return quantile_huber(quantiles, level.detach(), target, self.kappa), priority
 
 
+def outputs(value: ValueRepresentation, values: Tensor) -> dict[str, Tensor]:
+    """Return action values (N, A), greedy actions (N,) and, where it is learned, the distribution of returns.
+
+    Args:
+        value: what the M numbers mean.
+        values: (N, A, M).
+    """
+    q = value.mean(values)
+    returns = value.distribution(values) if isinstance(value, HasReturns) else {}
+    return {"q": q, **returns, "action": q.argmax(dim=1)}
+
+
 def of_actions(values: Tensor, action: Tensor) -> Tensor:
     """Return the numbers of the actions taken: (B, A, ...), (B,) -> (B, ...)."""
     index = action.reshape(-1, *[1] * (values.dim() - 1)).expand(-1, 1, *values.shape[2:])
     return values.gather(1, index).squeeze(1)  # a GPU takes less time for its gradient than for that of an index
 
 
-def allowed(q: Tensor, action_mask: Tensor | None) -> Tensor:
+def masked(q: Tensor, action_mask: Tensor | None) -> Tensor:
     """Return action values (B, A), -inf where the mask (B, A) does not allow the action."""
     return q if action_mask is None else q.masked_fill(~action_mask, -torch.inf)
 

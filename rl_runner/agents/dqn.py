@@ -27,7 +27,6 @@ from rl_runner.types import (
     Carry,
     Clock,
     Exploration,
-    HasReturns,
     IntArray,
     LearnOutput,
     Mode,
@@ -37,7 +36,7 @@ from rl_runner.types import (
     UserError,
     ValueRepresentation,
 )
-from rl_runner.values import allowed, of_actions
+from rl_runner.values import masked, of_actions, outputs
 
 Loss = tuple[Tensor, dict[str, Tensor], Tensor]
 
@@ -155,10 +154,7 @@ class DQN:
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return action values (N, A), greedy actions (N,) and, where it is learned, the distribution of returns."""
-        values = self.acting(obs)  # (N, A, M)
-        q = self.value.mean(values)
-        returns = self.value.distribution(values) if isinstance(self.value, HasReturns) else {}
-        return {"q": q, **returns, "action": q.argmax(dim=1)}
+        return outputs(self.value, self.acting(obs))
 
     def learn(self, batch: Batch) -> LearnOutput:
         """Do one gradient update."""
@@ -192,7 +188,7 @@ class DQN:
     def _next_q(self, batch: Batch, target: Tensor) -> Tensor:
         """Return the action values (B, A) by which the next action is chosen; -inf where it is not allowed."""
         q = self.value.mean(self.online(batch.next_obs) if self.double else target)
-        return allowed(q, batch.next_action_mask)
+        return masked(q, batch.next_action_mask)
 
     def _munchausen_backup(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return reward (B,) and next values (B, M) of the Munchausen target, where pi = softmax(q / T).
@@ -208,7 +204,7 @@ class DQN:
         if batch.next_action_mask is not None:
             log_pi = log_pi.masked_fill(~batch.next_action_mask, 0.0)  # 0 log 0 counts as 0
         entropy = -self.temperature * (pi * log_pi).sum(dim=1)  # (B,)
-        q_now = allowed(self.value.mean(now), batch.action_mask)
+        q_now = masked(self.value.mean(now), batch.action_mask)
         log_pi_now = of_actions((q_now / self.temperature).log_softmax(dim=1), batch.action)  # (B,)
         bonus = self.alpha * (self.temperature * log_pi_now).clamp(self.least_bonus, 0.0)
         return batch.reward + bonus + batch.discount * entropy, self.value.expectation(target, pi)

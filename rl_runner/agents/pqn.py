@@ -20,7 +20,6 @@ from rl_runner.types import (
     BoolArray,
     Carry,
     Exploration,
-    HasReturns,
     IntArray,
     Mode,
     Rollout,
@@ -29,7 +28,7 @@ from rl_runner.types import (
     UserError,
     ValueRepresentation,
 )
-from rl_runner.values import allowed, of_actions
+from rl_runner.values import masked, of_actions, outputs
 
 
 class PQN:
@@ -114,10 +113,7 @@ class PQN:
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return action values (N, A), greedy actions (N,) and, where it is learned, the distribution of returns."""
-        values = self.network(obs)  # (N, A, M)
-        q = self.value.mean(values)
-        returns = self.value.distribution(values) if isinstance(self.value, HasReturns) else {}
-        return {"q": q, **returns, "action": q.argmax(dim=1)}
+        return outputs(self.value, self.network(obs))
 
     def metrics(self, step: int) -> dict[str, float]:
         """Return what the exploration rule reports, epsilon for example."""
@@ -146,7 +142,7 @@ class PQN:
 
     def _best(self, obs: Tensor, action_mask: Tensor | None) -> Tensor:
         """Return the largest action values (B,) of observations (B, *O), of the actions that are allowed."""
-        return allowed(self._training_q_values(obs), action_mask).amax(dim=1)
+        return masked(self._training_q_values(obs), action_mask).amax(dim=1)
 
     def _update(self, rows: Rows, target: Tensor) -> dict[str, Tensor]:
         """Do one gradient step towards targets (B,); return its metrics."""

@@ -25,9 +25,7 @@ RESUMABLE = (  # keys, and groups of keys, that a resume may change: all that is
     *("agent.lr", "agent.clip_grad_norm", "agent.clip_grad_value", "agent.clip_end", "agent.clip_steps"),
     *("tags", "logger"),
 )
-COPIES = {
-    "batch_size": "agent.batch_size"
-}  # keys that another one repeats: of PPO and PQN, which cut their own batches
+COPIES = {"batch_size": "agent.batch_size"}  # keys that another one repeats: PPO and PQN cut their own batches
 RECIPES = {  # of runs from before there were recipes, by the loop that their configuration names
     "rl_runner.loops.replay.ReplayLoop": "replay_learning",
     "rl_runner.loops.online.OnlineLoop": "online",

@@ -37,8 +37,8 @@ class Hindsight:
     def __call__(self, ids: IntArray, window: Window, rng: np.random.Generator) -> tuple[Window, NewGoals]:
         """Return the windows (B,) that start at rows `ids` (B,), some of them with another goal, and these goals.
 
-        With a new goal the rewards are computed again. Where the environment has
-        `compute_terminated`, a window terminates where its new goal ends the episode, and nowhere else.
+        With a new goal the rewards are computed again. Where the environment has `compute_terminated`, a window
+        terminates where its new goal ends the episode, and nowhere else.
         """
         chosen = np.flatnonzero(rng.random(len(ids)) < self.share)
         start = ids[chosen]
