@@ -14,7 +14,7 @@ from rl_runner.distributions import draw, mask_on
 from rl_runner.networks.layers import Acting, evaluating
 from rl_runner.optim import clip_norm, named_state, require_clip, resume_named_state, set_lr
 from rl_runner.returns import RewardScale, gae
-from rl_runner.rollouts import Rows, ends_of, next_values, on_host, on_rows
+from rl_runner.rollouts import Rows, ends_of, memories, next_values, on_host, on_rows, rows_of
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Array, BoolArray, Carry, Distribution, DoubleArray, Mode, Rollout, State, Train
 
@@ -24,7 +24,7 @@ class PolicyLearner:
 
     Args:
         network: an `ActorCritic` or alike: returns the distribution's parameters (B, P) and state values (B,); `policy`
-            and `value` return one of them.
+            and `value` return one of them. If it has a `memory_size` above 0, it remembers, and `recall` is called.
         distribution: over actions.
         optimizer: makes the optimizer from the parameters.
         gamma: discount per step.
@@ -56,6 +56,7 @@ class PolicyLearner:
         self.device = next(network.parameters()).device
         self.reward_scale = RewardScale(gamma) if normalize_rewards else None
         self.watch: Callable[[Tensor], None] | None = None
+        self.memory_size: int = getattr(network, "memory_size", 0)  # a network of the user's own may not have it
 
     @property
     def acting(self) -> Any:
@@ -78,16 +79,25 @@ class PolicyLearner:
         obs_tensor, allowed = on_device(obs, self.device), mask_on(action_mask, self.device)
         if isinstance(mode, Train):
             with self.in_acting:
-                parameters = self.network.policy(obs_tensor)
+                parameters, carry = self._recall(obs_tensor, carry)
             return draw(self.distribution, self.distribution.masked(parameters, allowed), mode.rng), carry
         with evaluating(self.network):  # for torsos of the user's own, with dropout for example
-            parameters = self.distribution.masked(self.network.policy(obs_tensor), allowed)
+            parameters, carry = self._recall(obs_tensor, carry)
+        parameters = self.distribution.masked(parameters, allowed)
         action: Array = self.distribution.mode(parameters).cpu().numpy()
         if mode.epsilon > 0:
             drawn = draw(self.distribution, parameters, mode.rng)
             chosen = mode.rng.random(len(obs)) < mode.epsilon
             action[chosen] = drawn[chosen]
         return action, carry
+
+    def _recall(self, obs: Tensor, carry: Carry | None) -> tuple[Tensor, Carry | None]:
+        """Return the distribution's parameters (N, P) for observations (N, *O), and the next carry."""
+        if not self.memory_size:
+            return self.network.policy(obs), carry
+        [memory], begins = memories([carry], len(obs), self.memory_size, self.device)
+        parameters, _, after = self.network.recall(obs, memory, begins)
+        return parameters, Carry({"memory": after}, np.zeros(len(obs), dtype=np.bool_))
 
     def outputs(self, obs: Tensor) -> dict[str, Tensor]:
         """Return the distribution's parameters (N, ...) by name, and the most probable actions (N, *D)."""
@@ -98,9 +108,21 @@ class PolicyLearner:
         """Nothing to report: the policy explores by itself."""
         return {}
 
+    def rows(self, rollout: Rollout) -> Rows:
+        """Return a rollout's rows on the device, with what was remembered before each, if the network remembers."""
+        rows = rows_of(rollout, self.device)
+        if not self.memory_size:
+            return rows
+        num_envs = rollout.reward.shape[1]
+        memory, begins = memories(rollout.carries[:-1], num_envs, self.memory_size, self.device)
+        return rows._replace(memory=memory.flatten(0, 1), begins=begins.flatten(), sequences=num_envs)
+
     def evaluate(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
         """Return log-probabilities of the rows' actions, the policy's entropies, and state values, (B,) each."""
-        parameters, value = self.network(rows.obs)
+        if rows.memory is None:
+            parameters, value = self.network(rows.obs)
+        else:
+            parameters, value, _ = self.network.recall(rows.obs, rows.memory[: rows.sequences], rows.begins)
         parameters = self.distribution.masked(parameters, rows.action_mask)
         return self.distribution.log_prob(parameters, rows.action), self.distribution.entropy(parameters), value
 
@@ -125,8 +147,19 @@ class PolicyLearner:
         """
         now = on_host(value).reshape(rollout.reward.shape)
         with self.in_acting:
-            of_ends = on_host(self.network.value(ends_of(rollout, self.device)[0]))
+            of_ends = on_host(self._values_of_ends(rollout))
         return now, next_values(rollout, now, of_ends)
+
+    def _values_of_ends(self, rollout: Rollout) -> Tensor:
+        """Return the values (N + K,) of the observations that `ends_of` returns."""
+        obs, _ = ends_of(rollout, self.device)
+        if not self.memory_size:
+            values: Tensor = self.network.value(obs)
+            return values
+        after, _ = memories(rollout.carries[1:], rollout.reward.shape[1], self.memory_size, self.device)
+        memory = torch.cat([after[-1], after[tuple(rollout.cut.T)]])
+        _, values, _ = self.network.recall(obs, memory, torch.zeros(len(obs), dtype=torch.bool, device=self.device))
+        return values
 
     def advantages(self, rollout: Rollout, value: Tensor, lam: float) -> tuple[Tensor, Tensor]:
         """Return generalised advantage estimates (B,), and lambda-returns (B,) as targets of the values.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rl_runner.compute import on_device
 from rl_runner.distributions import mask_on
-from rl_runner.types import Array, BoolArray, DoubleArray, Rollout
+from rl_runner.types import Array, BoolArray, Carry, DoubleArray, Rollout
 
 
 class Rows(NamedTuple):
@@ -20,11 +20,15 @@ class Rows(NamedTuple):
     obs: Tensor  # (B, *O)
     action: Tensor  # (B, *D)
     action_mask: Tensor | None  # (B, A)
+    memory: Tensor | None = None  # (B, S) what the agent remembered before each row
+    begins: Tensor | None = None  # (B,) an episode begins with the row
+    sequences: int = 0  # C, of an agent that remembers: then the rows are L steps of C sequences, B = L C
 
     def of(self, index: Tensor) -> Rows:
-        """Return the rows of an index."""
-        mask = None if self.action_mask is None else self.action_mask[index]
-        return Rows(self.obs[index], self.action[index], mask)
+        """Return the rows of an index: (B,), or (L, C) for L steps of C sequences."""
+        rows = index.flatten()
+        mask, memory, begins = (None if x is None else x[rows] for x in (self.action_mask, self.memory, self.begins))
+        return Rows(self.obs[rows], self.action[rows], mask, memory, begins, self.sequences and index.shape[-1])
 
 
 def rows_of(rollout: Rollout, device: torch.device) -> Rows:
@@ -40,6 +44,21 @@ def ends_of(rollout: Rollout, device: torch.device) -> tuple[Tensor, Tensor | No
     """
     obs = np.concatenate([rollout.last_obs, rollout.cut_obs])
     return on_device(obs, device), mask_on(rollout.end_mask, device)
+
+
+def memories(carries: Sequence[Carry | None], num_envs: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what an agent remembered at each of T steps (T, N, S), and where an episode began (T, N), on a device.
+
+    Args:
+        carries: T of them, with the tensor (N, S) under "memory"; None: every environment begins an episode.
+        num_envs: N.
+        size: S.
+        device: of both.
+    """
+    nothing = torch.zeros(num_envs, size, device=device)
+    memory = [nothing if carry is None else carry.state["memory"].to(device) for carry in carries]
+    begins = [np.ones(num_envs, dtype=np.bool_) if carry is None else carry.reset for carry in carries]
+    return torch.stack(memory), on_device(np.stack(begins), device)
 
 
 def next_values(rollout: Rollout, value: DoubleArray, of_ends: DoubleArray) -> DoubleArray:
@@ -66,6 +85,23 @@ def minibatches(rows: int, size: int, epochs: int, device: torch.device) -> Iter
         if first and len(last) == 1:
             last = torch.cat([first.pop(), last])
         yield from [*first, last]
+
+
+def sequences(steps: int, num_envs: int, length: int, size: int, epochs: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield the rows (L, C) of each gradient step: C sequences of L steps, shuffled anew in each epoch.
+
+    Args:
+        steps: T of each environment, a multiple of `length`.
+        num_envs: N.
+        length: L.
+        size: rows of a gradient step, at least L; the last one of an epoch may be smaller.
+        epochs: passes over the rollout.
+        device: of the rows.
+    """
+    within = torch.arange(length, device=device)[:, None] * num_envs
+    for index in minibatches(steps // length * num_envs, size // length, epochs, device):
+        part, env = index.div(num_envs, rounding_mode="floor"), index % num_envs
+        yield part * length * num_envs + env + within
 
 
 def on_rows(numbers: DoubleArray, device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ O observation shape, D action shape. A *step* is one decision of the agent; a *f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -113,6 +113,7 @@ class Rollout(NamedTuple):
     cut: IntArray  # (K, 2) where: row and environment
     action_mask: BoolArray | None = None  # (T, N, A) the actions that were allowed; None: all
     end_mask: BoolArray | None = None  # (N + K, A) those that are allowed in last_obs, then in cut_obs; None: all
+    carries: Sequence[Carry | None] = ()  # (T + 1) what the agent remembered before each row, and after the last one
 
 
 @dataclass(frozen=True)

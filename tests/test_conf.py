@@ -33,6 +33,7 @@ ATARI = [
 CLASSIC = [
     "acrobot",
     "bitflip",
+    "cartpole_no_velocity",
     "cartpole",
     "frozenlake",
     "frozenlake8x8",

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import rl_runner
+from rl_runner.build.environments import environments
+from rl_runner.evaluation import evaluate
 from rl_runner.types import Evaluate, UserError
 from tests.commandline import only_run, rlrun
 from tests.envs.probes import ABILITIES
@@ -61,6 +63,94 @@ def test_where_the_dynamics_are_known_gradients_are_compared_and_nothing_else_ch
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_run_whose_gradients_are_compared_is_resumed_with_the_same_bits(agent: str, tmp_path: Path) -> None:
     goes_on_with_the_same_bits([f"agent={agent}", *KNOWN, *AGENTS[agent]], tmp_path, [1, 8, 20, 40], 64)
+
+
+MEMORY = ["network.memory=lstm", "network.memory_units=4"]
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_with_a_memory_a_run_is_resumed_with_the_same_bits(agent: str, kind: str, tmp_path: Path) -> None:
+    words = [f"agent={agent}", "env=cartpole", *SMALL, *AGENTS[agent], *MEMORY, f"network.memory={kind}"]
+    words += ["agent.sequence_steps=4"] if agent == "ppo" else []
+    goes_on_with_the_same_bits(words, tmp_path, [1, 7, 8, 15, 20], 64)
+
+
+@pytest.mark.parametrize("agent", ["ppo", "a2c", "reinforce"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_learned_from_is_what_was_remembered(agent: str, shared: bool, tmp_path: Path) -> None:
+    """Against a pass over each episode from its first step, through several rollouts, with episodes cut short."""
+    words = [f"agent={agent}", "env=cartpole", *SMALL, *AGENTS[agent], *MEMORY, f"network.shared={str(shared).lower()}"]
+    words += ["env.max_steps=11", "rollout_episodes=3"] + (["batch_size=8"] if agent == "ppo" else [])
+    loop = loop_of(config(words), tmp_path)
+    network, seen = loop.agent.network, []
+    loop.agent.learn = lambda rollout, step: seen.append(rollout) or []  # the weights stay as they are
+    while loop.clock.steps < 150:
+        loop.step()
+    memory = [torch.zeros(1, network.memory_size) for _ in range(loop.envs.num_envs)]
+    begins = [True] * loop.envs.num_envs
+    cuts = 0
+
+    def one(obs: np.ndarray, i: int, begin: bool) -> tuple[torch.Tensor, ...]:
+        return network.recall(torch.from_numpy(obs[None]), memory[i], torch.tensor([begin]))
+
+    for rollout in seen:
+        rows = loop.agent.rows(rollout)
+        with torch.no_grad():
+            log_prob, _, value = loop.agent.evaluate(rows)
+            now, after = loop.agent.values(rollout, value)
+            for t in range(len(rollout.reward)):
+                for i in range(loop.envs.num_envs):
+                    row = t * loop.envs.num_envs + i
+                    parameters, wanted, memory[i] = one(rollout.obs[t, i], i, begins[i])
+                    chosen = parameters.log_softmax(dim=1)[0, int(rollout.action[t, i])]
+                    assert float(log_prob[row]) == pytest.approx(float(chosen), abs=1e-5)
+                    assert now[t, i] == pytest.approx(float(wanted), abs=1e-5)
+                    cut = [k for k, place in enumerate(rollout.cut.tolist()) if place == [t, i]]
+                    cuts += len(cut)
+                    if cut or t == len(rollout.reward) - 1:
+                        end = rollout.cut_obs[cut[0]] if cut else rollout.last_obs[i]
+                        assert after[t, i] == pytest.approx(float(one(end, i, False)[1]), abs=1e-5)
+                    begins[i] = bool(rollout.ended[t, i])
+    assert cuts > 0
+
+
+def test_sequences_within_a_rollout_begin_with_what_was_remembered(tmp_path: Path) -> None:
+    """Else the policy of the first gradient step would not be the one that acted."""
+    words = [
+        "agent=ppo",
+        "env=cartpole",
+        *SMALL,
+        *MEMORY,
+        "env.num_envs=3",
+        "rollout_steps=24",
+        "agent.epochs=1",
+        "network.init=default",
+    ]
+    for length in (1, 4, 24):
+        loop = loop_of(config([*words, "batch_size=72", f"agent.sequence_steps={length}"]), tmp_path)
+        learn, kl = loop.agent.learn, []
+        loop.agent.learn = lambda rollout, step: [kl.append(m["kl"]) or m for m in learn(rollout, step)]  # noqa: B023
+        for _ in range(72):
+            loop.step()
+        assert len(kl) == 3
+        assert max(map(float, kl)) < 1e-9
+
+
+def test_only_with_a_memory_the_last_action_matches_the_first_observation(tmp_path: Path) -> None:
+    words = ["agent=ppo", "env=gym", "env.id=ProbeMemory-v0", "env.imports=[tests.envs.probes]", "tuned=none"]
+    words += ["network/torso=mlp", "network.torso.sizes=[16]", "env.num_envs=8", "rollout_steps=24", "batch_size=96"]
+    words += ["agent.sequence_steps=12", "optimizer.lr=1e-2", "network.memory_units=16"]
+    means = {}
+    for kind in ("null", "gru", "lstm"):
+        cfg = config([*words, f"network.memory={kind}"])
+        loop = loop_of(cfg, tmp_path)
+        while loop.clock.steps < 6_000:
+            loop.step()
+        envs, mode = environments(cfg["env"], 8, 0, "test"), Evaluate(np.random.default_rng(0))
+        means[kind] = np.mean([episode.total_reward for episode in evaluate(loop.agent, envs, 50, mode).episodes])
+    assert abs(means.pop("null")) < 0.6
+    assert means == {"gru": 1.0, "lstm": 1.0}
 
 
 PARTS = {
@@ -263,6 +353,24 @@ def test_whole_commands(workdir: Path) -> None:
             ["agent=reinforce", "env=cartpole", "rollout_steps=64", "env.num_envs=3"],
             "rollout_steps: must be null, because this agent learns from whole episodes, got 64",
         ),
+        (
+            ["agent=ppo", "env=cartpole", *MEMORY, "agent.sequence_steps=5"],
+            "agent.sequence_steps: must divide rollout_steps=32, got 5",
+        ),
+        (
+            ["agent=ppo", "env=cartpole", *MEMORY, "batch_size=8"],
+            "batch_size: must be at least agent.sequence_steps=16, the steps of one sequence, got 8",
+        ),
+        (["agent=ppo", "env=cartpole", "agent.sequence_steps=0"], "agent.sequence_steps: must be a whole number, 1 or"),
+        (
+            ["agent=ppo", "env=cartpole", *MEMORY, "agent.compiled=true"],
+            "agent.compiled: must be false with network.memory",
+        ),
+        (
+            ["agent=ppo", "env=cartpole", *MEMORY, "rollout_steps=null", "env.num_envs=1"],
+            "rollout_steps: must be a number of steps with network.memory and this agent, got null",
+        ),
+        (["agent=a2c", "env=cartpole", "network.memory=rnn"], "network.memory: must be one of lstm, gru, or null, got"),
         (["agent=pqn", "env=pendulum"], "env: Pendulum-v1 has actions Box(-2.0, 2.0, (1,), float32); this agent needs"),
         (["agent=pqn", "env=cartpole", "network=actor_critic"], "network: ActorCritic has no action values; this"),
         (["agent=pqn", "env=cartpole", "agent.lam=2"], "agent.lam: must be in [0, 1], got 2"),

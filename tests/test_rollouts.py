@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rl_runner.rollouts import ends_of, minibatches, next_values, on_host, on_rows, rows_of
+from rl_runner.rollouts import ends_of, memories, minibatches, next_values, on_host, on_rows, rows_of, sequences
+from rl_runner.types import Carry
 from tests.agents.rollouts import rollout
 
 CPU = torch.device("cpu")
@@ -52,3 +53,40 @@ def test_a_single_row_that_is_left_over_joins_the_batch_before_it(rows: int, wan
     batches = list(minibatches(rows, 4, 1, CPU))
     assert [len(b) for b in batches] == wanted
     assert sorted(torch.cat(batches).tolist()) == list(range(rows))
+
+
+def test_each_epoch_takes_each_sequence_once() -> None:
+    """Rows of 6 steps of 3 environments, in sequences of 2 steps: row t * 3 + i is step t of environment i."""
+    batches = list(sequences(6, 3, 2, 9, 2, CPU))
+    assert [tuple(b.shape) for b in batches] == [(2, 4), (2, 4), (2, 1)] * 2 or [len(b[0]) for b in batches] == [
+        4,
+        5,
+    ] * 2
+    for epoch in (batches[: len(batches) // 2], batches[len(batches) // 2 :]):
+        pairs = [(int(first), int(second)) for b in epoch for first, second in b.T]
+        wanted = [(t * 3 + i, (t + 1) * 3 + i) for t in (0, 2, 4) for i in range(3)]
+        assert sorted(pairs) == wanted
+    assert batches[0].tolist() != batches[len(batches) // 2].tolist()
+
+
+def test_rows_of_sequences() -> None:
+    """Rows are taken step by step, with the memory before each of them."""
+    rows = rows_of(rollout([0, 1, 2, 3], [0, 0, 0, 0], [0] * 4, [0] * 4), CPU)
+    rows = rows._replace(
+        memory=torch.arange(4.0)[:, None], begins=torch.tensor([True, False, False, True]), sequences=1
+    )
+    some = rows.of(torch.tensor([[2, 0], [3, 1]]))
+    assert some.obs.tolist() == [2, 0, 3, 1]
+    assert (some.memory[:, 0].tolist(), some.begins.tolist(), some.sequences) == (
+        [2, 0, 3, 1],
+        [False, True, True, False],
+        2,
+    )
+
+
+def test_memories_of_carries() -> None:
+    """Before the first step nothing is remembered, and every environment begins an episode."""
+    carry = Carry({"memory": torch.tensor([[1.0], [2.0]])}, np.array([False, True]))
+    memory, begins = memories([None, carry], 2, 1, CPU)
+    assert memory[..., 0].tolist() == [[0, 0], [1, 2]]
+    assert begins.tolist() == [[True, True], [False, True]]

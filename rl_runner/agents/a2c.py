@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.policies import PolicyLearner, standardized
-from rl_runner.rollouts import rows_of
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Distribution, Rollout, UserError
 
@@ -56,7 +55,7 @@ class A2C(PolicyLearner):
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
         """Do one gradient step; yield its metrics."""
         self.anneal(step)
-        rows = rows_of(rollout, self.device)
+        rows = self.rows(rollout)
         log_prob, entropy, value = self.evaluate(rows)
         advantage, target = self.advantages(rollout, value.detach(), self.lam)
         if self.normalize_advantages:

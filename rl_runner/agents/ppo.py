@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_runner.compiled import compiled_function
 from rl_runner.policies import PolicyLearner, standardized
-from rl_runner.rollouts import Rows, minibatches, rows_of
+from rl_runner.rollouts import Rows, minibatches, sequences
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import Distribution, Rollout, UserError
 
@@ -50,6 +50,8 @@ class PPO(PolicyLearner):
         normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
+        sequence_steps: if the network remembers: steps of each sequence, which gradients go back through; what was
+            remembered before it is that of the policy that acted.
         compiled: run the loss and its gradient through torch.compile, on a GPU as CUDA graphs. Equal to rounding.
 
     Raises:
@@ -76,11 +78,12 @@ class PPO(PolicyLearner):
         normalize_rewards: bool = False,
         clip_grad_norm: float | None = 0.5,
         lr_schedule: LinearSchedule | None = None,
+        sequence_steps: int = 16,
         compiled: bool = False,
     ) -> None:
         if not 0.0 <= lam <= 1.0:
             raise UserError(f"agent.lam: must be in [0, 1], got {lam}")
-        for key, count in [("epochs", epochs), ("batch_size", batch_size)]:
+        for key, count in [("epochs", epochs), ("batch_size", batch_size), ("sequence_steps", sequence_steps)]:
             if count < 1:
                 raise UserError(f"agent.{key}: must be at least 1, got {count}")
         for key, x in [("clip", clip), ("clip_value", clip_value), ("target_kl", target_kl)]:
@@ -93,7 +96,7 @@ class PPO(PolicyLearner):
         if clip_steps < 0:
             raise UserError(f"agent.clip_steps: must be 0 or more, got {clip_steps}")
         super().__init__(network, distribution, optimizer, gamma, lr_schedule, clip_grad_norm, normalize_rewards)
-        self.lam, self.epochs, self.batch_size = lam, epochs, batch_size
+        self.lam, self.epochs, self.batch_size, self.sequence_steps = lam, epochs, batch_size, sequence_steps
         if clip is None:
             clip = math.inf
         self.clip = LinearSchedule(clip, clip, 0) if clip_end is None else LinearSchedule(clip, clip_end, clip_steps)
@@ -104,15 +107,15 @@ class PPO(PolicyLearner):
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
         """Do all epochs on a rollout; yield the metrics of each gradient step."""
         self.anneal(step)
-        rows, clip = rows_of(rollout, self.device), torch.tensor(self.clip(step), device=self.device)
+        rows, clip = self.rows(rollout), torch.tensor(self.clip(step), device=self.device)
         with torch.no_grad(), self.in_acting:
             old_log_prob, _, old_value = self.evaluate(rows)
         advantage, target = self.advantages(rollout, old_value, self.lam)
         old = Old(old_log_prob, old_value, advantage, target)
         last: dict[str, Tensor] = {}  # metrics of the last gradient step, returned once the next batch is known
-        for index in minibatches(len(old_value), self.batch_size, self.epochs, self.device):
+        for index in self._batches(*rollout.reward.shape):
             loss_of = self._loss if self.watch is None else self._plain_loss  # a compiled loss has one gradient
-            loss, policy_loss, metrics = loss_of(rows.of(index), Old(*(x[index] for x in old)), clip)
+            loss, policy_loss, metrics = loss_of(rows.of(index), Old(*(x[index.flatten()] for x in old)), clip)
             if self.target_kl is not None and float(metrics["kl"]) > 1.5 * self.target_kl:
                 last |= {name: metrics[name] for name in ("kl", "clipped")}  # so that too large a step is seen
                 break
@@ -123,6 +126,13 @@ class PPO(PolicyLearner):
         if last:
             yield last
         self.update_normalizer(rows)
+
+    def _batches(self, steps: int, num_envs: int) -> Iterator[Tensor]:
+        """Yield the rows of each gradient step: (B,), or (L, C) of a network that remembers."""
+        if not self.memory_size:
+            return minibatches(steps * num_envs, self.batch_size, self.epochs, self.device)
+        length = min(self.sequence_steps, steps)
+        return sequences(steps, num_envs, length, self.batch_size, self.epochs, self.device)
 
     def _plain_loss(self, rows: Rows, old: Old, clip: Tensor) -> Loss:
         """Return the loss of a batch, the policy's part of it, and the metrics."""

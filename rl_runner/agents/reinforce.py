@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rl_runner.policies import PolicyLearner, standardized
 from rl_runner.returns import gae
-from rl_runner.rollouts import on_host, on_rows, rows_of
+from rl_runner.rollouts import on_host, on_rows
 from rl_runner.schedules import LinearSchedule
 from rl_runner.types import BoolArray, Distribution, DoubleArray, Rollout, UserError
 
@@ -82,7 +82,7 @@ class REINFORCE(PolicyLearner):
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
         """Do one gradient step; yield its metrics, losses as means over the steps."""
         self.anneal(step)
-        rows = rows_of(rollout, self.device)
+        rows = self.rows(rollout)
         log_prob, entropy, value = self.evaluate(rows)
         returns, to_go = self._returns(rollout, value.detach())
         advantage = returns - self._baseline(rollout, returns, value.detach())

@@ -119,6 +119,7 @@ ROLLOUT_LEARNING: dict[str, Check] = {
     "rollout_episodes": _integer(1),
     "scale_actions": _if_given(_switch),  # older runs do not have it
     "agent.value_coef": _if_given(_not_negative),
+    "agent.sequence_steps": _if_given(_integer(1)),  # older runs do not have it
 }
 EVALUATION: dict[str, Check] = {
     "checkpoint": (lambda x: isinstance(x, str), "a run or a checkpoint directory, or latest (rlrun eval outputs/...)"),
@@ -210,6 +211,30 @@ def one_length(cfg: State) -> None:
     """
     if cfg["agent"].get("compiled") and cfg["rollout_steps"] is None:
         raise UserError("agent.compiled: must be false for whole episodes, which have any length; or set rollout_steps")
+
+
+def whole_sequences(cfg: State) -> None:
+    """Check that rollouts and batches of an agent that remembers hold whole sequences.
+
+    Raises:
+        UserError: whole episodes, which have any length; a sequence that does not divide a rollout or is longer than a
+            batch; a compiled loss.
+    """
+    agent, steps = cfg["agent"], cfg["rollout_steps"]
+    if "sequence_steps" not in agent:  # the agent learns from its whole rollout at once
+        return
+    if steps is None:
+        raise UserError("rollout_steps: must be a number of steps with network.memory and this agent, got null")
+    if agent.get("compiled"):
+        raise UserError("agent.compiled: must be false with network.memory")
+    length = min(agent["sequence_steps"], steps)
+    if steps % length:
+        raise UserError(f"agent.sequence_steps: must divide rollout_steps={steps}, got {length}")
+    if agent["batch_size"] < length:
+        raise UserError(
+            f"batch_size: must be at least agent.sequence_steps={length}, the steps of one sequence, "
+            f"got {agent['batch_size']}"
+        )
 
 
 def rows_to_compare(cfg: State, num_envs: int) -> None:

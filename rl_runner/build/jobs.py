@@ -195,6 +195,8 @@ def export_job(cfg: State) -> ExportJob:
             kind, network = type(agent).__name__, hasattr(agent, "network") or hasattr(agent, "acting")
             has = "method `outputs`, or no attribute `acting`" if network else "network"
             raise UserError(f"export: {kind} has no {has}; what it learned is in {checkpoint}/agent.npz")
+        if getattr(agent, "memory_size", 0):
+            raise UserError("export: networks with a memory (network.memory) are not supported")
         drawing = viewer(trained["env"]) if cfg["video"] else None
     return ExportJob(
         run=run,
@@ -276,6 +278,8 @@ def _exact(cfg: State, loop: Loop, device: torch.device) -> tuple[Exact | None, 
         first_state = int(components.states(envs).start)
         if isinstance(agent, ValueAgent):
             return Exact(mdp, agent, cfg["agent"]["gamma"], first_state, device), []
+        if agent.memory_size:
+            return None, [("exact measures", "none, the policy depends on earlier states too (network.memory)")]
         if isinstance(loop, RolloutLoop):
             loop.gradient = PolicyGradient(mdp, agent.network, agent.distribution, agent.discount, first_state)
             loop.measure_every = Every(cfg["log"]["every_steps"])

@@ -67,6 +67,7 @@ class RolloutLoop:
         self.steps, self.episodes, self.reward_clip = steps, episodes, reward_clip
         self.clock, self.meter = Clock(), Meter()
         self.rollout: list[Transition] = []  # since the agent learned last
+        self.carries: list[Carry | None] = []  # what the agent remembered before each of them
         self.gradient: PolicyGradient | None = None
         self.measure_every = Every(0)
         self.obs: Array = envs.reset()  # (N, *O)
@@ -75,6 +76,7 @@ class RolloutLoop:
     def step(self) -> None:
         """Take one step in every environment; learn if it completes a rollout."""
         mode = Train(self.clock.steps, self.rng)
+        self.carries.append(self.carry)
         action, self.carry = self.agent.act(self.obs, self.carry, mode, self.envs.action_mask)  # collect
         self.envs.send(action)
         tr = self.envs.recv()
@@ -95,7 +97,8 @@ class RolloutLoop:
         before = replace(self.clock, steps=self.clock.steps - len(self.rollout) * self.envs.num_envs)
         if self.gradient is not None and self.measure_every.crossings(before, self.clock):
             self.agent.watch = self._compare  # type: ignore[attr-defined]
-        rollout, self.rollout = joined(self.rollout, self.reward_clip), []
+        rollout = joined(self.rollout, self.reward_clip)._replace(carries=[*self.carries, self.carry])
+        self.rollout, self.carries = [], []
         # Schedules take the step at the end of the rollout, as in Stable-Baselines3. CleanRL takes that at its start.
         for metrics in self.agent.learn(rollout, self.clock.steps):  # learn
             self.meter.add(metrics)
@@ -121,7 +124,8 @@ class RolloutLoop:
     def state_dict(self) -> State:
         """Return everything that a step changes, the unfinished rollout included."""
         parts = {name: getattr(self, name).state_dict() for name in ("envs", "agent", "meter")}
-        actor = {"rng": generator_state(self.rng), "carry": None if self.carry is None else vars(self.carry)}
+        carry, *carries = (None if carry is None else vars(carry) for carry in (self.carry, *self.carries))
+        actor = {"rng": generator_state(self.rng), "carry": carry, "carries": carries}
         rollout = [tr._asdict() for tr in self.rollout]
         return {**parts, "actor": actor, "rollout": rollout, "clock": vars(self.clock), "torch": torch_state()}
 
@@ -130,8 +134,10 @@ class RolloutLoop:
         for name in ("agent", "meter"):
             getattr(self, name).load_state_dict(state[name])
         load_generator_state(self.rng, state["actor"]["rng"])
-        carry = state["actor"]["carry"]
-        self.carry = None if carry is None else Carry(**carry)
+        carries = state["actor"].get("carries", [None] * len(state["rollout"]))  # older checkpoints do not have it
+        self.carry, *self.carries = (
+            None if carry is None else Carry(**carry) for carry in (state["actor"]["carry"], *carries)
+        )
         self.clock = Clock(**state["clock"])
         load_torch_state(state["torch"])
         self.rollout = [Transition(**tr) for tr in state["rollout"]]

@@ -53,6 +53,9 @@ LATER = {  # keys that older runs do not have: the key of their part, and what t
     "replay.hindsight": ("replay.capacity", 0),
     "network.torso.layer_norm": ("network.torso._target_", False),
     "agent.dropped_quantiles": ("agent.target_entropy", 0),
+    "agent.sequence_steps": ("agent.clip_end", 16),
+    "network.memory": ("network.log_std", None),
+    "network.memory_units": ("network.log_std", 64),
 }
 
 

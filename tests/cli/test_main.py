@@ -134,10 +134,10 @@ def test_options_may_stand_anywhere(workdir: Path) -> None:
 
 
 def test_completion(monkeypatch: pytest.MonkeyPatch, workdir: Path) -> None:
-    monkeypatch.setenv("COMP_LINE", "rlrun train env=cart seed=3")
+    monkeypatch.setenv("COMP_LINE", "rlrun train env=acro seed=3")
     assert rlrun("-sc", "query=bash") == (0, "\n", "")
-    monkeypatch.setenv("COMP_POINT", str(len("rlrun train env=cart")))
-    assert rlrun("-sc", "query=bash") == (0, "env=cartpole\n", "")
+    monkeypatch.setenv("COMP_POINT", str(len("rlrun train env=acro")))
+    assert rlrun("-sc", "query=bash") == (0, "env=acrobot\n", "")
 
 
 def test_completion_can_be_installed(workdir: Path) -> None:

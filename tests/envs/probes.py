@@ -55,7 +55,28 @@ class Joint(Probe):
         self.action_space = MultiDiscrete([2, 3])
 
 
+class Memory(Probe):
+    """Three steps. The first observation is 1 or -1, the others are 0; the last action must match the first one.
+
+    Reward 1, else -1. Without a memory the mean return is 0 at best.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("policy")
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.steps = 0
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        over = self.steps == 3
+        reward = (1.0 if bool(action) == (self.obs > 0) else -1.0) if over else 0.0
+        return np.zeros(1, np.float32), reward, over, False, {}
+
+
 gym.register("ProbeJoint-v0", Joint)
+gym.register("ProbeMemory-v0", Memory)
 for _ability in ABILITIES:
     for _continuous in (False, True):
         gym.register(

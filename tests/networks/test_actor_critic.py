@@ -57,3 +57,38 @@ def test_images():
 def test_unknown_initial_weights():
     with pytest.raises(UserError, match=r"^network.init: must be one of default, xavier, orthogonal, got 'x'"):
         ActorCritic(SPACE, Categorical([4]), SMALL, init="x")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_all_steps_at_once_are_the_same_as_one_after_the_other(shared, kind):
+    network = ActorCritic(SPACE, Categorical([4]), SMALL, shared=shared, memory=kind, memory_units=6)
+    assert network.memory_size == 6 * (2 if kind == "lstm" else 1) * (1 if shared else 2)
+    obs, begins = torch.randn(5, 2, 3), torch.rand(5, 2) < 0.3
+    start = torch.randn(2, network.memory_size)
+    parameters, value, after = network.recall(obs.flatten(0, 1), start, begins.flatten())
+    memory, steps = start, []
+    for t in range(5):
+        of_step, of_value, memory = network.recall(obs[t], memory, begins[t])
+        steps.append((of_step, of_value))
+    torch.testing.assert_close(parameters, torch.cat([p for p, _ in steps]))
+    torch.testing.assert_close(value, torch.cat([v for _, v in steps]))
+    torch.testing.assert_close(after, memory)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_without_a_memory_of_before_observations_begin_an_episode(shared):
+    network = ActorCritic(SPACE, Categorical([4]), SMALL, shared=shared, memory="lstm")
+    obs = torch.randn(5, 3)
+    parameters, value, _ = network.recall(obs, torch.randn(5, network.memory_size), torch.ones(5, dtype=torch.bool))
+    assert all(torch.equal(x, y) for x, y in zip(network(obs), (parameters, value), strict=True))
+    assert torch.equal(network.policy(obs), parameters)
+    assert torch.equal(network.value(obs), value)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_value_teaches_the_policys_memory_only_if_it_is_shared(shared):
+    network = ActorCritic(SPACE, Categorical([4]), SMALL, shared=shared, memory="gru")
+    network.value(torch.randn(5, 3)).sum().backward()
+    taught = [p.grad is not None for p in network.recurrent.parameters()]
+    assert taught == [shared] * len(taught)
