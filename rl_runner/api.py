@@ -18,10 +18,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box
 from torch import nn
 
-from rl_runner import compute, program, rng
+from rl_runner import compute, masks, program, rng
 from rl_runner.build import checks, jobs, runs, saved
 from rl_runner.build.environments import environments, raw_environment, trained_environment
 from rl_runner.build.theirs import naming_their_code
@@ -292,18 +292,18 @@ class LoadedAgent:
 
     def _mask(self, action_mask: Any, count: int, single: bool) -> BoolArray:
         """Return a mask as a batch (count, A)."""
-        if not isinstance(self.action_space, Discrete):
+        sizes = masks.sizes_of(self.action_space)
+        if not sizes:
             raise UserError(f"action_mask: must be None for actions in {self.action_space}")
         given = _array("action_mask", action_mask)
-        actions = int(self.action_space.n)
-        shape = (actions,) if single else (count, actions)
+        shape = (sum(sizes),) if single else (count, sum(sizes))
         if given.dtype.kind not in "biuf" or not np.isin(given, (0, 1)).all():
             raise UserError(f"action_mask: must hold True and False, got {one_line(action_mask)}")
         mask: BoolArray = given.astype(np.bool_)
         if mask.shape != shape:
             raise UserError(f"action_mask: must have the shape {shape}, got {mask.shape}")
         mask = mask[None] if single else mask
-        if not mask.any(axis=1).all():
+        if not masks.possible(mask, sizes).all():
             raise UserError("action_mask: must allow at least one action")
         return mask
 

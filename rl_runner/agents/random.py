@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rl_runner.masks import draw, sizes_of
 from rl_runner.types import Array, BoolArray, Carry, Mode
 
 
@@ -31,5 +32,8 @@ class Random:
         self, obs: Array, carry: Carry | None, mode: Mode, action_mask: BoolArray | None = None
     ) -> tuple[Array, Carry | None]:
         """Return actions (N, *D) for observations (N, *O)."""
-        masks = [None] * len(obs) if action_mask is None else action_mask.astype(np.int8)
-        return np.array([self._space.sample(mask) for mask in masks], dtype=self._space.dtype), carry
+        if action_mask is None:
+            actions = [self._space.sample() for _ in obs]
+        else:
+            actions = [draw(mask, sizes_of(self._space), self._space.np_random) for mask in action_mask]
+        return np.array(actions, dtype=self._space.dtype), carry

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from rl_runner import rng
+from rl_runner import masks, rng
 from rl_runner.envs.spaces import first_action
 from rl_runner.envs.vector import Backend, Step
 from rl_runner.networks.inputs import looks_like_image
@@ -155,7 +155,10 @@ def _play(backend: Backend, found: Probe) -> list[Played]:
             episodes.append((seed, [], []))
             _observe(backend.reset(all_of_it, [seed]), space, found, step)
         mask = backend.action_mask
-        action = stream.choice(np.flatnonzero(mask[0])) if mask is not None else backend.action_space.sample() - first
+        if mask is None:
+            action = backend.action_space.sample() - first
+        else:
+            action = masks.draw(mask[0], masks.sizes_of(backend.action_space), stream)
         taken = _step(backend, action)
         _observe(taken.obs, space, found, step + 1)
         reward, ended = float(taken.reward[0]), bool(taken.terminated[0] or taken.truncated[0])

@@ -10,8 +10,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Discrete
 
+from rl_runner import masks
 from rl_runner.types import BoolArray, UserError
 
 RESET = "reset(self, *, seed=None, options=None) -> (observation, info)"
@@ -111,7 +112,8 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
         self.normalized = False
         self._when = "reset"
         self._read = Reader(env.observation_space)
-        self._actions = int(env.action_space.n) if isinstance(env.action_space, Discrete) else None
+        self._tuples = not isinstance(env.action_space, Discrete)
+        self._actions = sum(masks.sizes_of(env.action_space))  # flags of a mask; 0: actions without masks
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -167,19 +169,18 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
             raise self._wrong(f"its {self._when} returns the info {_shown(info)}; it must be a dict")
         if "action_mask" not in info:
             return {}  # nothing else is used, and values that cannot be stacked or pickled would fail
-        if isinstance(self.env.action_space, (MultiBinary, MultiDiscrete)):
-            raise self._wrong(
-                f"its {self._when} returns an action_mask for actions {self.env.action_space}; masks are supported for "
-                "Discrete actions only. Remove it from info with a wrapper (env.wrappers), or make the actions Discrete"
-            )
-        if self._actions is None:
-            return {}
-        return {"action_mask": self._mask(info["action_mask"], self._actions)}
+        return {"action_mask": self._mask(info["action_mask"])} if self._actions else {}
 
-    def _mask(self, mask: Any, actions: int) -> BoolArray:
-        allowed = np.asarray(mask)
-        if allowed.shape != (actions,) or allowed.dtype.kind not in "biuf":
-            raise self._wrong(f"its {self._when} returns the action_mask {_shown(mask)}; it must be {actions} flags")
+    def _mask(self, mask: Any) -> BoolArray:
+        try:  # Gymnasium's own masks of several choices are tuples of arrays
+            allowed = np.concatenate(mask) if isinstance(mask, tuple) and self._tuples else np.asarray(mask)
+        except ValueError:
+            allowed = np.empty(0)
+        if allowed.shape != (self._actions,) or allowed.dtype.kind not in "biuf":
+            kind = f", those of {self.env.action_space} in a row" if self._tuples else ""
+            raise self._wrong(
+                f"its {self._when} returns the action_mask {_shown(mask)}; it must be {self._actions} flags{kind}"
+            )
         return allowed.astype(np.bool_)
 
     def _observation(self, obs: Any) -> Any:

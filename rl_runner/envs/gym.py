@@ -15,6 +15,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 
+from rl_runner import masks
 from rl_runner.envs import dynamics, goals, ids
 from rl_runner.envs.making import ENDLESS, make_env, why, wrapper_name
 from rl_runner.envs.processes import answering, in_processes, kill
@@ -196,7 +197,7 @@ class GymBackend:
         """Read the masks of allowed actions of the environments in `mask`; without one, all actions are allowed."""
         if MASK not in infos and self.action_mask is None:
             return
-        actions: int = self.action_space.n
+        actions = sum(masks.sizes_of(self.action_space))
         before = np.ones((self.num_envs, actions), dtype=np.bool_) if self.action_mask is None else self.action_mask
         now: BoolArray = before | mask[:, None]
         if MASK in infos:

@@ -18,6 +18,7 @@ from gymnasium.wrappers import (
 )
 from gymnasium.wrappers.utils import RunningMeanStd
 
+from rl_runner import masks
 from rl_runner.envs.checked import Checked, Misfit, Reader
 from rl_runner.types import UserError
 
@@ -55,13 +56,7 @@ def readable(env: Env, name: str) -> tuple[Env, str | None]:
 def _one_array(env: Env, name: str) -> tuple[Env, str]:
     """Return an environment whose Dict or Tuple observations are one array, and a description of them."""
     space, done = env.observation_space, []
-    has_mask = isinstance(space, Dict) and MASK in space.spaces
-    masked = has_mask and isinstance(env.action_space, Discrete)
-    if has_mask and isinstance(env.action_space, (MultiBinary, MultiDiscrete)):
-        raise UserError(
-            f"env: {name} has an {MASK} for actions {env.action_space}; masks are supported for Discrete actions only. "
-            "Remove it from the observations with a wrapper (env.wrappers), or make the actions Discrete"
-        )
+    masked = isinstance(space, Dict) and MASK in space.spaces and bool(masks.sizes_of(env.action_space))
     parts = [(path, part) for path, part in _leaves(space) if not (masked and path == (MASK,))]
     if not parts:
         raise UserError(f"env: {name} has no observations{' but its action_mask' if masked else ''}")

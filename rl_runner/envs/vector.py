@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from gymnasium.spaces import Box
 
-from rl_runner import rng
+from rl_runner import masks, rng
 from rl_runner.envs.spaces import state_outside
 from rl_runner.exact.mdp import MDP
 from rl_runner.types import Array, BoolArray, DoubleArray, Episode, Goals, State, Transition, UserError, described
@@ -83,6 +83,7 @@ class EpisodicVectorEnv:
         self.stack, self.normalized = backend.stack, backend.normalized
         self.frame_skip: int | None = backend.protocol.get("frame_skip")  # emulator frames per step; None: no emulator
         self.action_mask: BoolArray | None = None  # (N, A) actions allowed in the current observations; None: all
+        self._choices = masks.sizes_of(self.action_space)  # of the masks
         self._discrete = not isinstance(self.observation_space, Box)
         self.finished: list[Episode] = []  # the episodes that ended in the last step
         self.lost = np.zeros(self.num_envs, dtype=np.bool_)  # could not be restored by load_state_dict
@@ -126,7 +127,7 @@ class EpisodicVectorEnv:
         ended = step.terminated | step.truncated
         no_bootstrap = step.no_bootstrap
         if self.backend.action_mask is not None:  # a truncation after which no action is allowed has no value either
-            no_bootstrap = no_bootstrap | (step.truncated & ~self.backend.action_mask.any(axis=1))
+            no_bootstrap = no_bootstrap | (step.truncated & ~masks.possible(self.backend.action_mask, self._choices))
         before, self.action_mask = self.action_mask, self._allowed(ended)
         flags = (step.terminated, step.truncated, no_bootstrap)
         tr = Transition(self._obs, self._action, step.reward, *flags, step.obs, before, self.action_mask)
@@ -151,7 +152,8 @@ class EpisodicVectorEnv:
                 return False
             if ended.any():
                 self.backend.reset(ended, [episode.seed] * self.num_envs)
-            if (mask := self.backend.action_mask) is not None and not mask[i, action]:
+            mask = self.backend.action_mask
+            if mask is not None and not masks.permits(mask[i : i + 1], np.array([action]), self._choices)[0]:
                 return False
             actions = self._idle_actions()
             actions[i] = action
@@ -223,7 +225,7 @@ class EpisodicVectorEnv:
             idle = self._idle_actions()
             actions = [log[-behind] if behind <= len(log) else idle[i] for i, log in enumerate(self._log)]
             if (mask := self.backend.action_mask) is not None:
-                wrong = ~mask[np.arange(self.num_envs), actions]
+                wrong = ~masks.permits(mask, np.array(actions), self._choices)
                 forbidden |= wrong
                 actions = [idle[i] if wrong[i] else action for i, action in enumerate(actions)]
             self.backend.send(np.array(actions, dtype=self.action_space.dtype))
@@ -235,7 +237,7 @@ class EpisodicVectorEnv:
     def _idle_actions(self) -> list[Any]:
         """Return an allowed action for each environment."""
         if self.backend.action_mask is not None:
-            return list(self.backend.action_mask.argmax(axis=1).tolist())
+            return masks.first(self.backend.action_mask, self._choices)
         one = np.zeros(self.action_space.shape, dtype=self.action_space.dtype)
         if isinstance(self.action_space, Box):  # which need not hold 0
             one = np.clip(one, self.action_space.low, self.action_space.high)
@@ -246,7 +248,7 @@ class EpisodicVectorEnv:
         mask = self.backend.action_mask
         if mask is None:
             return None
-        none: BoolArray = np.logical_not(mask.any(axis=1))
+        none: BoolArray = np.logical_not(masks.possible(mask, self._choices))
         if (wrong := np.flatnonzero(none & ~ended)).size:
             raise UserError(f"env: {self.backend.name} allows no action {self._where(int(wrong[0]))}")
         return mask | none[:, None]

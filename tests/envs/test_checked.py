@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from rl_runner import masks
 from rl_runner.envs.checked import Checked
 from rl_runner.types import UserError
 
@@ -72,11 +73,29 @@ def test_masks_of_actions_become_bools(mask: Any) -> None:
     assert info["action_mask"].tolist() == [False, True]
 
 
-@pytest.mark.parametrize("space", [MultiDiscrete([2, 3]), MultiBinary(2)], ids=repr)
-def test_masks_of_several_actions_are_refused(space: gym.Space[Any]) -> None:
-    masked = Answers(reset=(OBS, {"action_mask": [1, 1, 0, 1, 1]}))
+@pytest.mark.parametrize(
+    ("space", "mask"),
+    [
+        (MultiDiscrete([2, 3]), [1, 1, 0, 1, 1]),
+        (MultiDiscrete([2, 3]), (np.array([1, 1], np.int8), np.array([0, 1, 1], np.int8))),
+        (MultiBinary(2), [1, 1, 0, 1]),
+    ],
+    ids=repr,
+)
+def test_masks_of_several_choices_are_their_flags_in_a_row(space: gym.Space[Any], mask: Any) -> None:
+    masked = Answers(reset=(OBS, {"action_mask": mask}))
     masked.action_space = space
-    with pytest.raises(UserError, match=r"^env: Mine-v0: its reset returns an action_mask for actions Multi.*Discrete"):
+    assert (
+        Checked(masked, "Mine-v0").reset()[1]["action_mask"].tolist()
+        == [True, True, False, True, True][: sum(masks.sizes_of(space))]
+    )
+
+
+@pytest.mark.parametrize("mask", [[1, 1], [[1, 1], [1, 1, 1]], (1, 1, 1, 1, 1), ([1, 1], [1, 1])], ids=repr)
+def test_masks_of_several_choices_with_other_flags_are_refused(mask: Any) -> None:
+    masked = Answers(reset=(OBS, {"action_mask": mask}))
+    masked.action_space = MultiDiscrete([2, 3])
+    with pytest.raises(UserError, match=r"it must be 5 flags, those of MultiDiscrete\(\[2 3\]\) in a row$"):
         Checked(masked, "Mine-v0").reset()
 
 
