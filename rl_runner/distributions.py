@@ -102,6 +102,12 @@ class Categorical:
             return _entropy(parameters)
         return torch.stack([_entropy(logits) for logits in parameters.split(self.sizes, dim=1)]).sum(dim=0)
 
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """Return the KL divergences (B,) of new distributions from old ones, E_old[log old - log new], in nats."""
+        pairs = zip(old.split(self.sizes, dim=1), new.split(self.sizes, dim=1), strict=True)
+        each = [(a.log_softmax(dim=1), b.log_softmax(dim=1)) for a, b in pairs]
+        return torch.stack([(a.exp() * (a - b)).sum(dim=1) for a, b in each]).sum(dim=0)
+
 
 class Gaussian:
     """Independent normal distributions; the P = 2 D parameters are means, then logarithms of standard deviations.
@@ -169,6 +175,12 @@ class Gaussian:
         """Return the differential entropies (B,) in nats."""
         constant = 0.5 * math.log(2 * math.pi * math.e) * self.dimensions + self._log_half
         return parameters.chunk(2, dim=1)[1].sum(dim=1) + constant
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """Return the KL divergences (B,) of new distributions from old ones, E_old[log old - log new], in nats."""
+        (mean, log_std), (new_mean, new_log_std) = old.chunk(2, dim=1), new.chunk(2, dim=1)
+        squares = (2 * log_std).exp() + (mean - new_mean).square()
+        return (new_log_std - log_std + 0.5 * squares * (-2 * new_log_std).exp() - 0.5).sum(dim=1)
 
     def _in_environment(self, action: Tensor) -> Tensor:
         """(B, D) -> (B, *shape) in the environment's units."""

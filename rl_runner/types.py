@@ -341,6 +341,7 @@ class Distribution(Protocol):
     def masked(self, parameters: Tensor, allowed: Tensor | None) -> Tensor: ...  # (B, P), (B, P) -> (B, P)
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor: ...  # (B, P), (B, *D) -> (B,)
     def entropy(self, parameters: Tensor) -> Tensor: ...  # (B, P) -> (B,)
+    def kl(self, old: Tensor, new: Tensor) -> Tensor: ...  # (B, P), (B, P) -> (B,)
 
 
 class ActionNoise(Protocol):

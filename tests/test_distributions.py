@@ -125,3 +125,25 @@ def test_other_actions_are_refused(space):
 
 def test_bits_are_choices_of_two():
     assert of_actions(gym.spaces.MultiBinary(3), "Test-v0").sizes == [2, 2, 2]
+
+
+def test_divergences():
+    other = torch.randn(7, 5)
+    given = Categorical([2, 3], joint=True).kl(LOGITS, other)
+    pairs = zip(LOGITS.split([2, 3], dim=1), other.split([2, 3], dim=1), strict=True)
+    wanted = [reference.kl_divergence(*(reference.Categorical(logits=x) for x in pair)) for pair in pairs]
+    torch.testing.assert_close(given, wanted[0] + wanted[1])
+    old, new = torch.randn(7, 6), torch.randn(7, 6)
+    normals = [reference.Normal(x[:, :3], x[:, 3:].exp()) for x in (old, new)]
+    torch.testing.assert_close(Gaussian((3,)).kl(old, new), reference.kl_divergence(*normals).sum(dim=1))
+
+
+def test_the_divergence_of_masked_actions_is_that_of_the_others():
+    given, other = Categorical([5]), torch.randn(7, 5)
+    allowed = torch.tensor([True, False, True, True, False]).expand(7, 5)
+    old, new = given.masked(LOGITS, allowed), given.masked(other, allowed).requires_grad_()
+    rest = [reference.Categorical(logits=x[:, [0, 2, 3]]) for x in (LOGITS, other)]
+    divergence = given.kl(old, new)
+    torch.testing.assert_close(divergence, reference.kl_divergence(*rest))
+    divergence.sum().backward()
+    assert new.grad.isfinite().all()

@@ -22,6 +22,7 @@ AGENTS = {
     "a2c": ["rollout_steps=5", "env.num_envs=2"],
     "actor_critic": [],
     "reinforce": ["rollout_episodes=1"],
+    "trpo": ["rollout_steps=8", "batch_size=6", "agent.value_epochs=2", "env.num_envs=2"],
 }
 
 
@@ -68,7 +69,7 @@ def test_a_run_whose_gradients_are_compared_is_resumed_with_the_same_bits(agent:
 MEMORY = ["network.memory=lstm", "network.memory_units=4"]
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", ["ppo", "a2c", "actor_critic", "reinforce"])
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_with_a_memory_a_run_is_resumed_with_the_same_bits(agent: str, kind: str, tmp_path: Path) -> None:
     words = [f"agent={agent}", "env=cartpole", *SMALL, *AGENTS[agent], *MEMORY, f"network.memory={kind}"]
@@ -224,13 +225,14 @@ def test_pqn_solves_the_probes(ability: str, tmp_path: Path) -> None:
     assert {i: q[i].argmax() for i in right} == right
 
 
-COMMON = ["network.shared=true", "optimizer.lr_end=1e-5", "reward_clip=0.5", "agent.entropy_coef=0.01"]
+COMMON = ["network.shared=true", "optimizer.lr_end=1e-5", "reward_clip=0.5"]
 
 
-@pytest.mark.parametrize("agent", ["a2c", "actor_critic", "reinforce"])
+@pytest.mark.parametrize("agent", ["a2c", "actor_critic", "reinforce", "trpo"])
 @pytest.mark.parametrize("optimizer", ["rmsprop", "rmsprop_tf"])
 def test_the_parts_of_all_go_with_each_agent(agent: str, optimizer: str, tmp_path: Path) -> None:
     words = [f"agent={agent}", "env=cartpole", *SMALL, *AGENTS[agent], *COMMON, f"optimizer={optimizer}"]
+    words += [] if agent == "trpo" else ["agent.entropy_coef=0.01"]
     goes_on_with_the_same_bits([*words, "agent.clip_grad_norm=0.5"], tmp_path, [12], 60)
 
 
@@ -261,6 +263,7 @@ SOLVE = {
     "a2c": ["env.num_envs=8", "rollout_steps=4", "optimizer.lr=2e-2"],
     "actor_critic": ["env.num_envs=8", "optimizer.lr=2e-2"],
     "reinforce": ["rollout_episodes=16", "optimizer.lr=2e-2"],
+    "trpo": ["env.num_envs=4", "rollout_steps=16", "batch_size=32", "agent.max_kl=0.05", "optimizer.lr=1e-2"],
 }
 SOLVE["ppo-continuous"] = SOLVE["ppo"]
 
@@ -369,6 +372,10 @@ def test_whole_commands(workdir: Path) -> None:
         (
             ["agent=ppo", "env=cartpole", *MEMORY, "rollout_steps=null", "env.num_envs=1"],
             "rollout_steps: must be a number of steps with network.memory and this agent, got null",
+        ),
+        (
+            ["agent=trpo", "env=cartpole", *MEMORY],
+            "network.memory: must be null with this agent; agent=ppo learns with",
         ),
         (["agent=a2c", "env=cartpole", "network.memory=rnn"], "network.memory: must be one of lstm, gru, or null, got"),
         (["agent=pqn", "env=pendulum"], "env: Pendulum-v1 has actions Box(-2.0, 2.0, (1,), float32); this agent needs"),

@@ -24,6 +24,7 @@ from rl_runner.agents.reinforce import REINFORCE
 from rl_runner.agents.sac import SAC
 from rl_runner.agents.sac_discrete import SACDiscrete
 from rl_runner.agents.tabular import QLearning, Sarsa
+from rl_runner.agents.trpo import TRPO
 from rl_runner.build import checks, components
 from rl_runner.build.signatures import factory, part
 from rl_runner.distributions import of_actions
@@ -176,7 +177,7 @@ if TYPE_CHECKING:
     _noisy_control: tuple[MakesNoisyControl] = (DDPG,)
     _stochastic_control: tuple[MakesStochasticControl] = (SAC,)
     _discrete_control: tuple[MakesDiscreteControl] = (SACDiscrete,)
-    _rollout_agents: tuple[MakesRolloutAgent, ...] = (A2C, PPO, REINFORCE)
+    _rollout_agents: tuple[MakesRolloutAgent, ...] = (A2C, PPO, REINFORCE, TRPO)
     _rollout_values: tuple[MakesRolloutValues] = (PQN,)
     _tables: tuple[MakesTable, MakesTable, MakesTable] = (QLearning, Sarsa, ModelBased)
     _planners: tuple[MakesPlanner, MakesPlanner] = (ValueIteration, PolicyIteration)

@@ -32,12 +32,12 @@ def test_the_comment_of_a_key_that_options_share_says_what_it_is() -> None:
 
 def test_a_key_that_means_different_things_to_different_options_has_a_line_for_each() -> None:
     out = rlrun("train", "--help", "agent").out
-    row = re.search(r"(?m)^  rollout_steps: .*\n((?: +# .*\n)+)", out)
+    row = re.search(r"(?m)^  rollout_steps: [^#\n]*((?:\n? +# .*)+)", out)
     assert row
     meanings = [line.strip() for line in row[1].splitlines()]
     assert meanings == [
         "# steps of each environment between gradient steps (a2c, actor_critic)",
-        "# steps of each environment in a rollout (ppo, pqn)",
+        "# steps of each environment in a rollout (ppo, pqn, trpo)",
         "# null: rollouts are whole episodes (reinforce)",
     ]
     sticky = rlrun("train", "--help", "env.sticky").out
