@@ -93,6 +93,11 @@ POLICY: list[Part] = [
 UNITS: Part = [[], ["scale_actions=false"]]
 TRACES: Part = [[], ["agent.lam=0.5"], ["agent.normalize_advantages=true"]]
 ROLLOUTS: Part = [["rollout_steps=5"], ["rollout_steps=13"], ["rollout_steps=null", "rollout_episodes=2"]]
+MEMORY: Part = [[], ["network.memory=lstm"], ["network.memory=gru", "network.memory_units=4"]]
+SEQUENCES: Part = [
+    ["rollout_steps=8", "batch_size=8", "agent.sequence_steps=4"],
+    ["rollout_steps=6", "batch_size=13", "agent.sequence_steps=16"],
+]
 REINFORCED: Part = [
     [],
     ["agent.baseline=mean", "rollout_episodes=3"],
@@ -114,6 +119,10 @@ FAMILIES: list[tuple[str, list[Part]]] = [
     ("sac_discrete", [SMALL_ENVS, ENVS, *CONTROL, [[], ["agent.alpha=0.2"]]]),
     ("ppo", [PENDULUM, ENVS, TORSO, *POLICY, ROLLOUTS, [[], ["agent.target_kl=0.01"], ["agent.clip_value=0.2"]]]),
     ("a2c", [SMALL_ENVS, ENVS, TORSO, *POLICY, ROLLOUTS, TRACES]),
+    ("ppo", [SMALL_ENVS, ENVS, TORSO, *POLICY, SEQUENCES, MEMORY[1:]]),
+    ("a2c", [PENDULUM, ENVS, TORSO, *POLICY, ROLLOUTS, MEMORY]),
+    ("reinforce", [SMALL_ENVS, TORSO, *POLICY, REINFORCED, MEMORY]),
+    ("trpo", [PENDULUM, ENVS, TORSO, UNITS, *POLICY[:3], *POLICY[4:], ROLLOUTS, [["batch_size=4"], ["batch_size=50"]]]),
     ("actor_critic", [SMALL_ENVS, TORSO, *POLICY]),
     (
         "pqn",
