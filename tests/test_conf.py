@@ -80,7 +80,7 @@ def test_the_groups_offer_these() -> None:
     assert {"adam", "adamw", "rmsprop", "rmsprop_tf"} <= set(options("optimizer"))
     assert options("value") == sorted(["scalar", "mse", "c51", "qr_dqn", "iqn"])
     assert options("replay") == sorted(["uniform", "prioritized"])
-    policies = ["reinforce", "actor_critic", "a2c", "ppo", "trpo", "pqn"]
+    policies = ["reinforce", "actor_critic", "a2c", "ppo", "trpo", "ars", "pqn"]
     tables = ["value_iteration", "policy_iteration", "model_based", "q_learning", "sarsa"]
     control = ["ddpg", "td3", "d4pg", "sac", "sac_discrete", "tqc"]
     assert options("agent") == sorted(["dqn", "rainbow", *control, *policies, *tables])

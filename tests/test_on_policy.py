@@ -66,6 +66,23 @@ def test_a_run_whose_gradients_are_compared_is_resumed_with_the_same_bits(agent:
     goes_on_with_the_same_bits([f"agent={agent}", *KNOWN, *AGENTS[agent]], tmp_path, [1, 8, 20, 40], 64)
 
 
+@pytest.mark.parametrize("env", ["cartpole", "pendulum", "frozenlake"])
+def test_ars_is_resumed_with_the_same_bits(env: str, tmp_path: Path) -> None:
+    """At the start and the end of episodes, in the middle of them, before and after updates."""
+    words = ["agent=ars", f"env={env}", "tuned=none", "env.max_steps=3", "rollout_episodes=4", "agent.top=1"]
+    words += [] if env == "frozenlake" else ["network.normalize=true"]
+    goes_on_with_the_same_bits([*words, "optimizer.momentum=0.9"], tmp_path, [1, 3, 7, 12, 20], 64)
+
+
+def test_ars_finds_the_right_actions(tmp_path: Path) -> None:
+    words = ["agent=ars", "env=gym", "env.id=ProbePolicy-v0", "env.imports=[tests.envs.probes]", "tuned=none"]
+    loop = loop_of(config([*words, "rollout_episodes=8", "agent.std=0.5", "optimizer.lr=0.2"]), tmp_path)
+    while loop.clock.steps < 400:
+        loop.step()
+    action, _ = loop.agent.act(np.array([[-1.0], [1.0]], np.float32), None, Evaluate(np.random.default_rng(0)))
+    assert action.tolist() == [0, 1]
+
+
 MEMORY = ["network.memory=lstm", "network.memory_units=4"]
 
 
@@ -373,6 +390,15 @@ def test_whole_commands(workdir: Path) -> None:
             ["agent=ppo", "env=cartpole", *MEMORY, "rollout_steps=null", "env.num_envs=1"],
             "rollout_steps: must be a number of steps with network.memory and this agent, got null",
         ),
+        (
+            ["agent=ars", "env=cartpole", "rollout_episodes=5"],
+            "rollout_episodes: must be even with this agent, two for",
+        ),
+        (
+            ["agent=ars", "env=cartpole", "env.num_envs=2"],
+            "env.num_envs: must be 1, because rollouts are whole episodes",
+        ),
+        (["agent=ars", "env=cartpole", *MEMORY], "network.memory: must be null with this agent; agent=ppo learns with"),
         (
             ["agent=trpo", "env=cartpole", *MEMORY],
             "network.memory: must be null with this agent; agent=ppo learns with",

@@ -110,6 +110,15 @@ FAMILIES: list[tuple[str, list[Part]]] = [
     ("ppo", [SMALL_ENVS, ENVS, TORSO, *POLICY, ROLLOUTS, [["batch_size=4"], ["batch_size=50"]]]),
     ("a2c", [PENDULUM, ENVS, TORSO, UNITS, *POLICY, ROLLOUTS, TRACES]),
     ("reinforce", [SMALL_ENVS, TORSO, *POLICY, REINFORCED]),
+    (
+        "ars",
+        [
+            SMALL_ENVS,
+            [["env.max_steps=4"]],
+            *POLICY[1:2],
+            [["rollout_episodes=2"], ["rollout_episodes=6", "agent.top=2"]],
+        ],
+    ),
     ("q_learning", [[["env=frozenlake"], ["env=gridworld"]], ENVS]),
     ("dqn", [ATARI, ENVS, NIPS, *DQN]),
     ("sac", [PENDULUM, ENVS, *CONTROL, [[], ["agent.alpha=0.2"], ["agent.target_entropy=-2"]]]),

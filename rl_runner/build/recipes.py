@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from rl_runner.agents.a2c import A2C
+from rl_runner.agents.ars import ARS
 from rl_runner.agents.ddpg import DDPG
 from rl_runner.agents.dqn import DQN
 from rl_runner.agents.model_based import ModelBased
@@ -177,7 +178,7 @@ if TYPE_CHECKING:
     _noisy_control: tuple[MakesNoisyControl] = (DDPG,)
     _stochastic_control: tuple[MakesStochasticControl] = (SAC,)
     _discrete_control: tuple[MakesDiscreteControl] = (SACDiscrete,)
-    _rollout_agents: tuple[MakesRolloutAgent, ...] = (A2C, PPO, REINFORCE, TRPO)
+    _rollout_agents: tuple[MakesRolloutAgent, ...] = (ARS, A2C, PPO, REINFORCE, TRPO)
     _rollout_values: tuple[MakesRolloutValues] = (PQN,)
     _tables: tuple[MakesTable, MakesTable, MakesTable] = (QLearning, Sarsa, ModelBased)
     _planners: tuple[MakesPlanner, MakesPlanner] = (ValueIteration, PolicyIteration)

@@ -38,7 +38,7 @@ def test_a_key_that_means_different_things_to_different_options_has_a_line_for_e
     assert meanings == [
         "# steps of each environment between gradient steps (a2c, actor_critic)",
         "# steps of each environment in a rollout (ppo, pqn, trpo)",
-        "# null: rollouts are whole episodes (reinforce)",
+        "# null: rollouts are whole episodes (ars, reinforce)",
     ]
     sticky = rlrun("train", "--help", "env.sticky").out
     assert re.search(r"# probability per frame that the emulator repeats the last action .*\n +# Atari only\n", sticky)
