@@ -78,7 +78,7 @@ from tests.commandline import files, refused
         ("train exploration=noisy", "exploration: there is no 'noisy'; did you mean network=noisy?"),
         (
             "train optimizer.momentum=0.9",
-            "there is no key 'optimizer.momentum' with these options; optimizer=rmsprop has it",
+            "there is no key 'optimizer.momentum' with these options; optimizer=rmsprop or optimizer=sgd have it",
         ),
         (
             "train network.activation=tanh",
@@ -131,7 +131,7 @@ from tests.commandline import files, refused
         ("train resume=", "resume: must be a run's directory or latest, got an empty name"),
         ("train agent=DQN", "agent: there is no 'DQN'; did you mean dqn?"),
         ("train network=cnn", "network: there is no 'cnn'; did you mean network/torso=cnn?"),
-        ("train optimizer=sgd", "optimizer: there is no 'sgd'; did you mean optimizer._target_=torch.optim.SGD?"),
+        ("train optimizer=adagrad", "optimizer: there is no 'adagrad'; did you mean optimizer._target_=torch.optim.Adagrad?"),
     ],
 )
 def test_what_newcomers_type(line: str, says: str, workdir: Path) -> None:
