@@ -246,9 +246,22 @@ class LoadedAgent:
             return action
         return action[0].item() if action[0].ndim == 0 else action[0]
 
-    def reset(self) -> None:
-        """Begin a new episode. Only recurrent agents remember anything of the last one."""
-        self._carry = None
+    def reset(self, rows: Any = None) -> None:
+        """Begin a new episode. Only recurrent agents remember anything of the last one.
+
+        Args:
+            rows: (N,) flags, which observations of a batch begin one; None: all.
+
+        Raises:
+            UserError: another number of flags than the last batch had observations.
+        """
+        if rows is None or self._carry is None:
+            self._carry = None
+            return
+        flags = _array("rows", rows)
+        if flags.shape != (self._rows,) or not np.isin(flags, (0, 1)).all():
+            raise UserError(f"rows: must be {self._rows} flags, one for each observation, got {one_line(rows)}")
+        self._carry = Carry.begin(self._carry, flags.astype(np.bool_))
 
     def q_values(self, obs: Any) -> Array:
         """Return the action values (A,) of one observation, or (N, A) of a batch.

@@ -39,24 +39,24 @@ def permits(mask: BoolArray, action: Array, sizes: list[int]) -> BoolArray:
     return np.asarray(np.take_along_axis(mask, choices + starts, axis=1).all(axis=1))
 
 
-def first(mask: BoolArray, sizes: list[int]) -> list[Any]:
+def first(mask: BoolArray, space: gym.Space[Any]) -> list[Any]:
     """Return the first action that is allowed in each of N environments: numbers, or lists of D numbers."""
-    each = np.stack([part.argmax(axis=1) for part in _parts(mask, sizes)], axis=1)
-    return list((each[:, 0] if len(sizes) == 1 else each).tolist())
+    each = np.stack([part.argmax(axis=1) for part in _parts(mask, sizes_of(space))], axis=1)
+    return list((each[:, 0] if isinstance(space, Discrete) else each).tolist())
 
 
-def draw(mask: BoolArray, sizes: list[int], rng: np.random.Generator) -> Any:
+def draw(mask: BoolArray, space: gym.Space[Any], rng: np.random.Generator) -> Any:
     """Draw an allowed action: a number, or an array (D,).
 
     Args:
         mask: (A,) of one environment.
-        sizes: of the choices.
+        space: of its actions.
         rng: the random stream.
     """
-    each = [rng.choice(np.flatnonzero(part[0])) for part in _parts(mask[None], sizes)]
-    return each[0] if len(sizes) == 1 else np.array(each)
+    each = [rng.choice(np.flatnonzero(part[0])) for part in _parts(mask[None], sizes_of(space))]
+    return each[0] if isinstance(space, Discrete) else np.array(each)
 
 
 def _parts(mask: BoolArray, sizes: list[int]) -> list[BoolArray]:
     """Return the flags of each choice."""
-    return np.split(mask, np.cumsum(sizes[:-1]), axis=1) if len(sizes) > 1 else [mask]
+    return np.split(mask, np.cumsum(sizes[:-1]), axis=1)

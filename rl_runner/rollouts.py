@@ -75,14 +75,15 @@ def next_values(rollout: Rollout, value: DoubleArray, of_ends: DoubleArray) -> D
     return after
 
 
-def minibatches(rows: int, size: int, epochs: int, device: torch.device) -> Iterator[Tensor]:
+def minibatches(rows: int, size: int, epochs: int, device: torch.device, least: int = 2) -> Iterator[Tensor]:
     """Yield the rows of each gradient step, shuffled anew in each epoch.
 
-    If a single row is left over, it joins the batch before it: PPO's normalised advantage of one row would be 0.
+    If fewer than `least` rows are left over, they join the batch before it: PPO's normalised advantage of one row would
+    be 0.
     """
     for _ in range(epochs):
         *first, last = torch.randperm(rows, device=device).split(size)
-        if first and len(last) == 1:
+        if first and len(last) < least:
             last = torch.cat([first.pop(), last])
         yield from [*first, last]
 
@@ -94,12 +95,14 @@ def sequences(steps: int, num_envs: int, length: int, size: int, epochs: int, de
         steps: T of each environment, a multiple of `length`.
         num_envs: N.
         length: L.
-        size: rows of a gradient step, at least L; the last one of an epoch may be smaller.
+        size: rows of a gradient step, at least L, rounded down to whole sequences; the last one of an epoch may be
+            smaller.
         epochs: passes over the rollout.
         device: of the rows.
     """
     within = torch.arange(length, device=device)[:, None] * num_envs
-    for index in minibatches(steps // length * num_envs, size // length, epochs, device):
+    least = 2 if length == 1 else 1
+    for index in minibatches(steps // length * num_envs, size // length, epochs, device, least):
         part, env = index.div(num_envs, rounding_mode="floor"), index % num_envs
         yield part * length * num_envs + env + within
 

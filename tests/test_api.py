@@ -585,3 +585,24 @@ def test_an_environment_that_changes_the_working_directory_divides_no_run(
         assert len(list((run / "eval").iterdir())) == 2
         assert os.readlink(run / "checkpoints/latest") == "step_000000040"
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_memory_is_forgotten_where_an_episode_begins(workdir: Path) -> None:
+    words = ["agent=ppo", "env=cartpole", "network.memory=lstm", "tuned=none", "total_steps=32", "rollout_steps=16"]
+    result = rlrun.train([*words, "batch_size=16", "eval.episodes=1", "num_threads=1"])
+    agent, other = rlrun.load(result.run), rlrun.load(result.run)
+    first, second = np.random.default_rng(0).normal(size=(2, 2, 4)).astype(np.float32)
+    agent.act(first)
+    agent.reset([True, False])
+    agent.act(second)
+    other.act(second)
+    forgotten = other._carry.state["memory"].clone()
+    other.reset()
+    other.act(first)
+    other.act(second)
+    kept = other._carry.state["memory"]
+    assert torch.equal(agent._carry.state["memory"][0], forgotten[0])
+    assert torch.equal(agent._carry.state["memory"][1], kept[1])
+    assert not torch.equal(forgotten[1], kept[1])
+    with pytest.raises(rlrun.UserError, match=r"^rows: must be 2 flags, one for each observation, got "):
+        agent.reset([True])

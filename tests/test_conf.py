@@ -71,7 +71,7 @@ def test_the_groups_offer_these() -> None:
         ["plain", "mlp", "nature_cnn", "dueling", "noisy", "dueling_noisy", "control", "actor_critic"]
     )
     assert options("network/torso") == sorted(
-        ["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn", "small_cnn", "encoder", "auto_tanh"]
+        ["auto", "mlp", "nature_cnn", "nips_cnn", "conv3x3", "cnn", "small_cnn", "encoder", "auto_tanh", "linear"]
     )
     assert options("exploration") == sorted(
         ["epsilon_greedy", "ez_greedy", "boltzmann", "greedy", "gaussian", "ornstein_uhlenbeck"]

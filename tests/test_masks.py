@@ -45,21 +45,23 @@ def test_an_action_is_permitted_if_each_of_its_choices_is() -> None:
 
 
 def test_first_and_drawn_actions_are_allowed() -> None:
-    assert masks.first(MASK[:2], SIZES) == [[0, 1], [1, 0]]
-    assert masks.first(MASK, [5]) == [0, 1, 0]
+    several, one = MultiDiscrete(SIZES), Discrete(5)
+    assert masks.first(MASK[:2], several) == [[0, 1], [1, 0]]
+    assert masks.first(MASK, one) == [0, 1, 0]
+    assert masks.first(MASK, MultiDiscrete([5])) == [[0], [1], [0]]
     rng = np.random.default_rng(0)
-    assert {tuple(masks.draw(MASK[1], SIZES, rng)) for _ in range(50)} == {(1, 0), (1, 2)}
-    assert {int(masks.draw(MASK[1], [5], rng)) for _ in range(50)} == {1, 2, 4}
+    assert {tuple(masks.draw(MASK[1], several, rng)) for _ in range(50)} == {(1, 0), (1, 2)}
+    assert {int(masks.draw(MASK[1], one, rng)) for _ in range(50)} == {1, 2, 4}
 
 
 class Locked(gym.Env[Any, Any]):
-    """Two choices, of 2 and of 3. One action of each is forbidden at each step, and would pay 10; it fails if taken.
+    """Choices of 2 and of 3 actions. One action of each is forbidden at each step, and would pay 10; it fails if taken.
 
     Of the others, the numbers are the reward: the best return of 4 steps is known for each seed.
     """
 
-    def __init__(self, binary: bool = False) -> None:
-        self.action_space = MultiBinary(2) if binary else MultiDiscrete([2, 3])
+    def __init__(self, space: gym.Space[Any] | None = None) -> None:
+        self.action_space = space or MultiDiscrete([2, 3])
         self.sizes = masks.sizes_of(self.action_space)
         self.observation_space = Box(0, 1, (sum(self.sizes),), np.float32)
 
@@ -73,6 +75,7 @@ class Locked(gym.Env[Any, Any]):
         return self._shown()
 
     def step(self, action: Any) -> Any:
+        assert np.shape(action) == self.action_space.shape
         assert masks.permits(self.mask[None], np.asarray(action)[None], self.sizes)[0]
         self.steps += 1
         obs, info = self._shown()
@@ -80,13 +83,14 @@ class Locked(gym.Env[Any, Any]):
 
 
 gym.register("RlrunLocked-v0", Locked)
-gym.register("RlrunLockedBinary-v0", Locked, kwargs={"binary": True})
+gym.register("RlrunLockedBinary-v0", Locked, kwargs={"space": MultiBinary(2)})
+gym.register("RlrunLockedAlone-v0", Locked, kwargs={"space": MultiDiscrete([3])})
 WORDS = ["env=gym", "env.imports=[tests.test_masks]", "tuned=none", "env.num_envs=2", "rollout_steps=8"]
 WORDS += ["network/torso=mlp", "network.torso.sizes=[8]"]
 
 
 @pytest.mark.parametrize("agent", ["ppo", "a2c"])
-@pytest.mark.parametrize("env", ["RlrunLocked-v0", "RlrunLockedBinary-v0"])
+@pytest.mark.parametrize("env", ["RlrunLocked-v0", "RlrunLockedBinary-v0", "RlrunLockedAlone-v0"])
 def test_a_policy_of_several_choices_takes_allowed_actions_and_is_resumed(agent: str, env: str, tmp_path: Any) -> None:
     goes_on_with_the_same_bits([f"agent={agent}", f"env.id={env}", *WORDS], tmp_path, [3, 8, 13], 40)
 
@@ -110,6 +114,25 @@ def test_a_policy_finds_the_best_allowed_action_of_each_choice(tmp_path: Any) ->
     loop.agent.act = acts
     evaluate(loop.agent, envs, 20, mode)
     assert np.mean(allowed) == 1.0
+
+
+@pytest.mark.parametrize("env", ["RlrunLocked-v0", "RlrunLockedAlone-v0"])
+def test_environments_of_unequal_age_are_restored_and_episodes_repeat(env: str, tmp_path: Any) -> None:
+    node = config(["agent=ppo", f"env.id={env}", *WORDS])["env"]
+    envs, other = environments(node, 2, 0, "test"), environments(node, 2, 0, "test")
+    obs, rng = envs.reset(), np.random.default_rng(0)
+    envs.reset(np.array([False, True]))
+    for _ in range(2):
+        envs.send(np.array([masks.draw(mask, envs.action_space, rng) for mask in envs.action_mask]))
+        obs = envs.recv().next_obs
+    envs.reset(np.array([False, True]))
+    envs.send(np.array([masks.draw(mask, envs.action_space, rng) for mask in envs.action_mask]))
+    obs = envs.recv().next_obs
+    np.testing.assert_array_equal(other.load_state_dict(envs.state_dict()), obs)
+    assert not other.lost.any()
+    agent = Random(envs.action_space, 0)
+    played = evaluate(agent, environments(node, 2, 0, "test"), 3, Evaluate(rng)).episodes
+    assert all(environments(node, 2, 0, "test").repeats(episode) for episode in played)
 
 
 def test_random_actions_are_allowed() -> None:

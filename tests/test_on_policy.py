@@ -163,7 +163,7 @@ def test_only_with_a_memory_the_last_action_matches_the_first_observation(tmp_pa
     for kind in ("null", "gru", "lstm"):
         cfg = config([*words, f"network.memory={kind}"])
         loop = loop_of(cfg, tmp_path)
-        while loop.clock.steps < 6_000:
+        while loop.clock.steps < 3_500:
             loop.step()
         envs, mode = environments(cfg["env"], 8, 0, "test"), Evaluate(np.random.default_rng(0))
         means[kind] = np.mean([episode.total_reward for episode in evaluate(loop.agent, envs, 50, mode).episodes])
@@ -379,7 +379,12 @@ def test_whole_commands(workdir: Path) -> None:
         ),
         (
             ["agent=ppo", "env=cartpole", *MEMORY, "batch_size=8"],
-            "batch_size: must be at least agent.sequence_steps=16, the steps of one sequence, got 8",
+            "batch_size: must be at least 16, the steps of one sequence (the smaller of agent.sequence_steps and "
+            "rollout_steps), got 8",
+        ),
+        (
+            ["agent=ppo", "env=cartpole", *MEMORY, "~agent.sequence_steps", "rollout_steps=100"],
+            "agent.sequence_steps: must divide rollout_steps=100, got 16",
         ),
         (["agent=ppo", "env=cartpole", "agent.sequence_steps=0"], "agent.sequence_steps: must be a whole number, 1 or"),
         (
@@ -392,7 +397,7 @@ def test_whole_commands(workdir: Path) -> None:
         ),
         (
             ["agent=ars", "env=cartpole", "rollout_episodes=5"],
-            "rollout_episodes: must be even with this agent, two for",
+            "rollout_episodes: must be even, because this agent plays",
         ),
         (
             ["agent=ars", "env=cartpole", "env.num_envs=2"],

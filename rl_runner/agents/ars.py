@@ -42,12 +42,13 @@ class ARS(PolicyLearner):
         optimizer: makes the optimizer; plain gradient descent is the paper's.
         gamma: discount per step of the returns; 1 in the paper.
         std: standard deviation of each parameter's change along a direction (nu).
-        episodes: of each update, two per direction.
-        top: directions of an update, those with the highest return of either episode (b); None: all.
+        top: at most so many directions count in an update, those with the highest return of either episode (b); None:
+            all do.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
 
     Attributes:
         whole_episodes: rollouts must be whole episodes.
+        episodes_in_pairs: an even number of them, two for each direction.
         directions: drawn since the last update, (P,) each.
         played: episodes begun since then, minus one.
 
@@ -56,6 +57,7 @@ class ARS(PolicyLearner):
     """
 
     whole_episodes = True
+    episodes_in_pairs = True
 
     def __init__(
         self,
@@ -64,20 +66,17 @@ class ARS(PolicyLearner):
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
         gamma: float = 1.0,
         std: float = 0.05,
-        episodes: int = 16,
         top: int | None = None,
         lr_schedule: LinearSchedule | None = None,
     ) -> None:
         if not std > 0:
             raise UserError(f"agent.std: must be above 0, got {std}")
-        if episodes < 2 or episodes % 2:
-            raise UserError(f"rollout_episodes: must be even with this agent, two for each direction, got {episodes}")
-        if top is not None and not 1 <= top <= episodes // 2:
-            raise UserError(f"agent.top: must be from 1 to {episodes // 2}, half of rollout_episodes, got {top}")
+        if top is not None and top < 1:
+            raise UserError(f"agent.top: must be at least 1, or null for all directions, got {top}")
         super().__init__(network, distribution, optimizer, gamma, lr_schedule, None, False)
         if self.memory_size:
             raise UserError("network.memory: must be null with this agent; agent=ppo learns with a memory")
-        self.std, self.top = std, episodes // 2 if top is None else top
+        self.std, self.top = std, top
         self.moved: Any = copy.deepcopy(network)  # acts in training
         self.directions: list[FloatArray] = []
         self.played = -1
@@ -100,8 +99,9 @@ class ARS(PolicyLearner):
     def learn(self, rollout: Rollout, step: int) -> Iterator[Mapping[str, Tensor]]:
         """Do one update (algorithm 1, V2 with `network.normalize`); yield its metrics."""
         self.anneal(step)
-        returns = episode_returns(rollout.reward[:, 0], rollout.ended[:, 0], self.gamma)[: 2 * len(self.directions)]
-        change = along_the_best(returns, np.stack(self.directions), self.top)
+        returns = episode_returns(rollout.reward[:, 0], rollout.ended[:, 0], self.gamma)
+        pairs = len(returns) // 2  # an odd one is left over if an episode was lost at a resume
+        change = along_the_best(returns[: 2 * pairs], np.stack(self.directions[:pairs]), self.top)
         for parameter in self._parameters:
             parameter.grad = None
         parts = torch.from_numpy(change).float().to(self.device).split([p.numel() for p in self._policy()])
@@ -114,7 +114,8 @@ class ARS(PolicyLearner):
             "return_std": torch.tensor(returns.std()),
             "grad_norm": torch.tensor(float(np.linalg.norm(change))),
         }
-        self.update_normalizer(rows_of(rollout, self.device))
+        if self.network.normalizer is not None:
+            self.update_normalizer(rows_of(rollout, self.device))
 
     def state_dict(self) -> State:
         """Return network, optimizer, and the directions since the last update."""
@@ -166,17 +167,19 @@ def episode_returns(reward: DoubleArray, ended: BoolArray, gamma: float) -> Doub
     return np.array([(gamma ** np.arange(len(part)) * part).sum() for part in parts])
 
 
-def along_the_best(returns: DoubleArray, directions: FloatArray, top: int) -> DoubleArray:
+def along_the_best(returns: DoubleArray, directions: FloatArray, top: int | None) -> DoubleArray:
     """Return the change (P,) of an update, before the learning rate: sum (r+ - r-) direction / (b sigma).
 
     Args:
         returns: (2 K,) of the episodes forwards and backwards, in turn.
         directions: (K, P).
-        top: b, directions that count. sigma is the standard deviation of their 2 b returns; if it is 0: no change.
+        top: b, directions that count; None: all. sigma is the standard deviation of their 2 b returns; if it is 0, but
+            for rounding, nothing changes.
     """
     forwards, backwards = returns[::2], returns[1::2]
     best = np.argsort(-np.maximum(forwards, backwards), kind="stable")[:top]
-    sigma = np.concatenate([forwards[best], backwards[best]]).std()
-    if sigma == 0:
+    used = np.concatenate([forwards[best], backwards[best]])
+    sigma = used.std()
+    if sigma <= 1e-9 * np.abs(used).max():
         return np.zeros(directions.shape[1])
     return np.asarray((forwards - backwards)[best] @ directions[best] / (len(best) * sigma))

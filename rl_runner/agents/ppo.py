@@ -50,8 +50,9 @@ class PPO(PolicyLearner):
         normalize_rewards: divide rewards by the standard deviation of the discounted return so far.
         clip_grad_norm: clip the norm of the whole gradient; None: no clipping.
         lr_schedule: learning rate by environment step; None leaves the optimizer's own.
-        sequence_steps: if the network remembers: steps of each sequence, which gradients go back through; what was
-            remembered before it is that of the policy that acted.
+        sequence_steps: if the network remembers: steps of each sequence, which gradients go back through, at most
+            those of a rollout; what was remembered before it is that of the policy that acted. `batch_size` is rounded
+            down to whole sequences.
         compiled: run the loss and its gradient through torch.compile, on a GPU as CUDA graphs. Equal to rounding.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rl_runner.masks import draw, sizes_of
+from rl_runner.masks import draw
 from rl_runner.types import Array, BoolArray, Carry, Mode
 
 
@@ -35,5 +35,5 @@ class Random:
         if action_mask is None:
             actions = [self._space.sample() for _ in obs]
         else:
-            actions = [draw(mask, sizes_of(self._space), self._space.np_random) for mask in action_mask]
+            actions = [draw(mask, self._space, self._space.np_random) for mask in action_mask]
         return np.array(actions, dtype=self._space.dtype), carry

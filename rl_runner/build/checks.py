@@ -213,27 +213,29 @@ def one_length(cfg: State) -> None:
         raise UserError("agent.compiled: must be false for whole episodes, which have any length; or set rollout_steps")
 
 
-def whole_sequences(cfg: State) -> None:
+def whole_sequences(cfg: State, agent: object) -> None:
     """Check that rollouts and batches of an agent that remembers hold whole sequences.
+
+    Without an attribute `sequence_steps` the agent learns from a whole rollout at once.
 
     Raises:
         UserError: whole episodes, which have any length; a sequence that does not divide a rollout or is longer than a
             batch; a compiled loss.
     """
-    agent, steps = cfg["agent"], cfg["rollout_steps"]
-    if "sequence_steps" not in agent:  # the agent learns from its whole rollout at once
+    steps, wanted, batch = cfg["rollout_steps"], getattr(agent, "sequence_steps", None), getattr(agent, "batch_size", 0)
+    if wanted is None:
         return
     if steps is None:
         raise UserError("rollout_steps: must be a number of steps with network.memory and this agent, got null")
-    if agent.get("compiled"):
+    if cfg["agent"].get("compiled"):
         raise UserError("agent.compiled: must be false with network.memory")
-    length = min(agent["sequence_steps"], steps)
+    length = min(wanted, steps)
     if steps % length:
         raise UserError(f"agent.sequence_steps: must divide rollout_steps={steps}, got {length}")
-    if agent["batch_size"] < length:
+    if batch < length:
         raise UserError(
-            f"batch_size: must be at least agent.sequence_steps={length}, the steps of one sequence, "
-            f"got {agent['batch_size']}"
+            f"batch_size: must be at least {length}, the steps of one sequence (the smaller of agent.sequence_steps "
+            f"and rollout_steps), got {batch}"
         )
 
 
@@ -259,7 +261,8 @@ def rows_to_compare(cfg: State, num_envs: int) -> None:
         )
     if steps is None:
         return
-    if min(steps * num_envs, agent.get("batch_size", math.inf)) == 1:
+    batch = agent["batch_size"] if "epochs" in agent else math.inf  # TRPO's is that of the values
+    if min(steps * num_envs, batch) == 1:
         raise UserError(
             "agent.normalize_advantages: must be false where a gradient is of a single step, because its advantage "
             "would be 0; or raise rollout_steps, env.num_envs or batch_size"

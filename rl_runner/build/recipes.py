@@ -295,7 +295,7 @@ def on_policy(cfg: State, envs: EpisodicVectorEnv, device: torch.device) -> Lear
         checks.rows_to_compare(cfg, envs.num_envs)
         checks.one_length(cfg)
         if getattr(network, "memory_size", 0):  # a network of the user's own may not have it
-            checks.whole_sequences(cfg)
+            checks.whole_sequences(cfg, agent)
         return _rollout_loop(cfg, envs, agent)
 
     return Learner(agent, loop)

@@ -158,7 +158,7 @@ def _play(backend: Backend, found: Probe) -> list[Played]:
         if mask is None:
             action = backend.action_space.sample() - first
         else:
-            action = masks.draw(mask[0], masks.sizes_of(backend.action_space), stream)
+            action = masks.draw(mask[0], backend.action_space, stream)
         taken = _step(backend, action)
         _observe(taken.obs, space, found, step + 1)
         reward, ended = float(taken.reward[0]), bool(taken.terminated[0] or taken.truncated[0])

@@ -173,7 +173,8 @@ class Checked(gym.Wrapper[Any, Any, Any, Any]):
 
     def _mask(self, mask: Any) -> BoolArray:
         try:  # Gymnasium's own masks of several choices are tuples of arrays
-            allowed = np.concatenate(mask) if isinstance(mask, tuple) and self._tuples else np.asarray(mask)
+            in_parts = isinstance(mask, tuple) and self._tuples
+            allowed = np.concatenate([np.atleast_1d(part) for part in mask]) if in_parts else np.asarray(mask)
         except ValueError:
             allowed = np.empty(0)
         if allowed.shape != (self._actions,) or allowed.dtype.kind not in "biuf":

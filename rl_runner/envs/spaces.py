@@ -57,7 +57,7 @@ def _one_array(env: Env, name: str) -> tuple[Env, str]:
     """Return an environment whose Dict or Tuple observations are one array, and a description of them."""
     space, done = env.observation_space, []
     masked = isinstance(space, Dict) and MASK in space.spaces and bool(masks.sizes_of(env.action_space))
-    parts = [(path, part) for path, part in _leaves(space) if not (masked and path == (MASK,))]
+    parts = [(path, part) for path, part in _leaves(space) if not (masked and path[0] == MASK)]
     if not parts:
         raise UserError(f"env: {name} has no observations{' but its action_mask' if masked else ''}")
     for path, part in parts:

@@ -237,7 +237,7 @@ class EpisodicVectorEnv:
     def _idle_actions(self) -> list[Any]:
         """Return an allowed action for each environment."""
         if self.backend.action_mask is not None:
-            return masks.first(self.backend.action_mask, self._choices)
+            return masks.first(self.backend.action_mask, self.action_space)
         one = np.zeros(self.action_space.shape, dtype=self.action_space.dtype)
         if isinstance(self.action_space, Box):  # which need not hold 0
             one = np.clip(one, self.action_space.low, self.action_space.high)

@@ -63,6 +63,10 @@ class RolloutLoop:
             raise UserError(f"env.num_envs: must be 1, because rollouts are whole episodes, got {envs.num_envs}")
         if steps is not None and getattr(agent, "whole_episodes", False):
             raise UserError(f"rollout_steps: must be null, because this agent learns from whole episodes, got {steps}")
+        if getattr(agent, "episodes_in_pairs", False) and episodes % 2:
+            raise UserError(
+                f"rollout_episodes: must be even, because this agent plays pairs of episodes, got {episodes}"
+            )
         self.envs, self.agent, self.rng = envs, agent, rng
         self.steps, self.episodes, self.reward_clip = steps, episodes, reward_clip
         self.clock, self.meter = Clock(), Meter()

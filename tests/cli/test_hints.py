@@ -33,7 +33,7 @@ from tests.commandline import files, refused
         (
             "train network.torso.width=32",
             "there is no key 'network.torso.width'; did you mean network.torso.sizes? "
-            "network/torso=auto_tanh or network/torso=mlp have it",
+            "network/torso=auto_tanh or network/torso=linear or network/torso=mlp have it",
         ),
         ("train dqn", "'dqn': must be key=value; did you mean agent=dqn?"),
         ("train Cartpol", "'Cartpol': must be key=value; did you mean env=cartpole?"),
@@ -131,7 +131,10 @@ from tests.commandline import files, refused
         ("train resume=", "resume: must be a run's directory or latest, got an empty name"),
         ("train agent=DQN", "agent: there is no 'DQN'; did you mean dqn?"),
         ("train network=cnn", "network: there is no 'cnn'; did you mean network/torso=cnn?"),
-        ("train optimizer=adagrad", "optimizer: there is no 'adagrad'; did you mean optimizer._target_=torch.optim.Adagrad?"),
+        (
+            "train optimizer=adagrad",
+            "optimizer: there is no 'adagrad'; did you mean optimizer._target_=torch.optim.Adagrad?",
+        ),
     ],
 )
 def test_what_newcomers_type(line: str, says: str, workdir: Path) -> None:

@@ -78,6 +78,7 @@ def test_masks_of_actions_become_bools(mask: Any) -> None:
     [
         (MultiDiscrete([2, 3]), [1, 1, 0, 1, 1]),
         (MultiDiscrete([2, 3]), (np.array([1, 1], np.int8), np.array([0, 1, 1], np.int8))),
+        (MultiDiscrete([2, 3]), (1, 1, 0, 1, 1)),
         (MultiBinary(2), [1, 1, 0, 1]),
     ],
     ids=repr,
@@ -91,7 +92,7 @@ def test_masks_of_several_choices_are_their_flags_in_a_row(space: gym.Space[Any]
     )
 
 
-@pytest.mark.parametrize("mask", [[1, 1], [[1, 1], [1, 1, 1]], (1, 1, 1, 1, 1), ([1, 1], [1, 1])], ids=repr)
+@pytest.mark.parametrize("mask", [[1, 1], [[1, 1], [1, 1, 1]], (1, 1, 1, 1), ([1, 1], [1, 1])], ids=repr)
 def test_masks_of_several_choices_with_other_flags_are_refused(mask: Any) -> None:
     masked = Answers(reset=(OBS, {"action_mask": mask}))
     masked.action_space = MultiDiscrete([2, 3])
