@@ -132,3 +132,12 @@ def test_agents_without_a_network_and_links(trained: Path, quick: None) -> None:
     Path("elsewhere").mkdir()
     (trained / "export").symlink_to(Path("elsewhere").resolve())
     assert "is a symbolic link" in refused("export", str(trained))
+
+
+def test_a_network_with_a_memory_is_refused(workdir: Path, quick: None) -> None:
+    words = ["total_steps=32", "rollout_steps=16", "batch_size=16", "eval.episodes=1", "hydra.run.dir=outputs/gru"]
+    assert rlrun("train", "agent=ppo", "env=cartpole", "tuned=none", "network.memory=gru", *words).code == 0
+    assert (
+        refused("export", "outputs/gru") == "rlrun: export: networks with a memory (network.memory) are not supported"
+    )
+    assert not Path("outputs/gru/export").exists()
