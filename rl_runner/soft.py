@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.control import ControlNetwork
-from rl_runner.networks.layers import Acting
+from rl_runner.networks.critics import require_own_target
+from rl_runner.networks.layers import Acting, Frozen
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
 from rl_runner.sync import WeightAverage, target_of
@@ -31,9 +32,10 @@ class SoftLearner:
         initial_alpha: temperature at the start if it is learned.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
         ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
+        policy_delay: updates of the critics for each update of the actor and the temperature.
 
     Raises:
-        UserError: a value out of range.
+        UserError: a value out of range, or batch normalisation with target critics.
     """
 
     def __init__(
@@ -48,16 +50,20 @@ class SoftLearner:
         initial_alpha: float,
         clip_grad_norm: float | None,
         ema_decay: float | None,
+        policy_delay: int,
     ) -> None:
         if alpha is not None and not alpha >= 0.0:
             raise UserError(f"agent.alpha: must be 0 or more, or null to learn it, got {alpha}")
         if not initial_alpha > 0.0:
             raise UserError(f"agent.initial_alpha: must be above 0, got {initial_alpha}")
+        if policy_delay < 1:
+            raise UserError(f"agent.policy_delay: must be 1 or more, got {policy_delay}")
         require_clip(clip_grad_norm)
         self.network, self.value, self._sync, self.clip_grad_norm = network, value, sync, clip_grad_norm
-        self.in_acting = Acting(network)
+        self.in_acting, self.frozen = Acting(network), Frozen(network)
         self.device = next(network.parameters()).device
         self.target = target_of(sync, network.critic)
+        require_own_target(network.critic, self.target)
         self._critic, self._actor = list(network.critic.parameters()), list(network.actor.parameters())
         self.fixed_alpha = None if alpha is None else torch.tensor(float(alpha), device=self.device)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(initial_alpha), device=self.device))
@@ -71,7 +77,8 @@ class SoftLearner:
             alone = {"params": self._temperature, "weight_decay": 0.0, **lr}
             self.optimizer = optimizer([{"params": self._critic}, {"params": self._actor, **lr}, alone])
         self._ratios = ratios(self.optimizer)  # of learning rates to the critics'
-        self.lr_schedule = lr_schedule
+        self.lr_schedule, self.policy_delay = lr_schedule, policy_delay
+        self.updates = 0  # of the critics
 
     @property
     def acting(self) -> Any:
@@ -91,6 +98,7 @@ class SoftLearner:
         """Do a gradient step on the critics' losses (B,) with these weights (B,); return the loss."""
         loss = (weight * losses).mean()
         step_part(self.optimizer, loss, self._critic, self.clip_grad_norm)
+        self.updates += 1
         return {"loss": loss.detach()}
 
     @torch.no_grad()
@@ -98,6 +106,10 @@ class SoftLearner:
         """Return metrics of the critics' values (K, B, M) and of their targets (B,)."""
         q = self.value.mean(values)
         return {"q_mean": q.mean(), "target_mean": target.mean(), "td_error": (target - q).abs().mean()}
+
+    @property
+    def _policy_is_due(self) -> bool:
+        return self.updates % self.policy_delay == 0
 
     def _step_policy(self, loss: Tensor, excess_entropy: Tensor) -> None:
         """Do a gradient step on the actor, and on the temperature if it is learned.
@@ -123,6 +135,7 @@ class SoftLearner:
             "online": self.network.state_dict(),
             "target": self.target.state_dict(),
             "optimizer": named_state(self.optimizer, self.network),
+            "updates": self.updates,
             **self.average.state_dict(),
         }
 
@@ -132,6 +145,7 @@ class SoftLearner:
         self.target.load_state_dict(state["target"])
         self.average.load_state_dict(state)
         resume_named_state(self.optimizer, self.network, state["optimizer"], self.lr_schedule is not None)
+        self.updates = int(state.get("updates", 0))  # older checkpoints have no such number and no delay
 
     def weights(self) -> State:
         """Return actor, critics and temperature as evaluation uses them."""

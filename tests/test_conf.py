@@ -82,7 +82,7 @@ def test_the_groups_offer_these() -> None:
     assert options("replay") == sorted(["uniform", "prioritized"])
     policies = ["reinforce", "actor_critic", "a2c", "ppo", "trpo", "ars", "pqn"]
     tables = ["value_iteration", "policy_iteration", "model_based", "q_learning", "sarsa"]
-    control = ["ddpg", "td3", "d4pg", "sac", "sac_discrete", "tqc"]
+    control = ["ddpg", "td3", "d4pg", "sac", "sac_discrete", "tqc", "crossq"]
     assert options("agent") == sorted(["dqn", "rainbow", *control, *policies, *tables])
     lectures = {"frozenlake_dqn", "cartpole_dqn", "lunarlander_dqn", "pong_dqn", "breakout_2013"}
     lectures |= {

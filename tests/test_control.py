@@ -38,6 +38,9 @@ PARTS = {  # several in a case, where they do not touch each other
         *["agent.actor_lr=1e-4", "optimizer.lr_end=1e-5"],
     ],
     "no_random_steps-reward_clip": ["agent.random_steps=0", "reward_clip=1"],
+    "batch_norm-policy_delay-critic_hidden": [
+        *["network.batch_norm=true", "sync=none", "agent.policy_delay=3", "network.critic_hidden=[12]"],
+    ],
 }
 NOT_OF_SAC = {
     "n_step-prioritized": ["agent.n_step=3", "replay=prioritized"],
@@ -104,8 +107,9 @@ DISCRETE += ["learning_starts=20", "learn_every_steps=2"]
     [
         ["env=cartpole", "env.num_envs=2", "network.normalize=true", "replay=prioritized", "agent.alpha=0.1"],
         ["env=frozenlake", "value=c51", "agent.clip_grad_norm=0.5", "network/torso=mlp", "network.torso.sizes=[6]"],
+        ["env=cartpole", "network.batch_norm=true", "sync=none", "agent.policy_delay=2"],
     ],
-    ids=["normalize-prioritized-alpha", "c51-clip-hidden_torso"],
+    ids=["normalize-prioritized-alpha", "c51-clip-hidden_torso", "batch_norm-policy_delay"],
 )
 def test_discrete_sac_goes_on_with_the_same_bits(words: list[str], tmp_path: Path) -> None:
     goes_on_with_the_same_bits([*DISCRETE, *words], tmp_path, [5, 14, 22, 29, 33], 36)

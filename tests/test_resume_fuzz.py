@@ -73,7 +73,8 @@ CONTROL: list[Part] = [
     [["network.hidden=[8]"], ["network.hidden=[8,8]", "network.layer_norm=true"]],
     [[], ["network.normalize=true"]],
     [[], ["network.critics=2"]],
-    [[], ["sync=hard", "sync.every_updates=4"], ["sync=none"]],
+    [[], ["sync=hard", "sync.every_updates=4"], ["sync=none"], ["sync=none", "network.batch_norm=true"]],
+    [[], ["agent.policy_delay=3"]],
     [[], ["agent.random_steps=3"]],
     [[], ["agent.clip_grad_norm=1"]],
 ]

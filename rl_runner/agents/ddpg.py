@@ -17,8 +17,8 @@ from rl_runner.compute import on_device
 from rl_runner.exploration import draw
 from rl_runner.networks.actors import ActionRange, to_numpy
 from rl_runner.networks.control import ControlNetwork
-from rl_runner.networks.critics import ensemble_loss, min_over_critics
-from rl_runner.networks.layers import Acting, evaluating
+from rl_runner.networks.critics import ensemble_loss, min_over_critics, require_own_target, values_and_next
+from rl_runner.networks.layers import Acting, Frozen, evaluating
 from rl_runner.optim import named_state, ratios, require_clip, resume_named_state, set_lr, step_part
 from rl_runner.schedules import LinearSchedule
 from rl_runner.sync import WeightAverage, target_of
@@ -63,7 +63,7 @@ class DDPG:
         ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
 
     Raises:
-        UserError: a value out of range.
+        UserError: a value out of range, or batch normalisation with target networks.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class DDPG:
         self.network, self.actions, self.value, self._sync = network, actions, value, sync
         self._online = nn.ModuleDict({"actor": network.actor, "critic": network.critic})  # what has a target
         self.target, self.average = target_of(sync, self._online), WeightAverage(network, ema_decay)
-        self._in_acting = Acting(network)
+        require_own_target(network.critic, self.target["critic"])
+        self._in_acting, self._frozen = Acting(network), Frozen(network)
         self._critic, self._actor = list(network.critic.parameters()), list(network.actor.parameters())
         lr = {} if actor_lr is None else {"lr": actor_lr}
         self.optimizer = optimizer([{"params": self._critic}, {"params": self._actor, **lr}])
@@ -142,8 +143,13 @@ class DDPG:
     def learn(self, batch: Batch) -> LearnOutput:
         """Do one gradient update of the critics, and of the actor if it is due."""
         obs, next_obs = self.network.normalized(batch.obs), self.network.normalized(batch.next_obs)
-        values = self.network.critic(obs, self.actions.scaled(batch.action))  # (K, B, M)
-        next_values = self._next_values(next_obs)  # (B, M)
+        values, next_values = values_and_next(  # (K, B, M) each
+            self.network.critic,
+            self.target["critic"],
+            (obs, self.actions.scaled(batch.action)),
+            (next_obs, self._next_action(next_obs)),
+        )
+        next_values = min_over_critics(self.value, next_values)  # (B, M)
         losses, priority = ensemble_loss(self.value, values, next_values, batch.reward, batch.discount)  # (B,) each
         loss = (batch.weight * losses).mean()
         step_part(self.optimizer, loss, self._critic, self.clip_grad_norm)
@@ -153,20 +159,23 @@ class DDPG:
             metrics["td_error"] = (target - q).abs().mean()
         self.updates += 1
         if self.updates % self.policy_delay == 0:
-            value = self.value.mean(self.network.critic(obs, self.network.actor(obs), FIRST))
+            action = self.network.actor(obs)
+            with self._frozen:
+                value = self.value.mean(self.network.critic(obs, action, FIRST))
             step_part(self.optimizer, -value.mean(), self._actor, self.clip_grad_norm)
             metrics["actor_value"] = value.detach().mean()
         return LearnOutput(metrics, priority)
 
     @torch.no_grad()
-    def _next_values(self, next_obs: Tensor) -> Tensor:
-        """Return the values (B, M) of the target actor's next actions: the smallest of the target critics'."""
-        action = self.target["actor"](next_obs)
+    def _next_action(self, next_obs: Tensor) -> Tensor:
+        """Return the target actor's actions (B, D) in [-1, 1], with noise."""
+        with self._frozen:
+            action: Tensor = self.target["actor"](next_obs)
         if self.target_noise > 0:
             noise = torch.randn_like(action).mul_(self.target_noise)
             noise.clamp_(-self.target_noise_clip, self.target_noise_clip)
             action = (action + noise).clamp_(-1.0, 1.0)
-        return min_over_critics(self.value, self.target["critic"](next_obs, action))
+        return action
 
     def sync(self, before: Clock, now: Clock) -> None:
         """Update target networks, average and learning rates after the clock went from `before` to `now`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from rl_runner.compute import on_device
 from rl_runner.networks.actors import ActionRange, squashed_sample, to_numpy
 from rl_runner.networks.control import ControlNetwork
-from rl_runner.networks.critics import ensemble_loss, min_over_critics, truncated_mixture
+from rl_runner.networks.critics import ensemble_loss, min_over_critics, truncated_mixture, values_and_next
 from rl_runner.networks.layers import evaluating
 from rl_runner.schedules import LinearSchedule
 from rl_runner.soft import SoftLearner
@@ -52,6 +52,7 @@ class SAC(SoftLearner):
         target_entropy: of the policy over actions scaled to [-1, 1]; None: minus the number of dimensions.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
         ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
+        policy_delay: updates of the critics for each update of the actor and the temperature.
         dropped_quantiles: the critics' quantiles are pooled for the targets, without the highest ones, so many per
             critic, and the actor maximises the mean over all critics. 0: the critic with the smallest value counts.
 
@@ -74,6 +75,7 @@ class SAC(SoftLearner):
         target_entropy: float | None = None,
         clip_grad_norm: float | None = None,
         ema_decay: float | None = None,
+        policy_delay: int = 1,
         dropped_quantiles: int = 0,
     ) -> None:
         if dropped_quantiles < 0:
@@ -89,7 +91,17 @@ class SAC(SoftLearner):
                 f"{dropped_quantiles}"
             )
         super().__init__(
-            network, value, optimizer, sync, lr_schedule, actor_lr, alpha, initial_alpha, clip_grad_norm, ema_decay
+            network,
+            value,
+            optimizer,
+            sync,
+            lr_schedule,
+            actor_lr,
+            alpha,
+            initial_alpha,
+            clip_grad_norm,
+            ema_decay,
+            policy_delay,
         )
         self.actions, self.random_steps, self.dropped_quantiles = actions, random_steps, dropped_quantiles
         self.target_entropy = -float(actions.size) if target_entropy is None else float(target_entropy)
@@ -124,35 +136,42 @@ class SAC(SoftLearner):
         return {"mean": mean, "log_std": log_std, "action": self.actions.in_environment(mean.tanh())}
 
     def learn(self, batch: Batch) -> LearnOutput:
-        """Do one gradient update of the critics, then one of the actor and the temperature."""
+        """Do one gradient update of the critics, and one of the actor and the temperature if it is due."""
         obs, next_obs, alpha = self.network.normalized(batch.obs), self.network.normalized(batch.next_obs), self.alpha
-        values = self.network.critic(obs, self.actions.scaled(batch.action))  # (K, B, M)
-        reward, next_values = self._backup(batch, next_obs, alpha)  # (B,), (B, M)
+        with torch.no_grad(), self.frozen:
+            next_action, log_p = self._sample(next_obs)
+        values, next_values = values_and_next(  # (K, B, M) each
+            self.network.critic, self.target, (obs, self.actions.scaled(batch.action)), (next_obs, next_action)
+        )
+        reward, next_values = self._backup(batch, next_values, alpha * log_p)  # (B,), (B, M)
         losses, priority = ensemble_loss(self.value, values, next_values, reward, batch.discount)  # (B,) each
         metrics = self._learn_critics(losses, batch.weight)
         metrics |= self._about_values(values, reward + batch.discount * self.value.mean(next_values))
-        entropy = self._learn_policy(obs, alpha)
-        return LearnOutput({**metrics, "entropy": entropy, "alpha": alpha}, priority)
+        if self._policy_is_due:
+            metrics["entropy"] = self._learn_policy(obs, alpha)
+        return LearnOutput({**metrics, "alpha": alpha}, priority)
 
-    @torch.no_grad()
-    def _backup(self, batch: Batch, next_obs: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """Return reward (B,) and next values (B, M) of the soft target, reward + discount (min Q - alpha log pi).
+    def _backup(self, batch: Batch, next_values: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
+        """Return reward (B,) and next values (B, M) of the soft target, reward + discount (min Q - penalty).
 
         Truncated, there are K (M - dropped) next values.
 
-        The entropy is a number, without a distribution of its own, so it goes into the reward.
+        Args:
+            batch: of transitions.
+            next_values: of the target critics (K, B, M).
+            penalty: alpha log pi of the next actions (B,). It is a number, without a distribution of its own, so it
+                goes into the reward.
         """
-        action, log_p = self._sample(next_obs)
-        reward = batch.reward - batch.discount * alpha * log_p
-        values = self.target(next_obs, action)  # (K, B, M)
+        reward = batch.reward - batch.discount * penalty
         if self.dropped_quantiles:
-            return reward, truncated_mixture(values, self.dropped_quantiles)
-        return reward, min_over_critics(self.value, values)
+            return reward, truncated_mixture(next_values, self.dropped_quantiles)
+        return reward, min_over_critics(self.value, next_values)
 
     def _learn_policy(self, obs: Tensor, alpha: Tensor) -> Tensor:
         """Update actor and temperature; return the mean entropy."""
         action, log_p = self._sample(obs)
-        values = self.network.critic(obs, action)  # (K, B, M)
+        with self.frozen:
+            values = self.network.critic(obs, action)  # (K, B, M)
         if self.dropped_quantiles:
             q = self.value.mean(values).mean(dim=0)  # (B,)
         else:

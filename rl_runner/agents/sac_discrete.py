@@ -12,7 +12,7 @@ from torch import Tensor
 from rl_runner.compute import on_device
 from rl_runner.distributions import Categorical, draw, mask_on
 from rl_runner.networks.control import ControlNetwork
-from rl_runner.networks.critics import ensemble_loss, min_over_critics
+from rl_runner.networks.critics import ensemble_loss, min_over_critics, values_and_next
 from rl_runner.networks.layers import evaluating
 from rl_runner.schedules import LinearSchedule
 from rl_runner.soft import SoftLearner
@@ -48,6 +48,7 @@ class SACDiscrete(SoftLearner):
         target_entropy: as a share of the largest entropy, the logarithm of the number of allowed actions.
         clip_grad_norm: clip the norm of the critics' gradient, and that of the actor's; None: no clipping.
         ema_decay: evaluation acts by a `WeightAverage` with this decay per update; None: by the weights themselves.
+        policy_delay: updates of the critics for each update of the actor and the temperature.
 
     Raises:
         UserError: a value out of range.
@@ -68,11 +69,22 @@ class SACDiscrete(SoftLearner):
         target_entropy: float = 0.98,
         clip_grad_norm: float | None = None,
         ema_decay: float | None = None,
+        policy_delay: int = 1,
     ) -> None:
         if not 0.0 <= target_entropy <= 1.0:
             raise UserError(f"agent.target_entropy: must be in [0, 1], a share of log A, got {target_entropy}")
         super().__init__(
-            network, value, optimizer, sync, lr_schedule, actor_lr, alpha, initial_alpha, clip_grad_norm, ema_decay
+            network,
+            value,
+            optimizer,
+            sync,
+            lr_schedule,
+            actor_lr,
+            alpha,
+            initial_alpha,
+            clip_grad_norm,
+            ema_decay,
+            policy_delay,
         )
         self.actions, self.random_steps, self.target_entropy = actions, random_steps, target_entropy
         self.policy = Categorical([actions])
@@ -106,32 +118,35 @@ class SACDiscrete(SoftLearner):
         return {"logits": logits, "action": self.policy.mode(logits)}
 
     def learn(self, batch: Batch) -> LearnOutput:
-        """Do one gradient update of the critics, then one of the actor and the temperature."""
+        """Do one gradient update of the critics, and one of the actor and the temperature if it is due."""
         obs, next_obs, alpha = self.network.normalized(batch.obs), self.network.normalized(batch.next_obs), self.alpha
-        every = self.network.critic(obs)  # (K, B, A, M)
+        every, next_every = values_and_next(self.network.critic, self.target, [obs], [next_obs])  # (K, B, A, M) each
         values = every[:, torch.arange(len(batch.action), device=self.device), batch.action]  # (K, B, M)
-        reward, next_values = self._backup(batch, next_obs, alpha)  # (B,), (B, M)
+        reward, next_values = self._backup(batch, next_obs, next_every, alpha)  # (B,), (B, M)
         losses, priority = ensemble_loss(self.value, values, next_values, reward, batch.discount)  # (B,) each
         metrics = self._learn_critics(losses, batch.weight)
         metrics |= self._about_values(values, reward + batch.discount * self.value.mean(next_values))
-        entropy = self._learn_policy(obs, alpha, batch.action_mask)
-        return LearnOutput({**metrics, "entropy": entropy, "alpha": alpha}, priority)
+        if self._policy_is_due:
+            metrics["entropy"] = self._learn_policy(obs, alpha, batch.action_mask)
+        return LearnOutput({**metrics, "alpha": alpha}, priority)
 
     @torch.no_grad()
-    def _backup(self, batch: Batch, next_obs: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    def _backup(self, batch: Batch, next_obs: Tensor, next_values: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Return reward (B,) and next values (B, M) of the soft target, reward + discount (sum of pi Q + alpha H).
 
+        `next_values` (K, B, A, M) are those of the target critics.
         The entropy H is a number, without a distribution of its own, so it goes into the reward.
         """
-        logits = self.policy.masked(self.network.actor(next_obs), batch.next_action_mask)
+        with self.frozen:
+            logits = self.policy.masked(self.network.actor(next_obs), batch.next_action_mask)
         reward = batch.reward + batch.discount * alpha * self.policy.entropy(logits)
-        values = self._least(self.target(next_obs))  # (B, A, M)
+        values = self._least(next_values)  # (B, A, M)
         return reward, self.value.expectation(values, logits.softmax(dim=1))
 
     def _learn_policy(self, obs: Tensor, alpha: Tensor, allowed: Tensor | None) -> Tensor:
         """Update actor and temperature; return the mean entropy."""
         logits = self.policy.masked(self.network.actor(obs), allowed)
-        with torch.no_grad():
+        with torch.no_grad(), self.frozen:
             q = self.value.mean(self._least(self.network.critic(obs)))  # (B, A)
         entropy = self.policy.entropy(logits)
         loss = -(alpha * entropy + (logits.softmax(dim=1) * q).sum(dim=1)).mean()

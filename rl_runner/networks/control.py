@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from rl_runner.networks.critics import ALL, Critic
+from rl_runner.networks.critics import Critic
 from rl_runner.networks.inputs import Normalizer, flat_input, in_words, looks_like_image
 from rl_runner.networks.layers import FullyConnected, in_precision, stream, xavier
 from rl_runner.networks.qnetwork import INITS
+from rl_runner.networks.renorm import ALL
 from rl_runner.networks.torsos import auto
 from rl_runner.types import UserError
 
@@ -60,6 +62,8 @@ class ControlNetwork(nn.Module):
         normalize: normalise observations by their running mean and standard deviation.
         shared_encoder: the actor reads the critics' torso, which only the critics' loss changes (Yarats et al. 2021).
         discrete: actions are discrete; the critics do not read one, but return the values of all.
+        batch_norm: `BatchRenorm` before each layer of actor and critics, after the torso (Bhatt et al. 2024).
+        critic_hidden: sizes of the hidden layers of each critic; None: `hidden`.
 
     Attributes:
         normalizer: running statistics of observations, to be updated with each new one; None: not normalised.
@@ -86,6 +90,8 @@ class ControlNetwork(nn.Module):
         normalize: bool = False,
         shared_encoder: bool = False,
         discrete: bool = False,
+        batch_norm: bool = False,
+        critic_hidden: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if critics < 1:
@@ -95,10 +101,11 @@ class ControlNetwork(nn.Module):
                 raise UserError(f"network.{key}: must be above 0, or null, got {bound}")
         if init not in INITS:
             raise UserError(f"network.init: must be one of {', '.join(INITS)}, got {init!r}")
-        self.precision = precision
+        self.precision, self._hidden = precision, tuple(hidden)
         self.normalizer = Normalizer(observation_space) if normalize else None
         space = self.normalizer.space if self.normalizer else observation_space
-        fc = FullyConnected(tuple(hidden), activation, layer_norm)
+        fc = FullyConnected(tuple(hidden), activation, layer_norm, batch_norm)
+        of_critic = fc if critic_hidden is None else replace(fc, sizes=tuple(critic_hidden))
         self.critic: Critics | DiscreteCritics
         self.actor: Actor | SharedActor
         own = () if shared_encoder else stream(torso, space)[0]  # a torso and hidden layers
@@ -108,7 +115,7 @@ class ControlNetwork(nn.Module):
                 made.apply(xavier)
         head = actor(features, actions, fc, init, actor_last_layer)
         read, returned = (0, actions * outputs_per_action) if discrete else (actions, outputs_per_action)
-        critic = Critic(features, read, fc, returned, critics, init, critic_last_layer)
+        critic = Critic(features, read, of_critic, returned, critics, init, critic_last_layer)
         if discrete:
             self.critic = DiscreteCritics(*of_critics, critic, precision, actions)
         else:
@@ -128,10 +135,11 @@ class ControlNetwork(nn.Module):
     def in_words(self) -> str:
         """Return a description for the start of a run."""
         head, critic = self.actor.head, self.critic.head
-        torso, layers = type(self.torso).__name__, " + ".join(map(str, critic.sizes)) or "no hidden layers"
+        torso, layers = type(self.torso).__name__, " + ".join(map(str, self._hidden)) or "no hidden layers"
         kind = getattr(head, "name", type(head).__name__)
         torso += " (shared)" if isinstance(self.actor, SharedActor) else ""
-        return f"{torso}, then {layers} units; actor ({kind}) and {critic.members} critic(s)"
+        other = "" if critic.sizes == self._hidden else f" of {' + '.join(map(str, critic.sizes)) or 'no'} units"
+        return f"{torso}, then {layers} units; actor ({kind}) and {critic.members} critic(s){other}"
 
 
 class Stream(nn.Module):

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from rl_runner.networks.layers import ACTIVATIONS, FullyConnected
-from rl_runner.types import ValueRepresentation
-
-ALL = slice(None)
-
-
-def _of(parameter: Tensor, members: slice) -> Tensor:
-    """Return the rows of some members. The gradient of a slice takes time, so that of all members is avoided."""
-    return parameter if members == ALL else parameter[members]
+from rl_runner.networks.renorm import ALL, BatchRenorm, has_batch_norm, of_members
+from rl_runner.types import UserError, ValueRepresentation
 
 
 class EnsembleLinear(nn.Module):
@@ -36,7 +31,7 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor, members: slice) -> Tensor:
         """(K', B, in_features) -> (K', B, out_features) of some of the members."""
-        weight, bias = _of(self.weight, members), _of(self.bias, members)
+        weight, bias = of_members(self.weight, members), of_members(self.bias, members)
         if weight.shape[2] == 1:  # several times faster than a batched product with one column
             return (x * weight.transpose(1, 2)).sum(dim=2, keepdim=True) + bias
         return torch.baddbmm(bias, x, weight)
@@ -53,7 +48,7 @@ class EnsembleNorm(nn.Module):
     def forward(self, x: Tensor, members: slice) -> Tensor:
         """(K', B, F) -> (K', B, F)."""
         scaled = nn.functional.layer_norm(x, x.shape[-1:])
-        return torch.addcmul(_of(self.bias, members), scaled, _of(self.weight, members))
+        return torch.addcmul(of_members(self.bias, members), scaled, of_members(self.weight, members))
 
 
 class Critic(nn.Module):
@@ -84,6 +79,7 @@ class Critic(nn.Module):
         sizes = [features + actions, *fc.sizes, outputs]
         layers = [EnsembleLinear(members, a, b) for a, b in pairwise(sizes)]
         self.norms = nn.ModuleList(EnsembleNorm(members, size) for size in fc.sizes if fc.layer_norm)
+        self.renorms = nn.ModuleList(BatchRenorm(size, members) for size in sizes[:-1] if fc.batch_norm)
         self.activation = ACTIVATIONS[fc.activation]()
         if init == "xavier":
             for layer in layers:
@@ -108,14 +104,15 @@ class Critic(nn.Module):
         """
         x = torch.cat([features, action], dim=1)
         x = x.expand(len(range(self.members)[members]), *x.shape)
-        *hidden, last = self.layers
-        for i, layer in enumerate(hidden):
+        for i, layer in enumerate(self.layers):
+            if self.renorms:
+                x = self.renorms[i](x, members)
             x = layer(x, members)
-            if self.norms:
-                x = self.norms[i](x, members)
-            x = self.activation(x)
-        values: Tensor = last(x, members)
-        return values
+            if i < len(self.sizes):  # a hidden layer
+                if self.norms:
+                    x = self.norms[i](x, members)
+                x = self.activation(x)
+        return x
 
 
 def min_over_critics(value: ValueRepresentation, values: Tensor) -> Tensor:
@@ -141,6 +138,37 @@ def truncated_mixture(values: Tensor, dropped: int) -> Tensor:
     members, _, quantiles = values.shape
     together = values.transpose(0, 1).flatten(1).sort(dim=1).values
     return together[:, : members * (quantiles - dropped)]
+
+
+def require_own_target(critic: nn.Module, target: nn.Module) -> None:
+    """Raise UserError if critics with batch normalisation have a target network, which would see other statistics."""
+    if has_batch_norm(critic) and target is not critic:
+        raise UserError("network.batch_norm: needs sync=none, critics without a target network")
+
+
+def values_and_next(
+    critic: nn.Module, target: nn.Module, inputs: Sequence[Tensor], next_inputs: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the critics' values of a batch, and the target critics' of its successors, without gradient.
+
+    Critics with batch normalisation evaluate both in one pass, so that each is normalised by the statistics of both
+    (Bhatt et al. 2024, section 3.2).
+
+    Args:
+        critic: the critics.
+        target: the target critics, `critic` itself if there are none.
+        inputs: of the critics, (B, ...) each.
+        next_inputs: of the successors.
+
+    Returns:
+        (K, B, ...) each.
+    """
+    if has_batch_norm(critic):
+        values, next_values = critic(*map(torch.cat, zip(inputs, next_inputs, strict=True))).chunk(2, dim=1)
+        return values, next_values.detach()
+    with torch.no_grad():
+        next_values = target(*next_inputs)
+    return critic(*inputs), next_values
 
 
 def ensemble_loss(

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from rl_runner import memory
+from rl_runner.networks.renorm import BatchRenorm
 from rl_runner.types import UserError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -43,7 +44,8 @@ class FullyConnected:
 
     sizes: tuple[int, ...] = ()
     activation: str = "relu"
-    layer_norm: bool = False
+    layer_norm: bool = False  # between each linear layer and its activation
+    batch_norm: bool = False  # BatchRenorm before each linear layer, the one that follows these layers too
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -56,11 +58,15 @@ class FullyConnected:
         layers: list[nn.Module] = []
         for size in self.sizes:
             memory.require_for_layer(in_features, size)
+            if self.batch_norm:
+                layers.append(BatchRenorm(in_features))
             layers.append(linear(in_features, size))
             if self.layer_norm:
                 layers.append(nn.LayerNorm(size))
             layers.append(ACTIVATIONS[self.activation]())
             in_features = size
+        if self.batch_norm:
+            layers.append(BatchRenorm(in_features))
         return nn.Sequential(*layers), in_features
 
 
@@ -149,14 +155,16 @@ class Acting:
     """A context in which dropout and batch normalisation work as in evaluation, and noisy layers as in training.
 
     Actions in training are chosen in it: an action must not depend on the other environments' observations, and batch
-    normalisation cannot train on one observation. rlrun's own networks have no such layers; users' may.
+    normalisation cannot train on one observation.
 
     Args:
         network: that acts.
     """
 
+    kinds: tuple[type[nn.Module], ...] = (BatchRenorm, _BatchNorm, _DropoutNd)
+
     def __init__(self, network: nn.Module) -> None:
-        self._layers = [layer for layer in network.modules() if isinstance(layer, (_BatchNorm, _DropoutNd))]
+        self._layers = [layer for layer in network.modules() if isinstance(layer, self.kinds)]
         self._training: list[bool] = []
 
     def __enter__(self) -> None:
@@ -167,6 +175,12 @@ class Acting:
     def __exit__(self, *_: object) -> None:
         for layer, training in zip(self._layers, self._training, strict=True):
             layer.train(training)
+
+
+class Frozen(Acting):
+    """A context in which `BatchRenorm` uses its running statistics and does not change them."""
+
+    kinds = (BatchRenorm,)
 
 
 @contextlib.contextmanager

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from rl_runner.agents.ddpg import DDPG
 from rl_runner.exploration import Gaussian, OrnsteinUhlenbeck
+from rl_runner.networks.actors import Deterministic
+from rl_runner.networks.control import ControlNetwork, Encoder
+from rl_runner.networks.critics import min_over_critics
 from rl_runner.schedules import LinearSchedule
 from rl_runner.sync import Hard, NoTarget, Soft
 from rl_runner.types import Carry, Clock, Evaluate, Train, UserError
@@ -82,7 +86,7 @@ def test_the_noise_of_the_target_is_clipped_and_so_is_its_action() -> None:
     agent = linear_agent(target_noise=100.0, target_noise_clip=0.5)  # nearly always +-0.5
     torch.manual_seed(0)
     obs = torch.tensor([[0.75]] * 2000)  # the target's action is -0.75
-    values = agent._next_values(obs)[:, 0]
+    values = min_over_critics(agent.value, agent.target["critic"](obs, agent._next_action(obs)))[:, 0]
     action = torch.tensor([-1.0, -0.25])
     low = torch.minimum(2 * action + 0.75, action + 2.25)
     outside = (torch.isclose(values[:, None], low).any(dim=1)).float().mean()
@@ -250,3 +254,37 @@ def test_the_gradients_of_critics_and_actor_are_clipped() -> None:
     for part in ("critic", "actor"):
         norm = sum(x for key, x in moved.items() if key.startswith(part)) ** 0.5
         assert float(norm) == pytest.approx(1e-4, rel=0.02)
+
+
+def normalised(sync: Any, **switches: Any) -> DDPG:
+    torch.manual_seed(0)
+    space = Box(-1, 1, (3,), np.float32)
+    net = ControlNetwork(space, 1, 1, Encoder, Deterministic, (8,), critics=2, batch_norm=True)
+    return DDPG(net, ONE, Scalar("mse"), SGD, sync, Gaussian(0.1, 0.1, 0), **switches)
+
+
+def test_an_update_with_batch_normalisation() -> None:
+    """Of the critics and of the actor, which climbs the first critic by its running statistics."""
+    agent = normalised(NoTarget())
+    data, copied = random_batch(0), copy.deepcopy(agent.network)
+    agent.learn(data)
+    copied.actor.eval()
+    obs, action = torch.cat([data.obs, data.next_obs]), torch.cat([data.action / 2, copied.actor(data.next_obs)])
+    copied.actor.train()
+    values = copied.critic(obs, action)[:, :, 0]
+    target = (data.reward + 0.9 * values[:, 6:].amin(dim=0)).detach()
+    loss = ((values[:, :6] - target) ** 2).sum(dim=0).mean()
+    for p, g in zip(copied.critic.parameters(), torch.autograd.grad(loss, copied.critic.parameters()), strict=True):
+        p.data -= 0.1 * g
+    copied.critic.eval()
+    actor = list(copied.actor.parameters())
+    value = copied.critic(data.obs, copied.actor(data.obs))[0].mean()
+    for p, g in zip(actor, torch.autograd.grad(value, actor), strict=True):
+        p.data += 0.1 * g
+    for name, x in agent.network.state_dict().items():
+        torch.testing.assert_close(x, copied.state_dict()[name], rtol=1e-4, atol=1e-6)
+
+
+def test_batch_normalisation_with_target_networks_is_refused() -> None:
+    with pytest.raises(UserError, match=r"network\.batch_norm: needs sync=none"):
+        normalised(Soft(0.1))

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from rl_runner.agents.sac import SAC
 from rl_runner.networks.actors import ActionRange, SquashedGaussian
+from rl_runner.networks.control import ControlNetwork, Encoder
 from rl_runner.sync import Hard, NoTarget, Soft
-from rl_runner.types import Clock, Evaluate, Train, UserError
+from rl_runner.types import Batch, Clock, Evaluate, Train, UserError
 from rl_runner.values import Categorical, Quantile, Scalar
 from tests.agents.control import ONE, SGD, Stub, batch, network, random_batch, value_of_endless_reward
 
@@ -55,12 +56,19 @@ def bandit_agent(actor: Fixed) -> SAC:
     return SAC(net, ONE, Scalar("mse"), ADAM, Hard(every_updates=1), alpha=ALPHA)
 
 
+@torch.no_grad()
+def backup(agent: SAC, data: Batch) -> tuple[Tensor, Tensor]:
+    """Return reward and next values of the soft target."""
+    action, log_p = agent._sample(data.next_obs)
+    return agent._backup(data, agent.target(data.next_obs, action), agent.alpha * log_p)
+
+
 def test_the_soft_value_of_a_bandit() -> None:
     """Under the best policy Q - alpha log pi is the soft value for every action; the target of the critics holds it."""
     torch.manual_seed(0)
     agent, n = bandit_agent(Fixed(MEAN, STD)), 50
     data = batch([[0.0]] * n, [[0.0]] * n, [1.0] * n, [0.9] * (n - 1) + [0.0], [[0.0]] * n)
-    reward, following = agent._backup(data, data.next_obs, agent.alpha)
+    reward, following = backup(agent, data)
     target = reward + data.discount * following[:, 0]
     torch.testing.assert_close(target, torch.tensor([1 + 0.9 * VALUE] * (n - 1) + [1.0]), atol=1e-3, rtol=0)
 
@@ -271,7 +279,7 @@ def test_truncated_targets_are_the_lowest_quantiles_of_all_critics(dropped: int,
     """Those of the two critics are 1, 2, 3, 4, 7 and 9, times the action, which is tanh(10)."""
     agent = truncated(dropped, Fixed(10.0, 1e-6))
     data = batch([[0.0]], [[0.0]], [1.0], [0.5], [[0.0]])
-    _, following = agent._backup(data, data.next_obs, agent.alpha)
+    _, following = backup(agent, data)
     np.testing.assert_allclose(following.numpy(), [kept], rtol=1e-4)
 
 
@@ -298,3 +306,67 @@ def test_quantiles_that_cannot_be_dropped_are_refused(value: Any, dropped: int, 
     net: Any = Stub(Fixed(), Quantiles())
     with pytest.raises(UserError, match=line):
         SAC(net, ONE, value, SGD, Hard(every_updates=1), dropped_quantiles=dropped)
+
+
+def normalised(hidden: tuple[int, ...] = (8,)) -> ControlNetwork:
+    torch.manual_seed(0)
+    space = Box(-1, 1, (3,), np.float32)
+    return ControlNetwork(space, 1, 1, Encoder, SquashedGaussian, hidden, 2, batch_norm=True, critic_hidden=(6, 5))
+
+
+def test_an_update_with_batch_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Next actions by running statistics, the values of a batch and its successors normalised together, then the actor.
+
+    Against these pieces on a copy of the network, with noise 0.
+    """
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    agent = SAC(net := normalised(), ONE, Scalar("mse"), SGD, NoTarget(), alpha=0.3)
+    agent.learn(random_batch(1))  # moves the running statistics
+    data, copied = random_batch(0), copy.deepcopy(net)
+    out = agent.learn(data)
+
+    def log_p(mean: Tensor, log_std: Tensor) -> Tensor:
+        gaussian = -log_std - math.log(math.sqrt(2 * math.pi))
+        return (gaussian - torch.log1p(-(mean.tanh() ** 2)))[:, 0]
+
+    copied.actor.eval()
+    mean, log_std = copied.actor(data.next_obs)
+    copied.actor.train()
+    obs, action = torch.cat([data.obs, data.next_obs]), torch.cat([data.action / 2, mean.tanh()])
+    values = copied.critic(obs, action)[:, :, 0]  # (2, 2 B)
+    target = data.reward + data.discount * (values[:, 6:].amin(dim=0) - 0.3 * log_p(mean, log_std))
+    loss = ((values[:, :6] - target.detach()) ** 2).sum(dim=0).mean()
+    torch.testing.assert_close(out.metrics["loss"], loss.detach())
+    for p, g in zip(copied.critic.parameters(), torch.autograd.grad(loss, copied.critic.parameters()), strict=True):
+        p.data -= 0.1 * g
+    copied.critic.eval()
+    mean, log_std = copied.actor(data.obs)
+    gain = copied.critic(data.obs, mean.tanh())[:, :, 0].amin(dim=0) - 0.3 * log_p(mean, log_std)
+    actor = list(copied.actor.parameters())
+    for p, g in zip(actor, torch.autograd.grad(gain.mean(), actor), strict=True):
+        p.data += 0.1 * g
+    for name, x in net.state_dict().items():  # the running statistics too
+        torch.testing.assert_close(x, copied.state_dict()[name], rtol=1e-4, atol=1e-6)
+    assert all(layer.training for layer in net.modules())
+
+
+def test_the_policy_moves_at_every_third_update() -> None:
+    agent = SAC(net := normalised(), ONE, Scalar("mse"), SGD, NoTarget(), policy_delay=3)
+    moved, entropies = [], []
+    for update in range(7):
+        before = (copy.deepcopy(net.actor.state_dict()), copy.deepcopy(net.critic.head.layers[0].weight), agent.alpha)
+        out = agent.learn(random_batch(update))
+        assert not torch.equal(net.critic.head.layers[0].weight, before[1])
+        same = all(torch.equal(x, before[0][name]) for name, x in net.actor.state_dict().items())
+        assert same == torch.equal(agent.alpha, before[2])
+        moved.append(not same)
+        entropies.append("entropy" in out.metrics)
+    assert moved == entropies == [False, False, True, False, False, True, False]
+    resumed = SAC(normalised(), ONE, Scalar("mse"), SGD, NoTarget(), policy_delay=3)
+    resumed.load_state_dict(agent.state_dict())
+    assert [("entropy" in resumed.learn(random_batch(i)).metrics) for i in range(3)] == [False, True, False]
+
+
+def test_batch_normalisation_with_target_critics_is_refused() -> None:
+    with pytest.raises(UserError, match=r"network\.batch_norm: needs sync=none"):
+        SAC(normalised(), ONE, Scalar("mse"), SGD, Soft(0.1))

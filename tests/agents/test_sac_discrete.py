@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rl_runner.agents.sac_discrete import SACDiscrete
 from rl_runner.networks.actors import Logits
 from rl_runner.networks.control import ControlNetwork, Encoder
+from rl_runner.networks.renorm import BatchRenorm
 from rl_runner.sync import Hard, NoTarget, Soft
 from rl_runner.types import Batch, Clock, Evaluate, Train, UserError
 from rl_runner.values import Categorical, Quantile, Scalar
@@ -83,7 +84,7 @@ def test_the_policy_of_a_bandit_tends_to_the_softmax_of_its_values() -> None:
     wanted = np.exp(q / alpha) / np.exp(q / alpha).sum()
     np.testing.assert_allclose(net.actor.numbers.detach().softmax(dim=0), wanted, atol=1e-3)
     data = batch([0], [1.0], [0.9], [1.0])
-    reward, following = agent._backup(data, data.next_obs, agent.alpha)
+    reward, following = agent._backup(data, data.next_obs, agent.target(data.next_obs), agent.alpha)
     soft = alpha * math.log(np.exp(q / alpha).sum())
     assert (reward + 0.9 * following[:, 0]).item() == pytest.approx(1 + 0.9 * soft, abs=1e-3)
 
@@ -175,7 +176,33 @@ def test_each_observation_has_a_mask_of_its_own() -> None:
     now = torch.tensor([[True, True, True], [True, False, False]])
     after = torch.tensor([[True, False, True], [False, True, False]])
     data = batch([0, 0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0], action_mask=now, next_action_mask=after)
-    reward, following = agent._backup(data, data.next_obs, agent.alpha)
+    reward, following = agent._backup(data, data.next_obs, agent.target(data.next_obs), agent.alpha)
     p = np.exp([0.3, -0.2]) / np.exp([0.3, -0.2]).sum()
     assert (reward + following[:, 0]).tolist() == pytest.approx([p @ ([1.0, 3.0] - 0.5 * np.log(p)), 50.0])
     assert float(agent._largest_entropy(now)) == pytest.approx((math.log(3) + math.log(1)) / 2)
+
+
+def test_an_update_with_batch_normalisation() -> None:
+    """Of the critics, against the values of a batch and its successors normalised together."""
+    torch.manual_seed(0)
+    space = Box(-1, 1, (3,), np.float32)
+    net = ControlNetwork(space, 4, 1, Encoder, Logits, (8,), critics=2, batch_norm=True, discrete=True)
+    agent = SACDiscrete(net, 4, Scalar("mse"), SGD, NoTarget(), alpha=0.3)
+    rows = torch.randn(2, 6, 3)
+    action, ones = torch.tensor([0, 3, 1, 2, 2, 0]), torch.ones(6)
+    data = Batch(rows[0], action, torch.randn(6), 0.9 * ones, rows[1], ones, np.arange(6))
+    copied = copy.deepcopy(net)
+    out = agent.learn(data)
+    copied.actor.eval()
+    log_p = copied.actor(data.next_obs).log_softmax(dim=1)
+    values = copied.critic(rows.flatten(0, 1))[..., 0]  # (2, 12, 4)
+    soft = (log_p.exp() * (values[:, 6:].amin(dim=0) - 0.3 * log_p)).sum(dim=1)
+    target = (data.reward + 0.9 * soft).detach()
+    loss = ((values[:, torch.arange(6), action] - target) ** 2).sum(dim=0).mean()
+    torch.testing.assert_close(out.metrics["loss"], loss.detach())
+    loss.backward()
+    for (name, p), trained in zip(copied.critic.named_parameters(), net.critic.parameters(), strict=True):
+        torch.testing.assert_close(trained, p - 0.1 * p.grad, msg=name)
+    for old, new in zip(copied.critic.buffers(), net.critic.buffers(), strict=True):  # the actor's loss left them
+        assert torch.equal(old, new)
+    assert all(int(layer.batches) == 1 for layer in net.modules() if isinstance(layer, BatchRenorm))

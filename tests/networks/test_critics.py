@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rl_runner.networks.critics import Critic, ensemble_loss, min_over_critics
+from rl_runner.networks.critics import Critic, ensemble_loss, min_over_critics, values_and_next
 from rl_runner.networks.layers import FullyConnected
 from rl_runner.values import Categorical, Scalar
 
@@ -56,6 +56,33 @@ def test_values_and_gradients_are_those_of_separate_networks(members: int, layer
             torch.testing.assert_close(layer.weight.grad[k], linear.weight.grad.T)
             torch.testing.assert_close(layer.bias.grad[k, 0], linear.bias.grad)
     torch.testing.assert_close(critic(features, action, slice(0, 1)), ours[:1])
+
+
+def batch_normalised(critic: Critic, k: int) -> nn.Sequential:
+    """Return the weights of one critic in layers of torch's own."""
+    layers: list[nn.Module] = []
+    for norm, layer in zip(critic.renorms, critic.layers, strict=True):
+        before = nn.BatchNorm1d(layer.weight.shape[1], eps=1e-3)
+        before.load_state_dict({"weight": norm.weight[k, 0], "bias": norm.bias[k, 0]}, strict=False)
+        linear = nn.Linear(*layer.weight.shape[1:])
+        linear.load_state_dict({"weight": layer.weight[k].T, "bias": layer.bias[k, 0]})
+        layers += [before, linear, nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
+
+
+def test_with_batch_normalisation_a_batch_and_its_successors_are_normalised_together() -> None:
+    torch.manual_seed(0)
+    critic = Critic(3, 2, FullyConnected((7, 6), "tanh", batch_norm=True), 1, 2)
+    stacks = [batch_normalised(critic, k) for k in range(2)]
+    now, following = (torch.randn(4, 3), torch.randn(4, 2)), (torch.randn(4, 3) + 5, torch.randn(4, 2))
+    together = torch.cat([torch.cat(now, dim=1), torch.cat(following, dim=1)])
+    wanted = torch.stack([stack(together) for stack in stacks])
+    values, next_values = values_and_next(critic, critic, now, following)
+    torch.testing.assert_close(values, wanted[:, :4])
+    torch.testing.assert_close(next_values, wanted[:, 4:].detach())
+    assert values.requires_grad
+    assert not next_values.requires_grad
+    assert all(int(norm.batches) == 1 for norm in critic.renorms)
 
 
 def test_initial_weights() -> None:
